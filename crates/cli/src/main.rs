@@ -1,0 +1,2 @@
+//! The otto command.
+fn main() {}

@@ -1,0 +1,164 @@
+//! Permissions: what a tool needs, what an invocation has, and the pure comparison of both.
+//!
+//! This is the first of two fences. The second is the kernel, in `crates/sandbox`; a decision here that
+//! says yes still runs into it.
+//!
+//! Invariant: a grant is an intersection; nothing an agent file says can widen it.
+
+use std::fmt;
+
+/// A right a tool needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Permission {
+    /// Read files below the working directory and the roots.
+    Read,
+    /// Change files below the working directory.
+    Write,
+    /// Run programs.
+    Exec,
+    /// Reach hosts on the allowlist.
+    Net,
+}
+
+impl Permission {
+    /// All permissions, in the order they are shown.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Exec, Self::Net];
+
+    /// The word used in files, output and errors.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Exec => "exec",
+            Self::Net => "net",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Read => 1,
+            Self::Write => 2,
+            Self::Exec => 4,
+            Self::Net => 8,
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of permissions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Permissions(u8);
+
+impl Permissions {
+    /// No permission: compute only.
+    pub const NONE: Self = Self(0);
+
+    /// The set of these.
+    #[must_use]
+    pub const fn of(permissions: &[Permission]) -> Self {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < permissions.len() {
+            bits |= permissions[i].bit();
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    /// Whether `permission` is in the set.
+    #[must_use]
+    pub const fn contains(self, permission: Permission) -> bool {
+        self.0 & permission.bit() != 0
+    }
+
+    /// What is in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in this set and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether the set is empty.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The permissions in display order.
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))
+    }
+}
+
+impl fmt::Display for Permissions {
+    /// `read+write`, or `none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        for (i, permission) in self.iter().enumerate() {
+            if i > 0 {
+                f.write_str("+")?;
+            }
+            f.write_str(permission.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Permissions({self})")
+    }
+}
+
+/// The answer of policy to one tool call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The call may run, as far as policy goes.
+    Allowed,
+    /// The call may not run: these permissions are missing.
+    Denied {
+        /// Needed and not granted; not empty.
+        missing: Permissions,
+    },
+}
+
+/// Compares what a call needs with what the invocation was granted.
+#[must_use]
+pub const fn decide(needed: Permissions, granted: Permissions) -> Decision {
+    let missing = needed.without(granted);
+    if missing.is_empty() { Decision::Allowed } else { Decision::Denied { missing } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_needs_every_permission_it_names() {
+        let read = Permissions::of(&[Permission::Read]);
+        let both = Permissions::of(&[Permission::Read, Permission::Write]);
+        assert_eq!(decide(read, both), Decision::Allowed);
+        assert_eq!(decide(Permissions::NONE, Permissions::NONE), Decision::Allowed);
+        let Decision::Denied { missing } = decide(both, read) else { panic!("write was not granted") };
+        assert_eq!(missing.to_string(), "write");
+    }
+}

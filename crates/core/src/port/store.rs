@@ -1,0 +1,482 @@
+//! The port for everything that must outlive the process.
+//!
+//! Six capabilities: [`Dispatch`], [`Journal`], [`LedgerStore`], [`Directory`], [`UsageStore`] come from one
+//! store, because a reservation checks lease and kill switch in its own transaction; [`Blobs`] may come from
+//! another. Plain data only, so that a networked SQL store can implement it.
+//!
+//! Rules that every implementation keeps (the conformance suite in `sim` defines them):
+//! - every mutating call carries an idempotency key: an invocation, a reservation, a sequence number;
+//! - a call whose lease has been taken over answers `Fenced` and changes nothing;
+//! - an answered call with [`Durability::Synced`] survives power loss; one with [`Durability::Relaxed`] is
+//!   visible at once and durable with the next synced call, or soon;
+//! - calls of one caller take effect in the order they were made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::ReservationId;
+use crate::invocation::OutcomeKind;
+use crate::ledger::{Account, ReserveOutcome, ReserveRequest, Scope, SettleOutcome, Settlement};
+use crate::model::Usage;
+use crate::port::BoxFuture;
+use crate::{AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, UtcDay, WorkflowId};
+
+/// The store that an engine runs on.
+pub trait Store: Dispatch + Journal + LedgerStore + Directory + UsageStore {}
+
+impl<T: Dispatch + Journal + LedgerStore + Directory + UsageStore> Store for T {}
+
+/// Why a store could not do its job. Expected answers (fenced, over limit) are not errors.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk is full or a quota is reached. Nothing of the call was kept; free space and try again.
+    #[error("store is full: {detail}")]
+    Full {
+        /// What was attempted, on what file.
+        detail: Arc<str>,
+    },
+    /// The store cannot be written: read-only file system, missing permission.
+    #[error("store cannot be written: {detail}")]
+    ReadOnly {
+        /// What was attempted, on what file.
+        detail: Arc<str>,
+    },
+    /// The data is damaged or of a newer version. It was not touched.
+    #[error("store cannot be read: {detail}")]
+    Damaged {
+        /// What was found, where, and what to do.
+        detail: Arc<str>,
+    },
+    /// The store did not answer, or has shut down after an error.
+    #[error("store is unavailable: {detail}")]
+    Unavailable {
+        /// What was attempted and what failed.
+        detail: Arc<str>,
+    },
+    /// No such thing.
+    #[error("{what} not found")]
+    NotFound {
+        /// What was looked for.
+        what: Arc<str>,
+    },
+}
+
+/// Whether a call returns before its effect is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Visible now, durable with the next synced call or within [`RELAXED_DELAY`].
+    Relaxed,
+    /// Durable when answered.
+    Synced,
+}
+
+/// A relaxed write is made durable at the latest after this time.
+pub const RELAXED_DELAY: Duration = Duration::from_millis(20);
+
+/// One journaled event, encoded by `crate::journal`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Position in the invocation's journal, from 1 without gaps.
+    pub sequence: u64,
+    /// The encoded event.
+    pub payload: Arc<str>,
+}
+
+/// The time-limited right of one node to drive the invocations of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The session.
+    pub session: SessionId,
+    /// The node that holds it.
+    pub node: Arc<str>,
+    /// Counts the takeovers; a call with an older epoch is fenced.
+    pub epoch: u64,
+}
+
+/// The answer to a mutating call that can lose its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done now.
+    Done,
+    /// It had been done before; nothing changed.
+    AlreadyDone,
+    /// The lease belongs to another node now; nothing changed.
+    Fenced,
+}
+
+/// Submission, leases, end.
+pub trait Dispatch: Send + Sync {
+    /// Records a new invocation and claims its session. Relaxed: the reservation that follows makes it durable.
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<SubmitOutcome, StoreError>>;
+
+    /// Claims a session for `node` if it is free, expired or already its own. Synced.
+    fn claim(&self, session: SessionId, node: Arc<str>, ttl: Duration) -> BoxFuture<'_, Result<ClaimOutcome, StoreError>>;
+
+    /// Extends a lease.
+    fn heartbeat(&self, lease: Lease, ttl: Duration) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+
+    /// Gives a lease back.
+    fn release(&self, lease: Lease) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+
+    /// Records the end of an invocation with its last journal entries. Synced.
+    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+
+    /// Invocations without an end, oldest first.
+    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>>;
+}
+
+/// A new invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Its id.
+    pub invocation: InvocationId,
+    /// Its session, new or existing.
+    pub session: SessionId,
+    /// The node that will drive it.
+    pub node: Arc<str>,
+    /// How long the lease lasts without a heartbeat.
+    pub ttl: Duration,
+    /// The agent.
+    pub agent: AgentName,
+    /// The model.
+    pub model: ModelId,
+    /// The workflow, if any.
+    pub workflow: Option<WorkflowId>,
+    /// The task's first line, redacted, at most 200 characters; for lists.
+    pub title: Arc<str>,
+    /// Submitting twice with the same key is one invocation.
+    pub idempotency_key: Option<Arc<str>>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The answer to a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmitOutcome {
+    /// Recorded; the session is leased.
+    Accepted(Lease),
+    /// The key was used before, for this invocation.
+    Duplicate(InvocationId),
+    /// Another live node holds the session.
+    SessionBusy {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// The kill switch is thrown.
+    Killed(KillRow),
+}
+
+/// The answer to a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    /// Leased.
+    Claimed(Lease),
+    /// Another live node holds it.
+    Held {
+        /// The node.
+        node: Arc<str>,
+    },
+}
+
+/// The end of an invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    /// The right to write.
+    pub lease: Lease,
+    /// The invocation.
+    pub invocation: InvocationId,
+    /// How it ended.
+    pub outcome: OutcomeKind,
+    /// How it ended, in a line for people.
+    pub summary: Arc<str>,
+    /// Its final text, redacted; empty if there is none.
+    pub result: Arc<str>,
+    /// Its last journal entries.
+    pub entries: Vec<Entry>,
+    /// Whether it may be resumed later (shutdown, a raised limit).
+    pub resumable: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An invocation as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvocationRecord {
+    /// Its id.
+    pub invocation: InvocationId,
+    /// Its session.
+    pub session: SessionId,
+    /// Its agent.
+    pub agent: AgentName,
+    /// Its model.
+    pub model: ModelId,
+    /// Its workflow, if any.
+    pub workflow: Option<WorkflowId>,
+    /// The task's first line.
+    pub title: Arc<str>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// How it ended; absent while it is unfinished.
+    pub outcome: Option<OutcomeKind>,
+    /// How it ended, in a line.
+    pub summary: Arc<str>,
+    /// Its final text.
+    pub result: Arc<str>,
+    /// Whether it may be resumed.
+    pub resumable: bool,
+    /// Its settled cost.
+    pub cost: Money,
+    /// Its settled tokens.
+    pub tokens: u64,
+}
+
+/// The ordered, durable events of an invocation.
+pub trait Journal: Send + Sync {
+    /// Appends entries. An entry whose sequence is already there is skipped.
+    fn append(&self, lease: Lease, invocation: InvocationId, entries: Vec<Entry>, durability: Durability) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+
+    /// All entries of an invocation in order.
+    fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
+}
+
+/// Reservations and settlements.
+pub trait LedgerStore: Send + Sync {
+    /// Holds money, checking lease and kill switch in the same transaction. Synced.
+    fn reserve(&self, call: ReserveCall) -> BoxFuture<'_, Result<ReserveReply, StoreError>>;
+
+    /// Ends a reservation, with journal entries and the usage row in the same transaction.
+    fn settle(&self, call: SettleCall) -> BoxFuture<'_, Result<SettleReply, StoreError>>;
+
+    /// Forfeits the open reservations of invocations whose lease has expired or that are finished.
+    /// Returns how many.
+    fn sweep(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// The running totals of a scope; zero when nothing was ever booked there.
+    fn account(&self, scope: Scope) -> BoxFuture<'_, Result<Account, StoreError>>;
+
+    /// The UTC day by the store's clock. Never falls.
+    fn today(&self) -> BoxFuture<'_, Result<UtcDay, StoreError>>;
+}
+
+/// A reserve request with what it rides on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReserveCall {
+    /// The right to write.
+    pub lease: Lease,
+    /// What to hold.
+    pub request: ReserveRequest,
+    /// Journal entries that become durable with it, granted or not.
+    pub entries: Vec<Entry>,
+}
+
+/// The answer to a reserve call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReserveReply {
+    /// The ledger's answer.
+    Ledger(ReserveOutcome),
+    /// The lease belongs to another node now; nothing changed.
+    Fenced,
+    /// The kill switch is thrown; entries were kept, nothing was held.
+    Killed(KillRow),
+}
+
+/// A settlement with what it rides on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettleCall {
+    /// The right to write.
+    pub lease: Lease,
+    /// The reservation.
+    pub reservation: ReservationId,
+    /// How it ends.
+    pub settlement: Settlement,
+    /// Whom the usage belongs to.
+    pub attribution: Attribution,
+    /// Journal entries that become durable with it.
+    pub entries: Vec<Entry>,
+    /// Whether to wait for durability.
+    pub durability: Durability,
+}
+
+/// Whom a usage row belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribution {
+    /// The session.
+    pub session: SessionId,
+    /// The agent.
+    pub agent: AgentName,
+    /// The workflow, if any.
+    pub workflow: Option<WorkflowId>,
+    /// The model that was asked.
+    pub model: ModelId,
+    /// When the call ended.
+    pub at: Timestamp,
+}
+
+/// The answer to a settle call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettleReply {
+    /// The ledger's answer.
+    Ledger(SettleOutcome),
+    /// The lease belongs to another node now; nothing changed.
+    Fenced,
+}
+
+/// Sessions, invocations, the kill switch.
+pub trait Directory: Send + Sync {
+    /// Invocations, newest first, at most `limit`.
+    fn invocations(&self, query: InvocationQuery) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>>;
+
+    /// Throws (`Some`) or lifts (`None`) the kill switch. Synced.
+    fn set_kill(&self, row: Option<KillRow>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The kill switch, if thrown.
+    fn kill(&self) -> BoxFuture<'_, Result<Option<KillRow>, StoreError>>;
+}
+
+/// Which invocations to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InvocationQuery {
+    /// Only this invocation.
+    pub invocation: Option<InvocationId>,
+    /// Only this session.
+    pub session: Option<SessionId>,
+    /// Only this agent.
+    pub agent: Option<AgentName>,
+    /// Most rows; `None` means 1,000.
+    pub limit: Option<u32>,
+}
+
+/// The kill switch, thrown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KillRow {
+    /// Why and by whom, in words.
+    pub reason: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Usage queries.
+pub trait UsageStore: Send + Sync {
+    /// Sums of usage rows, grouped as asked, in the order of their keys.
+    fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<Vec<UsageSum>, StoreError>>;
+}
+
+/// Which usage to sum, and by what.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UsageQuery {
+    /// From this time, inclusive.
+    pub from: Option<Timestamp>,
+    /// To this time, exclusive.
+    pub to: Option<Timestamp>,
+    /// Only this agent.
+    pub agent: Option<AgentName>,
+    /// Only this session.
+    pub session: Option<SessionId>,
+    /// Only this workflow.
+    pub workflow: Option<WorkflowId>,
+    /// Only this invocation.
+    pub invocation: Option<InvocationId>,
+    /// The columns to group by; empty gives one sum.
+    pub group_by: Vec<UsageGroup>,
+}
+
+/// A column to group usage by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UsageGroup {
+    /// UTC day.
+    Day,
+    /// Agent.
+    Agent,
+    /// Model.
+    Model,
+    /// Session.
+    Session,
+    /// Workflow.
+    Workflow,
+    /// Invocation.
+    Invocation,
+}
+
+/// One sum of usage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageSum {
+    /// The group's values, in the order asked; an absent workflow is an empty text.
+    pub key: BTreeMap<UsageGroup, String>,
+    /// Model calls.
+    pub calls: u64,
+    /// Of these, calls charged at their hold because no usage record came.
+    pub unconfirmed_calls: u64,
+    /// Tokens by class. Forfeited calls count no tokens here.
+    pub usage: Usage,
+    /// Money charged, forfeits included.
+    pub cost: Money,
+}
+
+/// Stored result files.
+pub trait Blobs: Send + Sync {
+    /// Stores an artifact atomically and durably.
+    fn put(&self, draft: ArtifactDraft) -> BoxFuture<'_, Result<ArtifactRef, StoreError>>;
+
+    /// Reads an artifact and checks it against its reference.
+    fn get(&self, artifact: ArtifactRef) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
+
+    /// The artifacts of a session, by name.
+    fn list(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<ArtifactRef>, StoreError>>;
+}
+
+/// What an artifact is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ArtifactKind {
+    /// What was said.
+    Transcript,
+    /// What came out.
+    Result,
+    /// Anything in between.
+    Intermediate,
+}
+
+impl ArtifactKind {
+    /// `transcript`, `result` or `intermediate`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transcript => "transcript",
+            Self::Result => "result",
+            Self::Intermediate => "intermediate",
+        }
+    }
+}
+
+/// An artifact to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactDraft {
+    /// The session.
+    pub session: SessionId,
+    /// The invocation.
+    pub invocation: InvocationId,
+    /// What it is.
+    pub kind: ArtifactKind,
+    /// File name: letters, digits, `-`, `_`, `.`; does not begin with a dot; at most 100 characters.
+    pub name: Arc<str>,
+    /// The bytes.
+    pub content: Arc<[u8]>,
+}
+
+/// Names a stored artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactRef {
+    /// The session.
+    pub session: SessionId,
+    /// Path below the session's directory.
+    pub path: Arc<str>,
+    /// What it is.
+    pub kind: ArtifactKind,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 of the content, lower-case hexadecimal.
+    pub sha256: Arc<str>,
+}

@@ -1,0 +1,1 @@
+//! How Otto runs: AgentServer, effects, tool bus, cost tracker, supervision.

@@ -1,0 +1,1 @@
+//! The public API of Otto: load agents, wire the parts, invoke.

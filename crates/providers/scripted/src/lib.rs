@@ -1,0 +1,1 @@
+//! A model without a network: a loopback server of the Anthropic protocol that plays scripts.

@@ -1,0 +1,1 @@
+//! Otto over HTTP.

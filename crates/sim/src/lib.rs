@@ -1,0 +1,1 @@
+//! A world in a seed: simulator, fault injection, invariants and conformance suites.

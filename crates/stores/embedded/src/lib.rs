@@ -1,0 +1,1 @@
+//! The embedded store: SQLite for journal, ledger and usage, files for artifacts.
