@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::EffectId;
-use crate::invocation::InvocationSpec;
-use crate::ledger::{Denial, Grant};
+use crate::invocation::{InvocationLimits, InvocationSpec};
+use crate::ledger::{Denial, Grant, ScopeLimits};
 use crate::message::Block;
 use crate::model::Usage;
 use crate::ModelId;
@@ -15,8 +15,9 @@ use crate::ModelId;
 pub enum Event {
     /// The invocation begins. The first event of every journal.
     Started(Arc<InvocationSpec>),
-    /// Otto came back after its end; whatever was open is of unknown fate.
-    Resumed,
+    /// Otto came back after its end, or a stopped invocation is given another chance; whatever was open is
+    /// of unknown fate.
+    Resumed(Arc<Resumption>),
     /// The hold stands, durably.
     ReservationGranted {
         /// The `Reserve` effect.
@@ -30,6 +31,13 @@ pub enum Event {
         effect: EffectId,
         /// The limit.
         denial: Box<Denial>,
+    },
+    /// The store refused to hold anything: the invocation has to end.
+    ReservationRefused {
+        /// The `Reserve` effect.
+        effect: EffectId,
+        /// Why.
+        reason: CancelReason,
     },
     /// A block of the reply is complete (for a tool call: its bytes are, its wholeness is not yet proven).
     BlockReceived {
@@ -75,6 +83,26 @@ pub enum Event {
     },
     /// Somebody or something wants the invocation to end.
     CancelRequested(CancelReason),
+}
+
+/// What holds from a resumption on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumption {
+    /// Limits of the invocation; raised or as they were.
+    pub limits: InvocationLimits,
+    /// The scopes of its model calls with their limits; raised or as they were.
+    pub scopes: Vec<ScopeLimits>,
+    /// What becomes of calls that were running and may not be repeated without a person's word.
+    pub decision: Option<UnknownCallDecision>,
+}
+
+/// A person's word on a call of unknown outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UnknownCallDecision {
+    /// Run it again.
+    RunAgain,
+    /// Do not; tell the model that the outcome is unknown.
+    TellModel,
 }
 
 /// How a reply ended.
@@ -220,4 +248,6 @@ pub enum CancelReason {
     Fenced,
     /// Its store failed: nothing more can be made durable.
     StoreFailed,
+    /// A tool call of unknown outcome needs a person's word before anything goes on.
+    AwaitingPerson,
 }

@@ -17,14 +17,16 @@ mod effect;
 mod event;
 mod machine;
 mod outcome;
+mod resume;
 mod spec;
+mod stop;
 mod turn;
 
 pub use effect::{Effect, ModelRequest, TimerPurpose, ToolRequest};
 pub use event::{
-    CancelReason, Event, ModelFailure, ModelFailureKind, ModelFinish, Billing, StopReason, ToolEnding,
-    ToolResult,
+    CancelReason, Event, ModelFailure, ModelFailureKind, ModelFinish, Billing, Resumption, StopReason,
+    ToolEnding, ToolResult, UnknownCallDecision,
 };
-pub use machine::Invocation;
+pub use machine::{Invocation, Totals};
 pub use outcome::{Failure, Outcome, OutcomeKind};
 pub use spec::{InvocationLimits, InvocationSpec, Repeatability, SideEffects, ToolFacts};

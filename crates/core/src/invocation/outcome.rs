@@ -157,6 +157,7 @@ impl fmt::Display for Outcome {
                 CancelReason::Shutdown => "stopped by shutdown; it can be resumed",
                 CancelReason::Fenced => "stopped: another Otto process took the session over",
                 CancelReason::StoreFailed => "stopped: the store failed, nothing more could be made durable",
+                CancelReason::AwaitingPerson => "parked: a tool call of unknown outcome needs a person's decision",
             }),
             Self::Refused { category, explanation } => {
                 f.write_str("refused by the provider")?;
