@@ -1,145 +1,273 @@
-//! The book itself: accounts, reservations, and the three operations on them.
+//! The book itself: accounts, reservations, and the operations on them.
+//!
+//! A store owns a [`Ledger`], makes each change durable and answers after that. The book holds what is in
+//! use: a store may load accounts when they are first needed and drop settled reservations once their rows
+//! are written. It does not know about leases, kill switches or rows.
+//!
+//! Invariant: a reserve either holds in every scope or changes nothing.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use crate::Money;
+use crate::agent::Limit;
 use crate::id::ReservationId;
-use crate::agent::Origin;
-use crate::ledger::{Amount, Denial, Quote, Resource, Scope, ScopeLimits};
-use crate::model::Usage;
+use crate::ledger::account::Account;
+use crate::ledger::fit::fit;
+use crate::ledger::reservation::{
+    Reservation, ReservationState, ReserveOutcome, ReserveRequest, SettleOutcome, Settled,
+    Settlement, Warning,
+};
+use crate::ledger::{Amount, Resource, Scope, ScopeKey, ScopeLimits};
+use crate::{Money, UtcDay};
 
-/// A request to hold money and tokens for one model call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReserveRequest {
-    /// Names the reservation; asking again with the same id returns the same grant.
-    pub id: ReservationId,
-    /// Every scope the call belongs to, with the limits in force.
-    pub scopes: Vec<ScopeLimits>,
-    /// What the call can use at most.
-    pub quote: Quote,
-}
-
-/// What was held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// The call may ask for this many output tokens; at most what was wanted.
-    pub max_output_tokens: u64,
-    /// Money held in every scope.
-    pub held_cost: Money,
-    /// Tokens held in every scope.
-    pub held_tokens: u64,
-}
-
-/// The answer to a reserve request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReserveOutcome {
-    /// Held now, in every scope.
-    Granted(Grant),
-    /// This reservation was granted before and is still open.
-    AlreadyGranted(Grant),
-    /// This reservation was granted and settled before: the call must not be made again under it.
-    AlreadySettled,
-    /// Nothing was held: at least one limit is in the way.
-    OverLimit(Box<Denial>),
-}
-
-/// How a reservation ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settlement {
-    /// The provider reported what was used.
-    Used {
-        /// The usage record.
-        usage: Usage,
-        /// Its exact cost.
-        cost: Money,
-    },
-    /// No usage record: the hold is charged in full and marked unconfirmed.
-    Forfeited,
-    /// The provider bills nothing for this call.
-    Released,
-}
-
-/// The effect of a settlement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SettleOutcome {
-    /// Settled now.
-    Settled(Settled),
-    /// A settlement was already booked; this one changed nothing.
-    AlreadySettled,
-    /// No such reservation; nothing changed.
-    Unknown,
-}
-
-/// What a settlement changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
-    /// Money charged by it.
-    pub charged: Money,
-    /// Scopes that passed 80 % with it, for the first time.
-    pub warnings: Vec<Warning>,
-    /// The provider billed more than was held; the scopes are latched shut.
-    pub overdrawn: bool,
-}
-
-/// A scope has passed 80 % of a limit. Raised once per scope and resource.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// The scope.
-    pub scope: Scope,
-    /// What is limited.
-    pub resource: Resource,
-    /// The limit.
-    pub limit: Amount,
-    /// Spent in the scope now.
-    pub spent: Amount,
-    /// Where the limit was set.
-    pub origin: Origin,
-}
-
-/// The running totals of one scope.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Account {
-    /// Settled money.
-    pub spent_cost: Money,
-    /// Money held by open reservations.
-    pub held_cost: Money,
-    /// Settled tokens.
-    pub spent_tokens: u64,
-    /// Tokens held by open reservations.
-    pub held_tokens: u64,
-    /// The 80 % warning for money was raised.
-    pub warned_cost: bool,
-    /// The 80 % warning for tokens was raised.
-    pub warned_tokens: bool,
-    /// A provider billed more than was held: nothing more is granted here.
-    pub latched: bool,
-}
-
-/// Where a reservation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReservationState {
-    /// Money is held.
-    Open,
-    /// Charged at the hold without a usage record; a late usage record may still correct it.
-    Forfeited,
-    /// Settled for good.
-    Settled,
-}
-
-/// One reservation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reservation {
-    /// What was granted.
-    pub grant: Grant,
-    /// The accounts it is held in, with the limits that applied (for warnings).
-    pub scopes: Vec<(Scope, ScopeLimits)>,
-    /// Where it stands.
-    pub state: ReservationState,
-}
-
-/// All accounts and reservations.
+/// All accounts and reservations in use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
     accounts: BTreeMap<Scope, Account>,
     reservations: BTreeMap<ReservationId, Reservation>,
+}
+
+impl Ledger {
+    /// An empty book.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            accounts: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+        }
+    }
+
+    /// A book as a store kept it. The accounts already contain what the reservations hold.
+    #[must_use]
+    pub fn restore(
+        accounts: impl IntoIterator<Item = (Scope, Account)>,
+        open: impl IntoIterator<Item = (ReservationId, Reservation)>,
+    ) -> Self {
+        Self {
+            accounts: accounts.into_iter().collect(),
+            reservations: open.into_iter().collect(),
+        }
+    }
+
+    /// Holds money and tokens for one call in every scope at once, or says which limit is in the way.
+    ///
+    /// The output is clamped to the most tokens, from the quote's floor to what it wants, that keep
+    /// `spent + held + prompt + output <= limit` for every limit of every scope. Below the floor nothing is
+    /// held. (A floor above what is wanted counts as what is wanted.) `today` names the accounts of
+    /// agents and days.
+    ///
+    /// Asking again with an id that is still known changes nothing. An id the store has told the book to
+    /// [`forget`](Self::forget) is unknown here: the store answers for it from its row.
+    pub fn reserve(&mut self, today: UtcDay, request: &ReserveRequest) -> ReserveOutcome {
+        let Entry::Vacant(vacant) = self.reservations.entry(request.id) else {
+            return self.already_reserved(&request.id);
+        };
+        let scopes = resolve(today, &request.scopes);
+        let grant = match fit(&self.accounts, &scopes, &request.quote) {
+            Ok(grant) => grant,
+            Err(denial) => return ReserveOutcome::OverLimit(denial),
+        };
+        for (scope, _) in &scopes {
+            // A look-up first: the account is nearly always there, and `entry` would clone the scope.
+            let account = match self.accounts.get_mut(scope) {
+                Some(account) => account,
+                None => self.accounts.entry(scope.clone()).or_default(),
+            };
+            account.hold(grant.held_cost, grant.held_tokens);
+        }
+        vacant.insert(Reservation {
+            grant,
+            scopes,
+            state: ReservationState::Open,
+        });
+        ReserveOutcome::Granted(grant)
+    }
+
+    /// Ends a reservation in every scope it was held in.
+    ///
+    /// Exactly one settlement counts. A repeated or late one changes nothing, but for one case: a usage
+    /// record that arrives after a forfeit replaces the forfeited hold by the real amount. That is the only
+    /// way in which what is spent can fall.
+    ///
+    /// A usage above the hold is booked in full and latches every scope of the reservation: the estimate
+    /// was wrong, and nothing more is granted there.
+    pub fn settle(&mut self, id: ReservationId, settlement: &Settlement) -> SettleOutcome {
+        let Some(reservation) = self.reservations.get_mut(&id) else {
+            return SettleOutcome::Unknown;
+        };
+        let grant = reservation.grant;
+        let hold = (grant.held_cost, grant.held_tokens);
+        let (charge, next) = match (reservation.state, settlement) {
+            (
+                ReservationState::Open | ReservationState::Forfeited,
+                Settlement::Used { usage, cost },
+            ) => ((*cost, usage.total_tokens()), ReservationState::Settled),
+            (ReservationState::Open, Settlement::Forfeited) => (hold, ReservationState::Forfeited),
+            (ReservationState::Open, Settlement::Released) => {
+                ((Money::ZERO, 0), ReservationState::Settled)
+            }
+            (ReservationState::Forfeited, Settlement::Forfeited | Settlement::Released)
+            | (ReservationState::Settled, _) => return SettleOutcome::AlreadySettled,
+        };
+        let overdrawn = charge.0 > hold.0 || charge.1 > hold.1;
+        let corrects = reservation.state == ReservationState::Forfeited;
+        reservation.state = next;
+        let mut warnings = Vec::new();
+        for (scope, limits) in &reservation.scopes {
+            let account = match self.accounts.get_mut(scope) {
+                Some(account) => account,
+                None => self.accounts.entry(scope.clone()).or_default(),
+            };
+            if corrects {
+                account.uncharge(hold.0, hold.1);
+            } else {
+                account.unhold(hold.0, hold.1);
+            }
+            account.charge(charge.0, charge.1);
+            account.latched |= overdrawn;
+            warn(account, scope, limits, &mut warnings);
+        }
+        SettleOutcome::Settled(Settled {
+            charged: charge.0,
+            warnings,
+            overdrawn,
+        })
+    }
+
+    /// The totals of a scope; zero when nothing was ever booked there.
+    #[must_use]
+    pub fn account(&self, scope: &Scope) -> Account {
+        self.accounts.get(scope).cloned().unwrap_or_default()
+    }
+
+    /// Whether the book has an account of this scope.
+    #[must_use]
+    pub fn has_account(&self, scope: &Scope) -> bool {
+        self.accounts.contains_key(scope)
+    }
+
+    /// All accounts in the book, in the order of their scopes.
+    pub fn accounts(&self) -> impl Iterator<Item = (&Scope, &Account)> {
+        self.accounts.iter()
+    }
+
+    /// A reservation, if the book still knows it. Its `scopes` are the accounts that its grant and its
+    /// settlement change.
+    #[must_use]
+    pub fn reservation(&self, id: &ReservationId) -> Option<&Reservation> {
+        self.reservations.get(id)
+    }
+
+    /// The reservations that hold money now, in the order of their ids.
+    pub fn open_reservations(&self) -> impl Iterator<Item = (&ReservationId, &Reservation)> {
+        self.reservations
+            .iter()
+            .filter(|(_, reservation)| reservation.state == ReservationState::Open)
+    }
+
+    /// Brings an account into the book that the store has kept outside. An account that is already here
+    /// is newer and stays.
+    pub fn load_account(&mut self, scope: Scope, account: Account) {
+        self.accounts.entry(scope).or_insert(account);
+    }
+
+    /// Brings an open or forfeited reservation into the book that the store has kept outside. One that is
+    /// already here is newer and stays.
+    pub fn load_reservation(&mut self, id: ReservationId, reservation: Reservation) {
+        self.reservations.entry(id).or_insert(reservation);
+    }
+
+    /// Drops a reservation that no longer holds money, once the store has its row. Says whether it was
+    /// dropped: an open one stays.
+    pub fn forget(&mut self, id: &ReservationId) -> bool {
+        let closed = self
+            .reservations
+            .get(id)
+            .is_some_and(|reservation| reservation.state != ReservationState::Open);
+        closed && self.reservations.remove(id).is_some()
+    }
+
+    /// Drops an account that holds nothing, once the store has its row. Says whether it was dropped.
+    /// The store loads it again before the next request that names its scope.
+    pub fn forget_account(&mut self, scope: &Scope) -> bool {
+        let idle = self
+            .accounts
+            .get(scope)
+            .is_some_and(|account| account.held_cost == Money::ZERO && account.held_tokens == 0);
+        idle && self.accounts.remove(scope).is_some()
+    }
+
+    fn already_reserved(&self, id: &ReservationId) -> ReserveOutcome {
+        match self.reservations.get(id) {
+            Some(Reservation {
+                grant,
+                state: ReservationState::Open,
+                ..
+            }) => ReserveOutcome::AlreadyGranted(*grant),
+            _ => ReserveOutcome::AlreadySettled,
+        }
+    }
+}
+
+/// The accounts of a request on that day, each once. A scope named twice gets the tighter limits of both;
+/// a request that names none is added up by its day, so that no money is held outside every account.
+fn resolve(today: UtcDay, requested: &[ScopeLimits]) -> Vec<(Scope, ScopeLimits)> {
+    let mut scopes: Vec<(Scope, ScopeLimits)> = Vec::with_capacity(requested.len().max(1));
+    for limits in requested {
+        let scope = limits.scope.on(today);
+        match scopes.iter_mut().find(|(known, _)| *known == scope) {
+            Some((_, known)) => {
+                tighten(&mut known.cost, limits.cost.as_ref());
+                tighten(&mut known.tokens, limits.tokens.as_ref());
+            }
+            None => scopes.push((scope, limits.clone())),
+        }
+    }
+    if scopes.is_empty() {
+        let limits = ScopeLimits {
+            scope: ScopeKey::Day,
+            cost: None,
+            tokens: None,
+        };
+        scopes.push((limits.scope.on(today), limits));
+    }
+    scopes
+}
+
+fn tighten<T: PartialOrd + Clone>(limit: &mut Option<Limit<T>>, other: Option<&Limit<T>>) {
+    if let Some(other) = other
+        && limit.as_ref().is_none_or(|limit| other.value < limit.value)
+    {
+        *limit = Some(other.clone());
+    }
+}
+
+/// Raises the 80 % warnings of one account that are due and were not raised before.
+fn warn(account: &mut Account, scope: &Scope, limits: &ScopeLimits, warnings: &mut Vec<Warning>) {
+    if let Some(limit) = &limits.cost
+        && !account.warned_cost
+        && account.cost_meter(Some(limit.value)).passed_warning()
+    {
+        account.warned_cost = true;
+        warnings.push(Warning {
+            scope: scope.clone(),
+            resource: Resource::Cost,
+            limit: Amount::Cost(limit.value),
+            spent: Amount::Cost(account.spent_cost),
+            origin: limit.origin.clone(),
+        });
+    }
+    if let Some(limit) = &limits.tokens
+        && !account.warned_tokens
+        && account.token_meter(Some(limit.value)).passed_warning()
+    {
+        account.warned_tokens = true;
+        warnings.push(Warning {
+            scope: scope.clone(),
+            resource: Resource::Tokens,
+            limit: Amount::Tokens(limit.value),
+            spent: Amount::Tokens(account.spent_tokens),
+            origin: limit.origin.clone(),
+        });
+    }
 }

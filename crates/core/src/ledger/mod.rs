@@ -11,13 +11,20 @@
 //!   forfeit, which it corrects;
 //! - `spent` never falls except by that correction.
 
+mod account;
 mod book;
 mod estimate;
+mod fit;
+mod reservation;
 mod scope;
+#[cfg(test)]
+mod tests;
 
-pub use book::{
-    Account, Grant, Ledger, ReserveOutcome, ReserveRequest, Reservation, ReservationState, SettleOutcome,
-    Settled, Settlement, Warning,
-};
+pub use account::Account;
+pub use book::Ledger;
 pub use estimate::{Quote, TokenBound, message_bound, text_bound, tool_definition_bound};
+pub use reservation::{
+    Grant, Reservation, ReservationState, ReserveOutcome, ReserveRequest, SettleOutcome, Settled,
+    Settlement, Warning,
+};
 pub use scope::{Amount, Denial, Resource, Scope, ScopeKey, ScopeLimits};

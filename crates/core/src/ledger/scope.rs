@@ -129,13 +129,18 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// Whether the call would fit if nothing else were in flight: worth waiting for.
+    /// Whether something is in flight without which the call would fit: worth waiting for.
     #[must_use]
     pub fn is_contended(&self) -> bool {
+        let in_flight = match self.held {
+            Amount::Cost(held) => held > Money::ZERO,
+            Amount::Tokens(held) | Amount::Turns(held) => held > 0,
+        };
         let fits = |spent: u64, needed: u64, limit: u64| {
             spent.checked_add(needed).is_some_and(|sum| sum <= limit)
         };
-        !self.latched
+        in_flight
+            && !self.latched
             && match (self.spent, self.needed, self.limit) {
                 (Amount::Cost(spent), Amount::Cost(needed), Amount::Cost(limit)) => {
                     fits(spent.picodollars(), needed.picodollars(), limit.picodollars())
