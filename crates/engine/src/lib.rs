@@ -1,1 +1,40 @@
-//! How Otto runs: AgentServer, effects, tool bus, cost tracker, supervision.
+//! How Otto runs.
+//!
+//! The machines of `otto-core` decide; this crate feeds them events and performs their effects. One Tokio task
+//! per invocation (the [`AgentServer`]) owns one machine; everything it shares with others stands behind a
+//! port. This crate knows no vendor, no database and no kernel mechanism.
+//!
+//! Invariant: an effect is performed only after everything the machine put before it, and nothing leaves Otto
+//! that the journal does not know.
+
+mod admission;
+mod agent_server;
+mod artifacts;
+pub mod clock;
+mod cost_tracker;
+mod effects;
+mod engine;
+mod error;
+mod handle;
+mod leases;
+mod listener;
+mod recovery;
+mod registry;
+mod redaction;
+mod report;
+mod scopes;
+mod telemetry;
+mod timers;
+mod tool_bus;
+
+pub use admission::Admission;
+pub use agent_server::AgentServer;
+pub use cost_tracker::{CostTracker, UsageReport};
+pub use engine::{Engine, EngineParts, EngineSettings, InvokeOptions, ResumeOptions};
+pub use error::InvokeError;
+pub use handle::{InvocationHandle, Ids};
+pub use listener::{ListenerEvent, Listening};
+pub use registry::{Registry, RunningInvocation};
+pub use report::Report;
+pub use scopes::Ceilings;
+pub use tool_bus::{ToolBus, ToolBusError, ToolSnapshot};

@@ -1,0 +1,187 @@
+//! The supervised Tokio task that feeds one invocation's machine and performs its effects.
+//!
+//! The loop is: wait for the next event, journal it, step the machine, perform the effects in order. What an
+//! effect does is in `effects/`, one file each; what follows from it is the machine's decision.
+//!
+//! Invariant: every event is in the journal's buffer before the machine sees it, and the buffer is durable
+//! before an effect leaves Otto that must not be repeated.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use otto_core::agent::AgentConfig;
+use otto_core::id::EffectId;
+use otto_core::invocation::{
+    CancelReason, Event, Invocation, ModelFailureKind, TimerPurpose, ToolResult,
+};
+use otto_core::journal;
+use otto_core::policy::Permissions;
+use otto_core::port::llm_client::Conversation;
+use otto_core::port::store::{Entry, Lease};
+use otto_core::{Money, Timestamp};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+
+use crate::effects::{OpenModelCall, PendingSettle, RunningTool, next_model_event};
+use crate::engine::Shared;
+use crate::timers::Timers;
+use crate::{Ids, ListenerEvent, Report, telemetry};
+
+/// Drives one invocation.
+pub struct AgentServer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ids: Ids,
+    pub(crate) agent: Arc<AgentConfig>,
+    /// What the tools of this invocation may do.
+    pub(crate) granted: Permissions,
+    pub(crate) machine: Invocation,
+    pub(crate) conversation: Arc<Conversation>,
+    pub(crate) lease: Lease,
+    pub(crate) journal: PendingJournal,
+    /// Answers that came while effects were performed, oldest first.
+    pub(crate) inbox: VecDeque<Event>,
+    pub(crate) model: Option<OpenModelCall>,
+    pub(crate) tools: JoinSet<(EffectId, ToolResult)>,
+    pub(crate) running: BTreeMap<EffectId, RunningTool>,
+    pub(crate) timers: Timers,
+    pub(crate) settles: Vec<PendingSettle>,
+    /// Taken when a reason to end has been passed on: the machine hears it once.
+    pub(crate) stop: Option<watch::Receiver<Option<CancelReason>>>,
+    pub(crate) stop_sender: watch::Sender<Option<CancelReason>>,
+    pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
+    pub(crate) admitted_at: Timestamp,
+    pub(crate) charged: Money,
+    /// The lease is lost: nothing may be written any more.
+    pub(crate) fenced: bool,
+    pub(crate) store_error: Option<String>,
+    /// The last failed model call, for listeners.
+    pub(crate) last_failure: Option<(ModelFailureKind, Arc<str>)>,
+    /// Set by `finish`; the loop ends.
+    pub(crate) report: Option<Report>,
+}
+
+/// Journal entries that are not yet handed to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PendingJournal {
+    next_sequence: u64,
+    entries: Vec<Entry>,
+}
+
+impl PendingJournal {
+    /// A journal that goes on after `last_sequence`.
+    pub(crate) const fn after(last_sequence: u64) -> Self {
+        Self { next_sequence: last_sequence + 1, entries: Vec::new() }
+    }
+
+    fn push(&mut self, payload: String) {
+        self.entries.push(Entry { sequence: self.next_sequence, payload: Arc::from(payload) });
+        self.next_sequence += 1;
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Gives entries back that the store did not keep.
+    pub(crate) fn put_back(&mut self, mut kept: Vec<Entry>) {
+        kept.append(&mut self.entries);
+        self.entries = kept;
+    }
+}
+
+impl AgentServer {
+    /// Feeds `first`, then everything that happens, until the invocation has ended.
+    pub(crate) async fn run(&mut self, first: Event) -> Report {
+        self.feed(first).await;
+        loop {
+            if let Some(report) = self.report.take() {
+                return report;
+            }
+            let event = self.next_event().await;
+            self.feed(event).await;
+        }
+    }
+
+    async fn feed(&mut self, event: Event) {
+        let now = self.shared.clock.now();
+        telemetry::machine_event(&self.ids, &event);
+        self.journal.push(journal::encode(now, &event));
+        self.note_failure(&event);
+        let effects = self.machine.step(now, event);
+        telemetry::effects(&self.ids, &effects);
+        self.perform_all(now, effects).await;
+    }
+
+    async fn next_event(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.inbox.pop_front() {
+                return event;
+            }
+            tokio::select! {
+                biased;
+                reason = stop_requested(&mut self.stop) => return Event::CancelRequested(reason),
+                Some(ended) = self.tools.join_next() => {
+                    // A call catches its own panics; a task that was ended from outside has no result to tell.
+                    if let Ok((id, result)) = ended
+                        && let Some(event) = self.tool_finished(id, result)
+                    {
+                        return event;
+                    }
+                }
+                (id, event) = next_model_event(&mut self.model) => {
+                    if let Some(event) = self.model_event(id, event) {
+                        return event;
+                    }
+                }
+                () = self.timers.wait() => {
+                    if let Some(effect) = self.timers.take_due(self.shared.clock.now()) {
+                        return Event::TimerFired { effect };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells listeners, if there are any; the event is made only then.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> ListenerEvent) {
+        if let Some(events) = &self.events {
+            // No receiver means that nobody listens any more.
+            let _ = events.send(event());
+        }
+    }
+
+    fn note_failure(&mut self, event: &Event) {
+        if let Event::ModelFailed { failure, .. } = event {
+            self.last_failure = Some((failure.kind, failure.message.clone()));
+            if !self.running.is_empty() {
+                self.tell(|| ListenerEvent::TurnCut { message: failure.message.clone() });
+            }
+        }
+    }
+
+    pub(crate) fn note_timer(&self, now: Timestamp, at: Timestamp, purpose: TimerPurpose) {
+        if purpose == TimerPurpose::Backoff
+            && let Some((kind, message)) = &self.last_failure
+        {
+            self.tell(|| ListenerEvent::Retrying {
+                kind: *kind,
+                message: message.clone(),
+                wait: at.since(now),
+            });
+        }
+    }
+}
+
+/// Resolves once, when a reason to end is set. Cancel safe.
+async fn stop_requested(stop: &mut Option<watch::Receiver<Option<CancelReason>>>) -> CancelReason {
+    if let Some(receiver) = stop {
+        // An error means that nobody is left who could ask.
+        if let Ok(reason) = receiver.wait_for(Option::is_some).await.map(|reason| *reason) {
+            *stop = None;
+            if let Some(reason) = reason {
+                return reason;
+            }
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,67 @@
+//! `Finish`: the outcome is durable before anyone is told, then artifacts, then the report.
+
+use std::sync::Arc;
+
+use otto_core::Timestamp;
+use otto_core::invocation::{CancelReason, Outcome};
+use otto_core::port::store;
+
+use crate::agent_server::AgentServer;
+use crate::{ListenerEvent, Report};
+
+impl AgentServer {
+    pub(crate) async fn finish(&mut self, now: Timestamp, outcome: Outcome) {
+        let finish = store::Finish {
+            lease: self.lease.clone(),
+            invocation: self.ids.invocation,
+            outcome: outcome.kind(),
+            summary: Arc::from(outcome.to_string()),
+            result: match &outcome {
+                Outcome::Completed { text } => text.clone(),
+                _ => Arc::from(""),
+            },
+            entries: self.journal.take(),
+            resumable: is_resumable(&outcome),
+            at: now,
+        };
+        let written = self.shared.store.clone();
+        match self.after_settles(written.finish(finish)).await {
+            Ok(store::Outcome::Done | store::Outcome::AlreadyDone) => {}
+            Ok(store::Outcome::Fenced) => self.fenced = true,
+            Err(error) => self.store_error = Some(error.to_string()),
+        }
+        // A fenced AgentServer writes nothing: the invocation goes on elsewhere.
+        let (artifacts, artifact_error) =
+            if self.fenced { (Vec::new(), None) } else { self.store_artifacts(&outcome).await };
+        crate::telemetry::finished(&self.ids, &self.agent.name, &outcome, self.charged);
+        self.tell(|| ListenerEvent::Finished(outcome.clone()));
+        self.report = Some(Report {
+            ids: self.ids,
+            agent: self.agent.name.clone(),
+            outcome,
+            artifacts,
+            artifact_error,
+            store_error: self.store_error.take(),
+            totals: *self.machine.totals(),
+            charged: self.charged,
+            turns: self.machine.turns(),
+            duration: self.shared.clock.now().since(self.admitted_at),
+        });
+    }
+}
+
+/// Whether the same invocation may be taken up again, as it is or with a raised limit.
+fn is_resumable(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Completed { .. } | Outcome::Refused { .. } => false,
+        Outcome::BudgetExhausted { .. } | Outcome::DeadlineExceeded { .. } | Outcome::Failed { .. } => true,
+        Outcome::Cancelled { reason } => match reason {
+            CancelReason::User
+            | CancelReason::KillSwitch
+            | CancelReason::Shutdown
+            | CancelReason::StoreFailed
+            | CancelReason::AwaitingPerson => true,
+            CancelReason::Fenced => false,
+        },
+    }
+}

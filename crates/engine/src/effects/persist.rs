@@ -1,0 +1,32 @@
+//! `Persist`: everything before it is durable before anything after it begins.
+
+use otto_core::port::store::{Durability, Outcome};
+use otto_core::invocation::CancelReason;
+
+use crate::agent_server::AgentServer;
+use crate::effects::StoreFailed;
+
+impl AgentServer {
+    pub(crate) async fn persist(&mut self) -> Result<(), StoreFailed> {
+        let entries = self.journal.take();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let kept = entries.clone();
+        let store = self.shared.store.clone();
+        let append = store.append(self.lease.clone(), self.ids.invocation, entries, Durability::Synced);
+        match self.after_settles(append).await {
+            Ok(Outcome::Done | Outcome::AlreadyDone) => Ok(()),
+            Ok(Outcome::Fenced) => {
+                self.fenced = true;
+                crate::handle::request_stop(&self.stop_sender, CancelReason::Fenced);
+                Err(StoreFailed)
+            }
+            Err(error) => {
+                self.journal.put_back(kept);
+                self.store_error = Some(error.to_string());
+                Err(StoreFailed)
+            }
+        }
+    }
+}

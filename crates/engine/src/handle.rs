@@ -1,0 +1,74 @@
+//! A running invocation as its caller holds it.
+
+use otto_core::invocation::CancelReason;
+use otto_core::{InvocationId, SessionId, TaskId, WorkflowId};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::{InvokeError, ListenerEvent, Report};
+
+/// The ids of one invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// The workflow, if any.
+    pub workflow: Option<WorkflowId>,
+    /// The session.
+    pub session: SessionId,
+    /// The task.
+    pub task: TaskId,
+    /// The invocation.
+    pub invocation: InvocationId,
+}
+
+/// A running invocation. Dropping the handle does not end it.
+#[derive(Debug)]
+pub struct InvocationHandle {
+    pub(crate) ids: Ids,
+    pub(crate) stop: watch::Sender<Option<CancelReason>>,
+    pub(crate) events: Option<broadcast::Receiver<ListenerEvent>>,
+    pub(crate) report: oneshot::Receiver<Report>,
+}
+
+impl InvocationHandle {
+    /// Its ids.
+    #[must_use]
+    pub const fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    /// Asks it to end. The outcome is `Cancelled` unless it ends by itself first.
+    pub fn cancel(&self) {
+        request_stop(&self.stop, CancelReason::User);
+    }
+
+    /// A function that cancels, to be handed elsewhere.
+    #[must_use]
+    pub fn canceller(&self) -> impl Fn() + Send + Sync + Clone + 'static {
+        let stop = self.stop.clone();
+        move || request_stop(&stop, CancelReason::User)
+    }
+
+    /// Its events, if it was started with [`crate::Listening::On`]. Can be taken once.
+    #[must_use]
+    pub const fn take_events(&mut self) -> Option<broadcast::Receiver<ListenerEvent>> {
+        self.events.take()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// [`InvokeError::ShuttingDown`] if the runtime ended before the invocation did; it can be resumed.
+    pub async fn report(self) -> Result<Report, InvokeError> {
+        self.report.await.map_err(|_| InvokeError::ShuttingDown)
+    }
+}
+
+/// Sets the reason to end, unless one was set before: the first reason stays.
+pub(crate) fn request_stop(stop: &watch::Sender<Option<CancelReason>>, reason: CancelReason) {
+    stop.send_if_modified(|current| {
+        let is_first = current.is_none();
+        if is_first {
+            *current = Some(reason);
+        }
+        is_first
+    });
+}

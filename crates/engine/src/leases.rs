@@ -1,0 +1,73 @@
+//! Keeps the leases of running invocations alive, with one Tokio task for all of them.
+//!
+//! Invariant: an invocation whose lease is lost, or whose lease could not be renewed before it ran out, is told
+//! to end as fenced; it makes no further durable step, because each of those carries the lease.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use otto_core::SessionId;
+use otto_core::invocation::CancelReason;
+use otto_core::port::store::{Lease, Outcome, Store};
+
+use crate::registry::Registry;
+
+/// How long a lease lasts without a heartbeat.
+pub(crate) const LEASE_TTL: Duration = Duration::from_secs(30);
+/// A third of the lease, so that two heartbeats may fail.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Default)]
+pub(crate) struct Leases {
+    held: Arc<Mutex<BTreeMap<SessionId, (Lease, u32)>>>,
+}
+
+impl Leases {
+    /// Counts one more invocation under this lease.
+    pub(crate) fn hold(&self, lease: &Lease) {
+        let mut held = self.lock();
+        let entry = held.entry(lease.session).or_insert_with(|| (lease.clone(), 0));
+        entry.0 = lease.clone();
+        entry.1 += 1;
+    }
+
+    /// Counts one invocation less; returns the lease if it was the last.
+    pub(crate) fn let_go(&self, session: SessionId) -> Option<Lease> {
+        let mut held = self.lock();
+        let entry = held.get_mut(&session)?;
+        entry.1 -= 1;
+        if entry.1 > 0 {
+            return None;
+        }
+        held.remove(&session).map(|(lease, _)| lease)
+    }
+
+    /// Renews all leases until the store is gone. Run as one Tokio task.
+    pub(crate) async fn keep(self, store: std::sync::Weak<dyn Store>, registry: Registry) {
+        let mut ticks = tokio::time::interval(HEARTBEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let leases: Vec<Lease> = self.lock().values().map(|(lease, _)| lease.clone()).collect();
+            for lease in leases {
+                let Some(store) = store.upgrade() else { return };
+                let session = lease.session;
+                match store.heartbeat(lease, LEASE_TTL).await {
+                    Ok(Outcome::Done | Outcome::AlreadyDone) => {}
+                    Ok(Outcome::Fenced) => registry.stop_session(session, CancelReason::Fenced),
+                    // Tried again at the next tick; a lease that runs out is fenced by the store itself.
+                    Err(_) => {}
+                }
+            }
+            if store.strong_count() == 0 {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, (Lease, u32)>> {
+        // Entries are replaced whole, so a poisoned map is still a correct map.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

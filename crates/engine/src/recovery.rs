@@ -1,0 +1,146 @@
+//! Taking invocations up again: after a crash, a shutdown, a panic, or with a raised limit.
+//!
+//! Invariant: the machine is what its journal says; nothing is taken from the memory of whoever ran it before.
+
+use std::sync::Arc;
+
+use otto_core::agent::{AgentConfig, Budgets};
+use otto_core::invocation::{Invocation, InvocationSpec, Resumption, UnknownCallDecision};
+use otto_core::journal;
+use otto_core::port::store::{ClaimOutcome, InvocationQuery, StoreError};
+use otto_core::{InvocationId, SessionId};
+
+use crate::engine::{Engine, ResumeOptions, Seat, Shared, Start, store_failed};
+use crate::leases::LEASE_TTL;
+use crate::{Ids, InvocationHandle, InvokeError};
+
+/// A machine folded from its journal, and what holds from now on.
+pub(crate) struct Recovered {
+    pub(crate) machine: Invocation,
+    pub(crate) last_sequence: u64,
+    pub(crate) spec: Arc<InvocationSpec>,
+    pub(crate) resumption: Arc<Resumption>,
+}
+
+/// Why a journal could not be folded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoveryError {
+    #[error("read its journal")]
+    Store(#[from] StoreError),
+    #[error("replay its journal: {0}")]
+    Journal(#[from] journal::JournalError),
+    #[error("its journal is empty: it had not begun when Otto ended")]
+    Empty,
+}
+
+impl Engine {
+    /// Takes an invocation up again, with the agent as it is configured now.
+    ///
+    /// # Errors
+    /// When it cannot be resumed, with the reason; nothing was spent then.
+    pub async fn resume(
+        &self,
+        agent: Arc<AgentConfig>,
+        invocation: InvocationId,
+        options: ResumeOptions,
+    ) -> Result<InvocationHandle, InvokeError> {
+        let ticket = self.admit()?;
+        let shared = self.shared();
+        let query = InvocationQuery { invocation: Some(invocation), ..InvocationQuery::default() };
+        let records = shared.store.invocations(query).await.map_err(store_failed("look up the invocation"))?;
+        let not_resumable =
+            |why: String| InvokeError::NotResumable { what: format!("invocation {invocation}"), why };
+        let record = records.first().ok_or_else(|| not_resumable("it is unknown here".to_owned()))?;
+        if let Some(outcome) = record.outcome
+            && !record.resumable
+        {
+            return Err(not_resumable(format!("it has ended: {outcome}")));
+        }
+        if shared.registry.find(invocation).is_some() {
+            return Err(not_resumable("it is running".to_owned()));
+        }
+        let session = record.session;
+        let claimed = shared.store.claim(session, self.node(), LEASE_TTL).await;
+        let lease = match claimed.map_err(store_failed("claim the session"))? {
+            ClaimOutcome::Claimed(lease) => lease,
+            ClaimOutcome::Held { node } => return Err(InvokeError::SessionBusy { session, node }),
+        };
+        let (machine, last_sequence) =
+            fold(shared, invocation).await.map_err(|error| not_resumable(error.to_string()))?;
+        let spec = machine.spec().cloned().ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
+        let agent = Arc::new(AgentConfig {
+            budgets: self.raised(&agent, &options.raise),
+            ..AgentConfig::clone(&agent)
+        });
+        let ids = ids_of(&spec);
+        let resumption = self.resumption(&agent, &ids, options.decision);
+        let admitted_at = shared.clock.now();
+        let seat = Seat { ids, agent, lease, admitted_at };
+        let recovered = Recovered { machine, last_sequence, spec, resumption };
+        Ok(self.spawn(ticket, seat, Start::Resumed(Box::new(recovered)), options.listening))
+    }
+
+    /// The newest invocation of a session that can be taken up again.
+    ///
+    /// # Errors
+    /// When there is none, with the reason.
+    pub async fn resumable_in(&self, session: SessionId) -> Result<InvocationId, InvokeError> {
+        let query = InvocationQuery { session: Some(session), ..InvocationQuery::default() };
+        let store = &self.shared().store;
+        let records = store.invocations(query).await.map_err(store_failed("look up the session"))?;
+        let not_resumable = |why: &str| InvokeError::NotResumable {
+            what: format!("session {session}"),
+            why: why.to_owned(),
+        };
+        if records.is_empty() {
+            return Err(not_resumable("it is unknown here"));
+        }
+        records
+            .iter()
+            .find(|record| record.outcome.is_none() || record.resumable)
+            .map(|record| record.invocation)
+            .ok_or_else(|| not_resumable("all its invocations have ended for good"))
+    }
+
+    /// The agent's limits with the raised ones in their place, within the operator's ceilings.
+    fn raised(&self, agent: &AgentConfig, raise: &Budgets) -> Budgets {
+        let base = AgentConfig { budgets: raise.or(&agent.budgets), ..agent.clone() };
+        self.effective_budgets(&base, &Budgets::default())
+    }
+
+    fn resumption(
+        &self,
+        agent: &AgentConfig,
+        ids: &Ids,
+        decision: Option<UnknownCallDecision>,
+    ) -> Arc<Resumption> {
+        Arc::new(Resumption {
+            limits: self.limits(agent),
+            scopes: self.settings().ceilings.scopes(ids, &agent.name, &agent.budgets),
+            decision,
+        })
+    }
+}
+
+/// The state of an invocation whose AgentServer has panicked, with its limits as they were.
+pub(crate) async fn after_panic(shared: &Arc<Shared>, seat: &Seat) -> Result<Recovered, RecoveryError> {
+    let (machine, last_sequence) = fold(shared, seat.ids.invocation).await?;
+    let spec = machine.spec().cloned().ok_or(RecoveryError::Empty)?;
+    let resumption = Arc::new(Resumption {
+        limits: spec.limits.clone(),
+        scopes: spec.scopes.clone(),
+        decision: None,
+    });
+    Ok(Recovered { machine, last_sequence, spec, resumption })
+}
+
+async fn fold(shared: &Shared, invocation: InvocationId) -> Result<(Invocation, u64), RecoveryError> {
+    let entries = shared.store.read(invocation).await?;
+    let last_sequence = entries.last().map_or(0, |entry| entry.sequence);
+    let machine = journal::fold(entries.iter().map(|entry| &*entry.payload))?;
+    Ok((machine, last_sequence))
+}
+
+fn ids_of(spec: &InvocationSpec) -> Ids {
+    Ids { workflow: spec.workflow, session: spec.session, task: spec.task, invocation: spec.invocation }
+}

@@ -1,0 +1,109 @@
+//! Running invocations by id and by agent.
+//!
+//! The registry only knows; it owns no task. An entry is removed by the guard that its AgentServer holds, also
+//! when that panics.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use otto_core::invocation::CancelReason;
+use otto_core::{AgentName, InvocationId, Timestamp};
+use tokio::sync::watch;
+
+use crate::Ids;
+use crate::handle::request_stop;
+
+/// What is known of a running invocation.
+#[derive(Debug, Clone)]
+pub struct RunningInvocation {
+    /// Its ids.
+    pub ids: Ids,
+    /// Its agent.
+    pub agent: AgentName,
+    /// When it was admitted.
+    pub since: Timestamp,
+    stop: watch::Sender<Option<CancelReason>>,
+}
+
+impl RunningInvocation {
+    /// Asks it to end.
+    pub fn cancel(&self) {
+        request_stop(&self.stop, CancelReason::User);
+    }
+}
+
+/// Running invocations by id and by agent.
+#[derive(Debug, Default, Clone)]
+pub struct Registry {
+    running: Arc<Mutex<BTreeMap<InvocationId, RunningInvocation>>>,
+}
+
+/// Keeps an entry in the registry for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    registry: Registry,
+    invocation: InvocationId,
+}
+
+impl Registry {
+    pub(crate) fn register(
+        &self,
+        ids: Ids,
+        agent: AgentName,
+        since: Timestamp,
+        stop: watch::Sender<Option<CancelReason>>,
+    ) -> Registration {
+        let entry = RunningInvocation { ids, agent, since, stop };
+        self.lock().insert(ids.invocation, entry);
+        Registration { registry: self.clone(), invocation: ids.invocation }
+    }
+
+    /// The running invocation of that id.
+    #[must_use]
+    pub fn find(&self, invocation: InvocationId) -> Option<RunningInvocation> {
+        self.lock().get(&invocation).cloned()
+    }
+
+    /// The running invocations of an agent, oldest first.
+    #[must_use]
+    pub fn of_agent(&self, agent: &AgentName) -> Vec<RunningInvocation> {
+        self.lock().values().filter(|entry| entry.agent == *agent).cloned().collect()
+    }
+
+    /// All running invocations, oldest first.
+    #[must_use]
+    pub fn running(&self) -> Vec<RunningInvocation> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// How many run.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Asks every running invocation to end.
+    pub(crate) fn stop_all(&self, reason: CancelReason) {
+        for entry in self.lock().values() {
+            request_stop(&entry.stop, reason);
+        }
+    }
+
+    /// Asks the invocations of a session to end.
+    pub(crate) fn stop_session(&self, session: otto_core::SessionId, reason: CancelReason) {
+        for entry in self.lock().values().filter(|entry| entry.ids.session == session) {
+            request_stop(&entry.stop, reason);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InvocationId, RunningInvocation>> {
+        // Entries are inserted and removed whole, so a poisoned map is still a correct map.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.invocation);
+    }
+}

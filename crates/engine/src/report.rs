@@ -1,0 +1,45 @@
+//! Outcome, artifacts and usage of an invocation that has ended.
+
+use std::time::Duration;
+
+use otto_core::invocation::{Outcome, Totals};
+use otto_core::port::store::ArtifactRef;
+use otto_core::{AgentName, Money};
+
+use crate::Ids;
+
+/// What an invocation came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Its ids.
+    pub ids: Ids,
+    /// The agent.
+    pub agent: AgentName,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was stored.
+    pub artifacts: Vec<ArtifactRef>,
+    /// Why artifacts are missing, if they are: the invocation itself is safe in the journal.
+    pub artifact_error: Option<String>,
+    /// What the store said when it failed, if it did: the last steps may not be durable.
+    pub store_error: Option<String>,
+    /// Calls and tokens.
+    pub totals: Totals,
+    /// Money charged, holds of unconfirmed calls included.
+    pub charged: Money,
+    /// Turns.
+    pub turns: u32,
+    /// From admission to outcome.
+    pub duration: Duration,
+}
+
+impl Report {
+    /// The agent's final text; empty if it did not complete.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match &self.outcome {
+            Outcome::Completed { text } => text,
+            _ => "",
+        }
+    }
+}
