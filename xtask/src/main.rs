@@ -1,2 +1,48 @@
-//! Project automation.
-fn main() {}
+//! Project automation, called as `cargo xtask COMMAND`.
+//!
+//! It runs the project's own checks with public tools only and changes no source file. One file per command.
+//!
+//! Invariant: `cargo xtask test` checks everything that a change must pass.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks on its outputs")]
+
+mod bench;
+mod shell;
+mod sim;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--fast]          format, lints, tidy, build, tests, docs, simulation; --fast leaves lints and docs out
+  tidy                   layering, purity, headers, words
+  sim [--seeds N] [--start S]
+                         simulates N seeds (default 2000), beginning at S
+  bench [NAME] [ARGS]    runs a benchmark in release mode: invocation, sandbox, store, runtime
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let result = match command.as_str() {
+        "test" | "ci" => test::run(&rest),
+        "tidy" => tidy::run(),
+        "sim" => sim::run(&rest),
+        "bench" => bench::run(&rest),
+        "" | "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("unknown command `{other}`\n\n{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
