@@ -1,0 +1,42 @@
+//! What the property tests share: how many cases, from which seed, and how a failure is reported.
+
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+
+/// The seed used where the environment names none (`PROPTEST_RNG_SEED`); night runs name another.
+const SEED: u64 = 20_261_123;
+
+/// Runs `test` on `cases` values and says whether one failed; the smallest failing value is printed.
+pub(crate) fn search<S: proptest::strategy::Strategy>(
+    cases: u32,
+    strategy: S,
+    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) -> Result<(), String> {
+    let mut config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    if matches!(config.rng_seed, RngSeed::Random) {
+        config.rng_seed = RngSeed::Fixed(SEED);
+    }
+    let seed = config.rng_seed;
+    match TestRunner::new(config).run(&strategy, test) {
+        Ok(()) => Ok(()),
+        Err(TestError::Abort(reason)) => Err(format!("seed {seed}: gave up: {reason}")),
+        Err(TestError::Fail(reason, value)) => {
+            Err(format!("seed {seed}: {reason}\nsmallest case: {value:#?}"))
+        }
+    }
+}
+
+/// Like [`search`], for a property that must hold.
+#[track_caller]
+pub(crate) fn check<S: proptest::strategy::Strategy>(
+    cases: u32,
+    strategy: S,
+    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) {
+    if let Err(report) = search(cases, strategy, test) {
+        panic!("{report}");
+    }
+}
