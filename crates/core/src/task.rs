@@ -29,3 +29,15 @@ impl TaskSpec {
         Self { input: Arc::from(input), ..Self::default() }
     }
 }
+
+impl From<&str> for TaskSpec {
+    fn from(input: &str) -> Self {
+        Self::new(input)
+    }
+}
+
+impl From<String> for TaskSpec {
+    fn from(input: String) -> Self {
+        Self::new(&input)
+    }
+}

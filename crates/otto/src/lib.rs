@@ -1,1 +1,60 @@
-//! The public API of Otto: load agents, wire the parts, invoke.
+//! Otto: a runtime for AI agents that keeps three promises.
+//!
+//! - **Bounded money.** No invocation, session, agent, workflow or day costs more than its limit. Money is held
+//!   before it can be spent.
+//! - **Bounded power.** A tool touches what its agent was granted; the kernel refuses the rest.
+//! - **Nothing lost, nothing twice.** Every step is journaled; after a crash an invocation goes on where it was.
+//!
+//! This crate is what an application depends on. It loads agents from YAML ([`load`]), puts the parts together
+//! ([`Otto::builder`]) and invokes. It decides nothing itself: decisions are in the pure machines below it.
+//!
+//! ```no_run
+//! use otto::{AgentBuilder, AnthropicConfig, Otto};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let otto = Otto::builder()
+//!     .enabled(true)
+//!     .anthropic(AnthropicConfig::from_key(std::env::var("ANTHROPIC_API_KEY")?.into())?)?
+//!     .agent(AgentBuilder::new("greeter", "claude-haiku-4-5").cost("$0.05").build()?)
+//!     .open()
+//!     .await?;
+//! let report = otto.agent("greeter")?.invoke("Say hello to the reader.").await?;
+//! println!("{} ({} charged)", report.text(), report.charged);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariant: nothing of an implementation crate is needed to use Otto; what appears in a signature here is
+//! re-exported here.
+
+mod agent;
+mod builder;
+mod otto;
+mod typed_tool;
+
+pub use crate::agent::{AgentBuilder, InvalidAgent};
+pub use crate::builder::{Builder, OpenError};
+pub use crate::otto::{Agent, Otto, UnknownAgent};
+pub use crate::typed_tool::TypedTool;
+
+pub use otto_anthropic::{AnthropicClient, AnthropicConfig};
+pub use otto_core as core;
+pub use otto_core::agent::{AgentConfig, Budgets, Limit, Origin};
+pub use otto_core::id::InvalidId;
+pub use otto_core::invocation::{Outcome, OutcomeKind, Repeatability, SideEffects, UnknownCallDecision};
+pub use otto_core::model::{ModelSpec, PriceTable, Usage};
+pub use otto_core::policy::{Permission, Permissions};
+pub use otto_core::port::llm_client::LlmClient;
+pub use otto_core::port::store::{
+    ArtifactKind, ArtifactRef, InvocationQuery, InvocationRecord, KillRow, Store, StoreError, UsageGroup,
+    UsageQuery, UsageSum,
+};
+pub use otto_core::port::tool::{Tool, ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolOutput};
+pub use otto_core::port::tool_host::{Enforcement, ToolHost};
+pub use otto_core::redact::Redactor;
+pub use otto_core::task::TaskSpec;
+pub use otto_core::{AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId};
+pub use otto_engine::{
+    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Report, ResumeOptions, ToolBus,
+    UsageReport,
+};

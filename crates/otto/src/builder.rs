@@ -1,0 +1,269 @@
+//! Putting an Otto together: store, provider, tools, limits.
+//!
+//! Everything has a safe default; what has none (enabling, a provider) must be said.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use otto_anthropic::{AnthropicClient, AnthropicConfig};
+use otto_core::agent::{AgentConfig, DEFAULTS, Limit};
+use otto_core::model::CacheUse;
+use otto_core::policy::{Permission, Permissions};
+use otto_core::port::llm_client::LlmClient;
+use otto_core::port::store::{Blobs, Store, StoreError};
+use otto_core::port::tool::Tool;
+use otto_core::port::tool_host::ToolHost;
+use otto_core::redact::Redactor;
+use otto_engine::clock::{Clock, IdSource, RandomIds, SystemClock};
+use otto_engine::{Admission, Ceilings, Engine, EngineParts, EngineSettings, ToolBus, ToolBusError};
+use otto_store_embedded::{EmbeddedStore, StoreConfig};
+use otto_store_memory::MemoryStore;
+
+use crate::otto::{Inner, Otto};
+
+/// Puts an Otto together.
+pub struct Builder {
+    enabled: bool,
+    keep: Keep,
+    client: Option<Arc<dyn LlmClient>>,
+    host: Option<Arc<dyn ToolHost>>,
+    tools: Vec<Arc<dyn Tool>>,
+    agents: Vec<AgentConfig>,
+    ceilings: Ceilings,
+    allowed_permissions: Permissions,
+    redactor: Option<Redactor>,
+    audit_mode: bool,
+    cache: CacheUse,
+    admission: Admission,
+}
+
+enum Keep {
+    InMemory,
+    InDirectory(PathBuf),
+    In { store: Arc<dyn Store>, blobs: Option<Arc<dyn Blobs>> },
+}
+
+/// Why an Otto could not be opened. Nothing was changed then, except that its state directory may exist.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No provider was named.
+    #[error("no provider: call `Builder::anthropic` or `Builder::client`")]
+    NoProvider,
+    /// The provider's configuration is wrong.
+    #[error("configure the provider")]
+    Provider(#[from] otto_anthropic::ConfigError),
+    /// The state directory cannot be used.
+    #[error("open the state directory `{}`", path.display())]
+    Store {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// Two tools have the same name.
+    #[error("register the tools")]
+    Tools(#[from] ToolBusError),
+}
+
+/// BOUND: invocations that run at once, and that wait behind them.
+const MAX_RUNNING: usize = 10_000;
+const MAX_WAITING: usize = 10_000;
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            enabled: false,
+            keep: Keep::InMemory,
+            client: None,
+            host: None,
+            tools: Vec::new(),
+            agents: Vec::new(),
+            ceilings: Ceilings::daily(Limit::new(DEFAULTS.daily_cost, "default")),
+            allowed_permissions: Permissions::of(&Permission::ALL),
+            redactor: None,
+            audit_mode: false,
+            cache: CacheUse::FiveMinutes,
+            admission: Admission::new(MAX_RUNNING, MAX_WAITING),
+        }
+    }
+
+    /// Lets agents run. Without it every invocation is refused.
+    #[must_use]
+    pub const fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Keeps journal, ledger and artifacts in this directory. The default keeps them in memory.
+    #[must_use]
+    pub fn state_dir(mut self, path: impl AsRef<Path>) -> Self {
+        self.keep = Keep::InDirectory(path.as_ref().to_owned());
+        self
+    }
+
+    /// Keeps everything in a store of your own.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>, blobs: Option<Arc<dyn Blobs>>) -> Self {
+        self.keep = Keep::In { store, blobs };
+        self
+    }
+
+    /// Calls Anthropic's models.
+    ///
+    /// # Errors
+    /// When the address or the key cannot be used.
+    pub fn anthropic(self, config: AnthropicConfig) -> Result<Self, OpenError> {
+        Ok(self.client(Arc::new(AnthropicClient::new(config)?)))
+    }
+
+    /// Calls a provider of your own.
+    #[must_use]
+    pub fn client(mut self, client: Arc<dyn LlmClient>) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Offers Otto's own tools, run by this host.
+    #[must_use]
+    pub fn base_tools(mut self, host: Arc<dyn ToolHost>) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    /// Offers a tool of your own. It runs in this process, as trusted code.
+    #[must_use]
+    pub fn tool(mut self, tool: impl Tool + 'static) -> Self {
+        self.tools.push(Arc::new(tool));
+        self
+    }
+
+    /// Adds an agent.
+    #[must_use]
+    pub fn agent(mut self, agent: AgentConfig) -> Self {
+        self.agents.push(agent);
+        self
+    }
+
+    /// Adds agents.
+    #[must_use]
+    pub fn agents(mut self, agents: impl IntoIterator<Item = AgentConfig>) -> Self {
+        self.agents.extend(agents);
+        self
+    }
+
+    /// Sets the limits of whole scopes. The default is 10 USD for everything on one UTC day.
+    #[must_use]
+    pub fn ceilings(mut self, ceilings: Ceilings) -> Self {
+        self.ceilings = ceilings;
+        self
+    }
+
+    /// The rights that any agent may have at most. The default is all.
+    #[must_use]
+    pub const fn allowed_permissions(mut self, permissions: Permissions) -> Self {
+        self.allowed_permissions = permissions;
+        self
+    }
+
+    /// What masks secrets. The default masks the common credential formats.
+    #[must_use]
+    pub fn redactor(mut self, redactor: Redactor) -> Self {
+        self.redactor = Some(redactor);
+        self
+    }
+
+    /// Policy only reports what it would deny. Money limits hold all the same.
+    #[must_use]
+    pub const fn audit_mode(mut self, audit_mode: bool) -> Self {
+        self.audit_mode = audit_mode;
+        self
+    }
+
+    /// How many invocations run and wait.
+    #[must_use]
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// Which prompt cache markers requests carry. The default is five minutes.
+    #[must_use]
+    pub const fn cache(mut self, cache: CacheUse) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Opens the Otto. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be used.
+    pub async fn open(self) -> Result<Otto, OpenError> {
+        let client = self.client.ok_or(OpenError::NoProvider)?;
+        let clock = Arc::new(SystemClock::start());
+        let ids = Arc::new(RandomIds);
+        // A name of its own for every start: whoever comes after a crash is a new node and takes the leases over.
+        let node: Arc<str> = Arc::from(format!("{}", ids.session(clock.now())));
+        let state_dir = match &self.keep {
+            Keep::InDirectory(path) => Some(path.clone()),
+            Keep::InMemory | Keep::In { .. } => None,
+        };
+        let (store, blobs) = open_store(self.keep, &node).await?;
+        let base = self.host.map(otto_tools::catalog).unwrap_or_default();
+        let tools = ToolBus::new(base.into_iter().chain(self.tools))?;
+        let prices = client.prices();
+        let engine = Engine::start(EngineParts {
+            store,
+            blobs,
+            client,
+            tools: Arc::new(tools),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            redactor: Arc::new(self.redactor.unwrap_or_default()),
+            settings: EngineSettings {
+                enabled: self.enabled,
+                ceilings: self.ceilings,
+                allowed_permissions: self.allowed_permissions,
+                audit_mode: self.audit_mode,
+                cache: self.cache,
+                admission: self.admission,
+                node,
+            },
+        });
+        let agents: BTreeMap<_, _> =
+            self.agents.into_iter().map(|agent| (agent.name.clone(), Arc::new(agent))).collect();
+        Ok(Otto {
+            inner: Arc::new(Inner {
+                engine,
+                agents: RwLock::new(agents),
+                prices,
+                new_workflow: Box::new(move || ids.workflow(clock.now())),
+                state_dir,
+            }),
+        })
+    }
+}
+
+type Opened = (Arc<dyn Store>, Option<Arc<dyn Blobs>>);
+
+async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
+    match keep {
+        Keep::InMemory => {
+            let store = Arc::new(MemoryStore::new());
+            Ok((store.clone(), Some(store)))
+        }
+        Keep::In { store, blobs } => Ok((store, blobs)),
+        Keep::InDirectory(path) => {
+            let config = StoreConfig::new(path.clone(), node.clone());
+            // Opening reads and may migrate a file: not on the async threads.
+            let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(config)).await;
+            let failed = |source| OpenError::Store { path: path.clone(), source };
+            let store = opened
+                .map_err(|panic| failed(StoreError::Unavailable { detail: Arc::from(panic.to_string()) }))?
+                .map_err(failed)?;
+            let store = Arc::new(store);
+            Ok((store.clone(), Some(store)))
+        }
+    }
+}

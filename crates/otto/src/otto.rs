@@ -1,0 +1,255 @@
+//! An Otto that runs: agents by name, invocations, queries.
+//!
+//! Invariant: everything here goes through the engine; nothing touches store, provider or tools around it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use otto_core::agent::AgentConfig;
+use otto_core::model::PriceTable;
+use otto_core::port::store::{
+    ArtifactRef, InvocationQuery, InvocationRecord, KillRow, StoreError, UsageQuery,
+};
+use otto_core::task::TaskSpec;
+use otto_core::{AgentName, InvocationId, SessionId, WorkflowId};
+use otto_engine::{
+    Engine, InvocationHandle, InvokeError, InvokeOptions, Listening, Report, ResumeOptions, ToolBus,
+    UsageReport,
+};
+
+use crate::builder::Builder;
+
+/// A running Otto. Cheap to clone; all clones are the same Otto.
+#[derive(Clone)]
+pub struct Otto {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) agents: RwLock<BTreeMap<AgentName, Arc<AgentConfig>>>,
+    pub(crate) prices: Arc<PriceTable>,
+    pub(crate) new_workflow: Box<dyn Fn() -> WorkflowId + Send + Sync>,
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// No agent of that name is configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no agent `{name}`{hint}")]
+pub struct UnknownAgent {
+    name: String,
+    hint: String,
+}
+
+/// An agent of a running Otto, ready to be invoked.
+#[derive(Clone)]
+pub struct Agent {
+    otto: Otto,
+    config: Arc<AgentConfig>,
+}
+
+impl Otto {
+    /// Begins to put an Otto together.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// The agent of that name, as it is configured now.
+    ///
+    /// # Errors
+    /// When there is none; the message names those that are there.
+    pub fn agent(&self, name: &str) -> Result<Agent, UnknownAgent> {
+        let agents = self.inner.agents.read().unwrap_or_else(PoisonError::into_inner);
+        let config = AgentName::new(name).ok().and_then(|name| agents.get(&name).cloned());
+        match config {
+            Some(config) => Ok(Agent { otto: self.clone(), config }),
+            None => {
+                let names: Vec<&str> = agents.keys().map(AgentName::as_str).collect();
+                let hint = if names.is_empty() {
+                    ": none is configured; `otto init` writes one".to_owned()
+                } else {
+                    format!("; configured are: {}", names.join(", "))
+                };
+                let name = name.chars().take(80).flat_map(char::escape_default).collect();
+                Err(UnknownAgent { name, hint })
+            }
+        }
+    }
+
+    /// The configured agents by name.
+    #[must_use]
+    pub fn agents(&self) -> Vec<Arc<AgentConfig>> {
+        let agents = self.inner.agents.read().unwrap_or_else(PoisonError::into_inner);
+        agents.values().cloned().collect()
+    }
+
+    /// Exchanges the configured agents. Running invocations keep the configuration they began with.
+    pub fn replace_agents(&self, agents: impl IntoIterator<Item = AgentConfig>) {
+        let next = agents.into_iter().map(|agent| (agent.name.clone(), Arc::new(agent))).collect();
+        *self.inner.agents.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// Takes the newest resumable invocation of a session up again.
+    ///
+    /// # Errors
+    /// When nothing of the session can be resumed, or its agent is no longer configured.
+    pub async fn resume(
+        &self,
+        session: SessionId,
+        options: ResumeOptions,
+    ) -> Result<InvocationHandle, InvokeError> {
+        let invocation = self.inner.engine.resumable_in(session).await?;
+        let query = InvocationQuery { invocation: Some(invocation), ..InvocationQuery::default() };
+        let found = self.inner.engine.store().invocations(query).await;
+        let records = found.map_err(|source| InvokeError::Store { attempted: "look up the invocation", source })?;
+        let not_resumable = |why: String| InvokeError::NotResumable { what: format!("session {session}"), why };
+        let record = records.first().ok_or_else(|| not_resumable("its invocation is gone".to_owned()))?;
+        let agent = self.agent(record.agent.as_str()).map_err(|error| not_resumable(error.to_string()))?;
+        self.inner.engine.resume(agent.config, invocation, options).await
+    }
+
+    /// Invocations that did not end and whose Otto is gone, oldest first. Nothing is started by looking.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn unfinished(&self) -> Result<Vec<InvocationRecord>, StoreError> {
+        self.inner.engine.store().unfinished().await
+    }
+
+    /// Invocations, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn invocations(&self, query: InvocationQuery) -> Result<Vec<InvocationRecord>, StoreError> {
+        self.inner.engine.store().invocations(query).await
+    }
+
+    /// The artifacts of a session.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn artifacts(&self, session: SessionId) -> Result<Vec<ArtifactRef>, StoreError> {
+        match self.inner.engine.blobs() {
+            Some(blobs) => blobs.list(session).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The content of an artifact, checked against its reference.
+    ///
+    /// # Errors
+    /// When it is gone or damaged.
+    pub async fn read_artifact(&self, artifact: ArtifactRef) -> Result<Vec<u8>, StoreError> {
+        match self.inner.engine.blobs() {
+            Some(blobs) => blobs.get(artifact).await,
+            None => Err(StoreError::NotFound { what: artifact.path }),
+        }
+    }
+
+    /// The journaled events of an invocation, as encoded text, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn journal(&self, invocation: InvocationId) -> Result<Vec<Arc<str>>, StoreError> {
+        let entries = self.inner.engine.store().read(invocation).await?;
+        Ok(entries.into_iter().map(|entry| entry.payload).collect())
+    }
+
+    /// Sums of usage. The sum of all rows equals the sum of all settlements, to the picodollar.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn usage(&self, query: UsageQuery) -> Result<UsageReport, StoreError> {
+        self.inner.engine.cost_tracker().usage(query).await
+    }
+
+    /// A new workflow, for tasks that are to share one budget.
+    #[must_use]
+    pub fn new_workflow(&self) -> WorkflowId {
+        (self.inner.new_workflow)()
+    }
+
+    /// Throws the kill switch: nothing new begins, everything that runs is ended, until it is lifted.
+    ///
+    /// # Errors
+    /// When it could not be made durable; running invocations are ended in any case.
+    pub async fn kill(&self, reason: &str) -> Result<(), StoreError> {
+        self.inner.engine.kill(reason).await
+    }
+
+    /// Lifts the kill switch.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn lift_kill(&self) -> Result<(), StoreError> {
+        self.inner.engine.lift_kill().await
+    }
+
+    /// The kill switch, if thrown.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn kill_switch(&self) -> Result<Option<KillRow>, StoreError> {
+        self.inner.engine.store().kill().await
+    }
+
+    /// The prices in force.
+    #[must_use]
+    pub fn prices(&self) -> &PriceTable {
+        &self.inner.prices
+    }
+
+    /// The tools available now; register, replace and remove through it.
+    #[must_use]
+    pub fn tools(&self) -> &ToolBus {
+        self.inner.engine.tools()
+    }
+
+    /// The engine, for what has no shorter way here.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// Where state is kept; `None` in memory.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<&std::path::Path> {
+        self.inner.state_dir.as_deref()
+    }
+
+    /// Ends: no new invocation, running ones stop at their next durable point, at most `grace`. Returns how many
+    /// were left; they are taken up by `resume`.
+    pub async fn shutdown(&self, grace: Duration) -> usize {
+        self.inner.engine.shutdown(grace).await
+    }
+}
+
+impl Agent {
+    /// The agent's configuration.
+    #[must_use]
+    pub fn config(&self) -> &AgentConfig {
+        &self.config
+    }
+
+    /// Invokes the agent and waits for its end.
+    ///
+    /// # Errors
+    /// When it could not begin. A budget, a deadline, a refusal are outcomes in the report, not errors.
+    pub async fn invoke(&self, task: impl Into<TaskSpec>) -> Result<Report, InvokeError> {
+        let options = InvokeOptions { listening: Listening::Off };
+        let handle = self.otto.inner.engine.invoke(self.config.clone(), task.into(), options).await?;
+        handle.report().await
+    }
+
+    /// Invokes the agent and returns at once with a handle to watch, cancel and await it.
+    ///
+    /// # Errors
+    /// When it could not begin.
+    pub async fn invoke_stream(&self, task: impl Into<TaskSpec>) -> Result<InvocationHandle, InvokeError> {
+        let options = InvokeOptions { listening: Listening::On };
+        self.otto.inner.engine.invoke(self.config.clone(), task.into(), options).await
+    }
+}
