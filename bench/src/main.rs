@@ -1,0 +1,36 @@
+//! Benchmarks, called as `cargo xtask bench NAME`.
+//!
+//! Each benchmark runs the floor (the same work without Otto) and Otto in turn, in one process and one run, and
+//! prints medians and ratios: machines are shared and noisy, a ratio survives that.
+//!
+//! Invariant: a benchmark judges nothing; no test depends on its figures.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
+
+mod invocation;
+mod measure;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask bench invocation [--rounds N]\n";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        // The scripted server in a process of its own, so that its CPU time is not Otto's.
+        ["serve", script] => invocation::serve(script),
+        ["invocation"] => invocation::run(5),
+        ["invocation", "--rounds", rounds] => match rounds.parse() {
+            Ok(rounds) => invocation::run(rounds),
+            Err(_) => Err(anyhow::anyhow!("--rounds needs a number")),
+        },
+        _ => Err(anyhow::anyhow!("{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
