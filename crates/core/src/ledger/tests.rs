@@ -198,7 +198,7 @@ fn the_denial_names_what_waiting_cannot_help_first() {
     ledger.settle(id(2), &used(2_000, 200));
     let in_flight = limits(session(), Some(2_000), None);
     let spent = limits(ScopeKey::Day, Some(3_000), None);
-    let denial = denied(ledger.reserve(TODAY, &request(3, &[in_flight.clone()])));
+    let denial = denied(ledger.reserve(TODAY, &request(3, std::slice::from_ref(&in_flight))));
     assert!(denial.is_contended());
     let denial = denied(ledger.reserve(TODAY, &request(3, &[in_flight, spent])));
     assert_eq!(denial.scope, Scope::Day(TODAY));
