@@ -226,7 +226,7 @@ pub struct WorkerCtx {
     pub working_dir: Option<Dir>,
     /// Read-only directories by name, addressed as `@name/...`.
     pub roots: Vec<(String, Dir)>,
-    /// The call ends here; long loops ask [`WorkerCtx::check`].
+    /// The tool ends here by itself ([`soft_deadline`]); long loops ask [`WorkerCtx::check`].
     pub deadline: Instant,
     /// Set when the call is to end early.
     pub stop: StopFlag,
@@ -254,6 +254,16 @@ pub struct Place<'a> {
     /// The name of the read-only root, if it is one.
     pub root: Option<&'a str>,
 }
+
+/// When a tool should end by itself, so that what it has found so far still reaches the caller before the
+/// host ends the call: a tenth of the time, at most 250 ms, before the deadline.
+#[must_use]
+pub fn soft_deadline(now: Instant, time_left: Duration) -> Instant {
+    now + (time_left - (time_left / 10).min(MAX_MARGIN))
+}
+
+// BOUND: time to format and send an answer.
+const MAX_MARGIN: Duration = Duration::from_millis(250);
 
 impl WorkerCtx {
     /// A context that can compute and nothing else.

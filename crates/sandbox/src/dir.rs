@@ -78,24 +78,19 @@ pub struct FileStamp {
     pub links: u64,
     device: u64,
     inode: u64,
-    modified: (i64, i64),
+    modified: (i128, i128),
 }
 
 impl FileStamp {
-    #[expect(
-        clippy::unnecessary_cast,
-        clippy::cast_sign_loss,
-        clippy::cast_lossless,
-        clippy::useless_conversion,
-        reason = "the widths of these fields differ between platforms"
-    )]
     fn of(stat: &Stat) -> Self {
+        // Sizes are not negative, and the widths of the other fields differ between platforms.
+        let wide = |value: i128| u64::try_from(value).unwrap_or(0);
         Self {
-            size: stat.st_size as u64,
-            links: stat.st_nlink as u64,
-            device: stat.st_dev as u64,
-            inode: stat.st_ino as u64,
-            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            size: wide(stat.st_size.into()),
+            links: wide(stat.st_nlink.into()),
+            device: wide(stat.st_dev.into()),
+            inode: wide(stat.st_ino.into()),
+            modified: (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec)),
         }
     }
 }

@@ -15,7 +15,7 @@ use otto_core::port::BoxFuture;
 use otto_core::port::tool::{ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostGrant, HostRequest, ToolHost};
 
-use crate::ctx::{Dispatch, MAX_ANSWER_BYTES, StopFlag, WorkerAnswer, WorkerCtx, WorkerRequest};
+use crate::ctx::{Dispatch, MAX_ANSWER_BYTES, StopFlag, WorkerAnswer, WorkerCtx, WorkerRequest, soft_deadline};
 use crate::dir::{Access, Dir, DirError};
 
 /// Runs calls in this process, confined by nothing but the tools' own care.
@@ -43,12 +43,14 @@ impl ToolHost for InProcessHost {
 }
 
 async fn run(dispatch: Dispatch, request: HostRequest) -> Result<ToolOutput, ToolError> {
-    let deadline = Instant::now() + request.time_left;
+    let now = Instant::now();
+    let deadline = now + request.time_left;
+    let soft = soft_deadline(now, request.time_left);
     // Also stops the thread when this future is dropped.
     let stop = StopOnDrop(StopFlag::default());
     let flag = stop.0.clone();
     let cancellation = std::sync::Arc::clone(&request.cancellation);
-    let thread = tokio::task::spawn_blocking(move || run_blocking(dispatch, &request, deadline, flag));
+    let thread = tokio::task::spawn_blocking(move || run_blocking(dispatch, &request, soft, flag));
     tokio::select! {
         biased;
         // A call that is done has done its work: its result is worth more than the news that it came late.

@@ -62,6 +62,8 @@ pub struct WriteOptions {
 /// What a write did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
+    /// Whether the file had exactly this content already, so that nothing was done.
+    pub unchanged: bool,
     /// Whether a file was there before.
     pub replaced: bool,
     /// The name of the backup, in the same directory.
@@ -93,6 +95,10 @@ impl Dir {
             && found.is_none_or(|stat| FileStamp::of(stat) != expected)
         {
             return Err(DirError::Changed);
+        }
+        if present.is_some() && parent.holds(name, content) {
+            parent.flush()?;
+            return Ok(Written { unchanged: true, replaced: true, backup: None, created_dirs });
         }
         let temp = TempFile::create(parent, present.as_ref())?;
         temp.fill(content)?;
@@ -126,6 +132,18 @@ impl Dir {
             here = Some(next.map_err(DirError::of_strict)?);
         }
         Ok((here, created))
+    }
+
+    /// Whether the file already has this content, as far as we may look: without the right to read it is
+    /// written again, which is as good.
+    fn holds(&self, name: &str, content: &[u8]) -> bool {
+        let Some(open) = CString::new(name).ok().and_then(|name| self.open_entry(&name).ok()) else { return false };
+        let size = content.len() as u64;
+        if open.stamp.size != size {
+            return false;
+        }
+        let mut present = Vec::with_capacity(content.len());
+        open.file.take(size + 1).read_to_end(&mut present).is_ok() && present == content
     }
 
     fn open_place(&self, name: &str) -> Result<Self, Errno> {
@@ -266,7 +284,7 @@ fn temp_name() -> CString {
 
 /// Puts the new file in place of `name`.
 fn install(parent: &Dir, temp: TempFile<'_>, name: &str, options: WriteOptions) -> Result<Written, DirError> {
-    let done = |replaced, backup| Written { replaced, backup, created_dirs: 0 };
+    let done = |replaced, backup| Written { unchanged: false, replaced, backup, created_dirs: 0 };
     for _ in 0..MAX_INSTALL_TRIES {
         let Some(old) = existing(parent, name)? else {
             if options.expected.is_some() {
