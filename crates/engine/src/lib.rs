@@ -11,6 +11,7 @@ mod admission;
 mod agent_server;
 mod artifacts;
 pub mod clock;
+mod context_store;
 mod cost_tracker;
 mod effects;
 mod engine;
@@ -29,6 +30,7 @@ mod tool_bus;
 
 pub use admission::Admission;
 pub use agent_server::AgentServer;
+pub use context_store::{ContextError, ContextGuard, ContextMetadata, ContextStore, DEFAULT_MAX_BYTES};
 pub use cost_tracker::{CostTracker, UsageReport};
 pub use engine::{Engine, EngineParts, EngineSettings, InvokeOptions, ResumeOptions};
 pub use error::InvokeError;

@@ -28,7 +28,7 @@ pub(crate) enum RecoveryError {
     #[error("read its journal")]
     Store(#[from] StoreError),
     #[error("replay its journal: {0}")]
-    Journal(#[from] journal::JournalError),
+    Journal(#[from] journal::FoldError),
     #[error("its journal is empty: it had not begun when Otto ended")]
     Empty,
 }
@@ -137,7 +137,7 @@ pub(crate) async fn after_panic(shared: &Arc<Shared>, seat: &Seat) -> Result<Rec
 async fn fold(shared: &Shared, invocation: InvocationId) -> Result<(Invocation, u64), RecoveryError> {
     let entries = shared.store.read(invocation).await?;
     let last_sequence = entries.last().map_or(0, |entry| entry.sequence);
-    let machine = journal::fold(entries.iter().map(|entry| &*entry.payload))?;
+    let machine = journal::fold(&entries)?;
     Ok((machine, last_sequence))
 }
 
