@@ -19,6 +19,7 @@ pub mod policy;
 pub mod port;
 pub mod redact;
 pub mod retry;
+pub mod store_rules;
 pub mod task;
 pub mod time;
 pub mod transcript;

@@ -55,6 +55,13 @@ pub enum StoreError {
         /// What was attempted and what failed.
         detail: Arc<str>,
     },
+    /// The call itself is wrong: a gap in the journal, a name that is no file name. Nothing was changed;
+    /// trying again does not help.
+    #[error("store refused the call: {detail}")]
+    Invalid {
+        /// What was attempted, on what, and what was expected.
+        detail: Arc<str>,
+    },
     /// No such thing.
     #[error("{what} not found")]
     NotFound {

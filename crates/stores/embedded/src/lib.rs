@@ -1,1 +1,38 @@
 //! The embedded store: SQLite for journal, ledger and usage, files for artifacts.
+//!
+//! One thread writes, with group commit: whoever waits is served by the same sync. What a rule decides is
+//! in [`otto_core::store_rules`]; this crate keeps its rows, makes them durable, and says clearly what went
+//! wrong when it cannot.
+//!
+//! # Several processes on one state directory
+//! A CLI beside a server is fine: every change is a transaction that looks at the rows as they are, and a
+//! session has one writer by its lease. A process that dies loses its leases at the next opening. The state
+//! directory must be on a local disk.
+//!
+//! # Files
+//! ```text
+//! <state_dir>/otto.db             everything but artifacts
+//! <state_dir>/otto.db-wal, -shm   its log; belongs to it
+//! <state_dir>/nodes/              one locked file per process
+//! <state_dir>/open.lock           held while a store is opened or migrated
+//! <state_dir>/sessions/<id>/      the artifacts of a session
+//! ```
+//!
+//! Invariant: what was answered with `Synced` survives power loss, and what was not answered may be there or
+//! not, but never in part.
+
+mod artifacts;
+mod config;
+mod db;
+mod error;
+mod hex;
+mod presence;
+mod queue;
+mod reader;
+mod state_dir;
+mod store;
+mod writer;
+
+pub use artifacts::Checkpointer;
+pub use config::{DEFAULT_ARTIFACT_BYTES_MAX, FaultPoints, NoFaults, StoreConfig, SystemClock};
+pub use store::EmbeddedStore;

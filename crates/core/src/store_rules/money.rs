@@ -1,0 +1,160 @@
+//! Reservations and settlements with what they ride on.
+//!
+//! Invariant: the order of a reserve is lease, journal, kill switch, ledger, all in one transaction. A
+//! reservation cannot be granted by a node that was taken over, nor after the kill switch was thrown.
+
+use std::sync::Arc;
+
+use crate::id::ReservationId;
+use crate::ledger::{ReserveOutcome, Scope, ScopeKey, SettleOutcome, Settlement};
+use crate::port::store::{
+    Attribution, ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError,
+};
+use crate::store_rules::journal::{keep, owned, unknown_entries};
+use crate::store_rules::lease::holds;
+use crate::store_rules::{Charge, Lapsed, Rows};
+use crate::{Timestamp, UtcDay};
+
+/// The UTC day at `now`: the highest that the store has seen. A clock that is set back does not open a
+/// day again whose money is spent.
+///
+/// # Errors
+/// What the rows report.
+pub fn today<R: Rows>(rows: &mut R, now: Timestamp) -> Result<UtcDay, R::Error> {
+    let (highest, day) = (rows.highest_day()?, now.day());
+    if day > highest {
+        rows.set_highest_day(day)?;
+    }
+    Ok(highest.max(day))
+}
+
+/// Holds money for a model call.
+///
+/// The entries are kept whatever the answer, but for `Fenced`.
+///
+/// # Errors
+/// `NotFound` for an unknown invocation; `Invalid` for a gap in the entries, a lease of another session, or
+/// a new reservation of an invocation that has ended; what the rows report.
+pub fn reserve<R: Rows>(
+    rows: &mut R,
+    now: Timestamp,
+    call: &ReserveCall,
+) -> Result<ReserveReply, R::Error> {
+    if !holds(rows, &call.lease)? {
+        return Ok(ReserveReply::Fenced);
+    }
+    let id = call.request.id;
+    let row = owned(rows, &call.lease, id.invocation)?;
+    let new = unknown_entries(row, id.invocation, &call.entries)?;
+    let killed = rows.kill()?;
+    let today = today(rows, now)?;
+    let scopes = scopes_on(today, call);
+    let known = rows.ledger(id, &scopes)?.reservation(&id).is_some();
+    let goes_on = row.end.is_none_or(|end| end.resumable && !new.is_empty());
+    if !known && !goes_on {
+        let detail = format!("reserve {id}: the invocation has ended");
+        return Err(StoreError::Invalid {
+            detail: Arc::from(detail),
+        }
+        .into());
+    }
+    keep(rows, row, id.invocation, new)?;
+    if let Some(kill) = killed {
+        return Ok(ReserveReply::Killed(kill));
+    }
+    let outcome = rows.ledger(id, &scopes)?.reserve(today, &call.request);
+    if matches!(outcome, ReserveOutcome::Granted(_)) {
+        rows.keep_grant(id, today)?;
+    }
+    Ok(ReserveReply::Ledger(outcome))
+}
+
+/// Ends a reservation, with entries and usage row.
+///
+/// # Errors
+/// `NotFound` for an unknown invocation; `Invalid` for a gap in the entries or a lease of another session;
+/// what the rows report.
+pub fn settle<R: Rows>(rows: &mut R, call: &SettleCall) -> Result<SettleReply, R::Error> {
+    if !holds(rows, &call.lease)? {
+        return Ok(SettleReply::Fenced);
+    }
+    let id = call.reservation;
+    let row = owned(rows, &call.lease, id.invocation)?;
+    if call.attribution.session != row.session {
+        let detail = format!(
+            "settle {id} for session {}: its invocation belongs to session {}",
+            call.attribution.session, row.session
+        );
+        return Err(StoreError::Invalid {
+            detail: Arc::from(detail),
+        }
+        .into());
+    }
+    let new = unknown_entries(row, id.invocation, &call.entries)?;
+    keep(rows, row, id.invocation, new)?;
+    book(rows, id, &call.settlement, &call.attribution).map(SettleReply::Ledger)
+}
+
+/// Forfeits the open reservations that nobody will settle: their hold is charged. Returns how many.
+///
+/// # Errors
+/// What the rows report.
+pub fn sweep<R: Rows>(rows: &mut R, now: Timestamp) -> Result<u64, R::Error> {
+    rows.cap_leases(now)?;
+    let mut total = 0;
+    loop {
+        let lapsed = rows.lapsed(now, SWEEP_CHUNK)?;
+        let mut settled = 0;
+        for Lapsed { id, attribution } in &lapsed {
+            let attribution = Attribution {
+                at: now,
+                ..attribution.clone()
+            };
+            if let SettleOutcome::Settled(_) =
+                book(rows, *id, &Settlement::Forfeited, &attribution)?
+            {
+                settled += 1;
+            }
+        }
+        total += settled;
+        // A chunk in which nothing was open contradicts its query; asking again would not end.
+        if lapsed.len() < SWEEP_CHUNK || settled == 0 {
+            return Ok(total);
+        }
+    }
+}
+
+// BOUND: what a sweep holds in memory at once.
+const SWEEP_CHUNK: usize = 1_000;
+
+fn book<R: Rows>(
+    rows: &mut R,
+    id: ReservationId,
+    settlement: &Settlement,
+    attribution: &Attribution,
+) -> Result<SettleOutcome, R::Error> {
+    let outcome = rows.ledger(id, &[])?.settle(id, settlement);
+    if let SettleOutcome::Settled(settled) = &outcome {
+        let usage = match settlement {
+            Settlement::Used { usage, .. } => Some(Some(*usage)),
+            Settlement::Forfeited => Some(None),
+            Settlement::Released => None,
+        };
+        let charge = usage.map(|usage| Charge {
+            usage,
+            cost: settled.charged,
+            attribution: attribution.clone(),
+        });
+        rows.keep_settlement(id, charge.as_ref())?;
+    }
+    Ok(outcome)
+}
+
+/// The accounts that the ledger will look at. One that names no scope is booked on its day.
+fn scopes_on(today: UtcDay, call: &ReserveCall) -> Vec<Scope> {
+    let scopes = &call.request.scopes;
+    if scopes.is_empty() {
+        return vec![ScopeKey::Day.on(today)];
+    }
+    scopes.iter().map(|limits| limits.scope.on(today)).collect()
+}

@@ -1,0 +1,252 @@
+//! The component that stores artifacts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use otto_core::SessionId;
+use otto_core::port::BoxFuture;
+use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, Durability, StoreError};
+use tokio::sync::oneshot;
+
+use crate::artifacts::disk::Disk;
+use crate::artifacts::durable::Written;
+use crate::artifacts::rows::{self, Bound, NewRow};
+use crate::artifacts::{THREADS, Task, name, run};
+use crate::config::FaultPoints;
+use crate::error::{full, unavailable};
+use crate::store::Inner;
+
+/// Stores artifacts: atomic, checksummed, bounded, with retention.
+#[derive(Clone)]
+pub struct Checkpointer {
+    pub(super) inner: Arc<Inner>,
+    pub(super) disk: Arc<Disk>,
+    bytes_max: u64,
+    /// The total of all artifacts as last seen: refuses early what would be refused late.
+    bytes_seen: Arc<AtomicU64>,
+}
+
+impl Checkpointer {
+    pub(crate) fn start(
+        inner: &Arc<Inner>,
+        bytes_max: u64,
+        faults: Arc<dyn FaultPoints>,
+    ) -> Result<Self, StoreError> {
+        for _ in 0..THREADS {
+            let queue = inner.files.clone();
+            inner.spawn("otto-checkpointer", move || run(&queue))?;
+        }
+        Ok(Self {
+            disk: Arc::new(Disk::new(inner.state_dir.clone(), &inner.node, faults)),
+            inner: inner.clone(),
+            bytes_max,
+            bytes_seen: Arc::default(),
+        })
+    }
+
+    /// Does file work on a thread that may block.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Disk) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let gone = || {
+            unavailable(Arc::from(
+                "use the artifacts: the store has shut down; open it again",
+            ))
+        };
+        let (reply, answer) = oneshot::channel();
+        let disk = self.disk.clone();
+        let task: Task = Box::new(move || {
+            // A caller that no longer waits has lost interest, not the effect.
+            let _ = reply.send(work(&disk));
+        });
+        self.inner.files.push(task).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Records a file that is durable. Needs no sync: a file without a row gets one when it is next seen.
+    pub(super) async fn record(
+        &self,
+        row: NewRow,
+        bound: Bound,
+    ) -> Result<ArtifactRef, StoreError> {
+        let artifact = row.to_ref();
+        let total = self
+            .inner
+            .change(Durability::Relaxed, move |rows, _| {
+                rows::insert(rows, &row, bound)
+            })
+            .await?;
+        self.bytes_seen.store(total, Ordering::Relaxed);
+        Ok(artifact)
+    }
+
+    async fn store(&self, draft: ArtifactDraft) -> Result<ArtifactRef, StoreError> {
+        name::check(&draft.name)?;
+        let draft = Arc::new(draft);
+        for version in 1..=name::VERSION_MAX {
+            let path: Arc<str> = Arc::from(name::file_name(
+                draft.invocation,
+                draft.kind,
+                version,
+                &draft.name,
+            ));
+            let mut row = NewRow {
+                session: draft.session,
+                path: path.clone(),
+                invocation: draft.invocation,
+                kind: draft.kind,
+                size: draft.content.len() as u64,
+                sha256: Arc::from(""),
+                at: self.inner.clock.now(),
+            };
+            let seen = self.bytes_seen.load(Ordering::Relaxed);
+            if seen.saturating_add(row.size) > self.bytes_max {
+                // The total may have fallen since; only the row's transaction knows.
+                let total = self
+                    .inner
+                    .change(Durability::Relaxed, |rows, _| rows.number("artifact_bytes"))
+                    .await?;
+                self.bytes_seen.store(total, Ordering::Relaxed);
+                if total.saturating_add(row.size) > self.bytes_max {
+                    return Err(rows::too_much(&row, total, self.bytes_max));
+                }
+            }
+            let written = {
+                let draft = draft.clone();
+                self.on_disk(move |disk| disk.write(draft.session, &path, &draft.content))
+                    .await?
+            };
+            match written {
+                Written::New(sha256) => {
+                    row.sha256 = Arc::from(sha256);
+                    return self.keep(row).await;
+                }
+                Written::Taken(sha256) => {
+                    if let Some(known) = self.taken(&row, &sha256).await? {
+                        return Ok(known);
+                    }
+                }
+            }
+        }
+        let detail = format!(
+            "store artifact `{}` of invocation {}: it has {} versions already; use another name",
+            draft.name,
+            draft.invocation,
+            name::VERSION_MAX
+        );
+        Err(full(Arc::from(detail)))
+    }
+
+    /// Records a new file; takes it back if its row is refused.
+    async fn keep(&self, row: NewRow) -> Result<ArtifactRef, StoreError> {
+        let (session, path) = (row.session, row.path.clone());
+        match self.record(row, Bound::Applies).await {
+            Err(error @ StoreError::Full { .. }) => {
+                self.on_disk(move |disk| disk.remove(session, &path))
+                    .await?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// What is stored under a name that is taken, if it is the same content: then this is a repeated call.
+    async fn taken(&self, row: &NewRow, sha256: &str) -> Result<Option<ArtifactRef>, StoreError> {
+        let known = match self.known(row.session, row.path.clone()).await? {
+            Some(known) if known.deleting => return Ok(None),
+            Some(known) => Some(known.artifact),
+            None => self.adopt(row.session, row.path.clone()).await?,
+        };
+        Ok(known.filter(|known| *known.sha256 == *sha256 && known.size_bytes == row.size))
+    }
+
+    async fn known(
+        &self,
+        session: SessionId,
+        path: Arc<str>,
+    ) -> Result<Option<rows::Known>, StoreError> {
+        self.inner
+            .ask("look up an artifact", move |connection| {
+                rows::known(connection, session, &path)
+            })
+            .await
+    }
+
+    /// Gives a row to a file that has none: its process died before it could.
+    pub(super) async fn adopt(
+        &self,
+        session: SessionId,
+        path: Arc<str>,
+    ) -> Result<Option<ArtifactRef>, StoreError> {
+        let Some((invocation, kind)) = name::parse(&path) else {
+            return Ok(None);
+        };
+        let found = {
+            let path = path.clone();
+            self.on_disk(move |disk| disk.examine(session, &path))
+                .await?
+        };
+        match found {
+            None => Ok(None),
+            Some(found) => {
+                let row = NewRow {
+                    session,
+                    path,
+                    invocation,
+                    kind,
+                    size: found.size,
+                    sha256: Arc::from(found.sha256),
+                    at: found.modified,
+                };
+                self.record(row, Bound::Waived).await.map(Some)
+            }
+        }
+    }
+
+    async fn artifacts(&self, session: SessionId) -> Result<Vec<ArtifactRef>, StoreError> {
+        let names = self.on_disk(move |disk| disk.names(session)).await?;
+        let rows = self
+            .inner
+            .ask("list artifacts", move |connection| {
+                rows::of_session(connection, session)
+            })
+            .await?;
+        let mut artifacts: Vec<ArtifactRef> = rows
+            .iter()
+            .filter(|known| !known.deleting)
+            .map(|known| known.artifact.clone())
+            .collect();
+        for name in names {
+            if rows.iter().all(|known| *known.artifact.path != *name)
+                && let Some(artifact) = self.adopt(session, Arc::from(name)).await?
+            {
+                artifacts.push(artifact);
+            }
+        }
+        artifacts.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(artifacts)
+    }
+}
+
+impl Blobs for Checkpointer {
+    fn put(&self, draft: ArtifactDraft) -> BoxFuture<'_, Result<ArtifactRef, StoreError>> {
+        Box::pin(self.store(draft))
+    }
+
+    fn get(&self, artifact: ArtifactRef) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(self.on_disk(move |disk| disk.read(&artifact)))
+    }
+
+    fn list(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<ArtifactRef>, StoreError>> {
+        Box::pin(self.artifacts(session))
+    }
+}
+
+impl std::fmt::Debug for Checkpointer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpointer")
+            .field("bytes_max", &self.bytes_max)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,260 @@
+//! The files of artifacts below `sessions/`, by directory handles only.
+//!
+//! Invariant: no path text is ever resolved; each step opens one component without following links.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use otto_core::port::store::{ArtifactRef, StoreError};
+use otto_core::{SessionId, Timestamp};
+use rustix::fs::{Dir, FileType, OFlags, fstat};
+use rustix::io::{Errno, read};
+use sha2::{Digest, Sha256};
+
+use crate::artifacts::durable::{Written, checksum, write_once};
+use crate::artifacts::name;
+use crate::config::FaultPoints;
+use crate::error::{damaged, from_errno};
+use crate::hex;
+use crate::presence;
+use crate::state_dir::{StateDir, open_dir, open_file, open_or_create_dir};
+
+pub(super) const SESSIONS: &str = "sessions";
+pub(super) const TEMP_PREFIX: &str = ".tmp-";
+
+/// BOUND: a session's directory that retention removes meanwhile is made anew at most this often.
+const ATTEMPTS: usize = 10;
+
+/// BOUND: what is read of a file at once when it is only hashed.
+const CHUNK: usize = 64 * 1024;
+
+/// The files of artifacts.
+pub(super) struct Disk {
+    state_dir: Arc<StateDir>,
+    /// Part of the names of temporary files: whose they are.
+    tag: String,
+    count: AtomicU64,
+    faults: Arc<dyn FaultPoints>,
+}
+
+/// A file found in a session's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) sha256: String,
+    pub(super) size: u64,
+    pub(super) modified: Timestamp,
+}
+
+impl Disk {
+    pub(super) fn new(state_dir: Arc<StateDir>, node: &str, faults: Arc<dyn FaultPoints>) -> Self {
+        Self {
+            state_dir,
+            tag: presence::file_name(node),
+            count: AtomicU64::new(0),
+            faults,
+        }
+    }
+
+    /// Stores a file durably unless its name is taken.
+    pub(super) fn write(
+        &self,
+        session: SessionId,
+        file: &str,
+        content: &[u8],
+    ) -> Result<Written, StoreError> {
+        let path = self.path(session).join(file);
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.try_write(session, file, content) {
+                Ok(written) => return Ok(written),
+                // The directory was removed as empty, or the temporary name belongs to an earlier life.
+                Err(Errno::NOENT | Errno::EXIST) if attempt < ATTEMPTS => {}
+                Err(errno) => return Err(from_errno(errno, "store artifact", &path)),
+            }
+        }
+    }
+
+    fn try_write(&self, session: SessionId, file: &str, content: &[u8]) -> Result<Written, Errno> {
+        let sessions = open_or_create_dir(&self.state_dir.handle, SESSIONS)?;
+        let dir = open_or_create_dir(&sessions, &session.to_string())?;
+        let temp = format!(
+            "{TEMP_PREFIX}{}-{}",
+            self.tag,
+            self.count.fetch_add(1, Ordering::Relaxed)
+        );
+        write_once(&dir, &temp, file, content, &*self.faults)
+    }
+
+    /// Reads an artifact and checks it against its reference.
+    pub(super) fn read(&self, artifact: &ArtifactRef) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(artifact.session).join(&*artifact.path);
+        let refuse = |what: String| {
+            let detail = format!(
+                "read artifact `{}`: {what}; restore it from a backup or run the task again",
+                path.display()
+            );
+            Err(damaged(Arc::from(detail)))
+        };
+        if name::parse(&artifact.path).is_none() {
+            return Err(not_found(artifact));
+        }
+        let opened = self.open(artifact.session, &artifact.path);
+        let (file, size) = match opened {
+            Ok(opened) => opened,
+            Err(Errno::NOENT) => return Err(not_found(artifact)),
+            Err(errno) => return Err(from_errno(errno, "read artifact", &path)),
+        };
+        if size != artifact.size_bytes {
+            return refuse(format!(
+                "it has {size} bytes, its reference says {}",
+                artifact.size_bytes
+            ));
+        }
+        let length =
+            usize::try_from(size).map_err(|_| from_errno(Errno::FBIG, "read artifact", &path))?;
+        let mut content = vec![0; length];
+        let filled =
+            fill(&file, &mut content).map_err(|errno| from_errno(errno, "read artifact", &path))?;
+        if filled != length {
+            return refuse(format!(
+                "it ends after {filled} bytes, its reference says {size}"
+            ));
+        }
+        let sha256 = checksum(&content);
+        if *sha256 != *artifact.sha256 {
+            return refuse(format!(
+                "its SHA-256 is {sha256}, its reference says {}",
+                artifact.sha256
+            ));
+        }
+        Ok(content)
+    }
+
+    /// Hashes a file; `None` if it is not there.
+    pub(super) fn examine(
+        &self,
+        session: SessionId,
+        file: &str,
+    ) -> Result<Option<Found>, StoreError> {
+        let path = self.path(session).join(file);
+        let fail = |errno| from_errno(errno, "check artifact", &path);
+        let (file, size) = match self.open(session, file) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(fail(errno)),
+        };
+        let modified = fstat(&file).map_err(fail)?.st_mtime;
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; CHUNK];
+        let mut left = size;
+        while left > 0 {
+            let most = CHUNK.min(usize::try_from(left).unwrap_or(CHUNK));
+            let filled = fill(&file, &mut chunk[..most]).map_err(fail)?;
+            if filled == 0 {
+                break;
+            }
+            hash.update(&chunk[..filled]);
+            left -= filled as u64;
+        }
+        Ok(Some(Found {
+            sha256: hex::encode(&hash.finalize()),
+            size: size - left,
+            modified: Timestamp::from_millis(
+                u64::try_from(modified).unwrap_or(0).saturating_mul(1_000),
+            ),
+        }))
+    }
+
+    /// The names in a session's directory; none if there is no such directory.
+    pub(super) fn names(&self, session: SessionId) -> Result<Vec<String>, StoreError> {
+        let path = self.path(session);
+        let fail = |errno| from_errno(errno, "list artifacts in", &path);
+        let dir = match self.dir(session) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(errno) => return Err(fail(errno)),
+        };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&dir).map_err(fail)? {
+            if let Ok(name) = entry.map_err(fail)?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Removes a file durably; it may be gone already.
+    pub(super) fn remove(&self, session: SessionId, file: &str) -> Result<(), StoreError> {
+        let path = self.path(session).join(file);
+        let fail = |errno| from_errno(errno, "remove artifact", &path);
+        let dir = match self.dir(session) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(fail(errno)),
+        };
+        self.reach("remove file").map_err(fail)?;
+        crate::state_dir::remove_file(&dir, file).map_err(fail)?;
+        self.reach("sync directory after removal").map_err(fail)?;
+        rustix::fs::fsync(&dir).map_err(fail)
+    }
+
+    /// The path of a session's directory, for messages.
+    pub(super) fn path(&self, session: SessionId) -> PathBuf {
+        self.state_dir.path.join(SESSIONS).join(session.to_string())
+    }
+
+    pub(super) fn dir(&self, session: SessionId) -> Result<OwnedFd, Errno> {
+        open_dir(
+            open_dir(&self.state_dir.handle, SESSIONS)?,
+            &session.to_string(),
+        )
+    }
+
+    fn reach(&self, step: &'static str) -> Result<(), Errno> {
+        self.faults
+            .reach(step)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// A regular file and its length.
+    fn open(&self, session: SessionId, file: &str) -> Result<(OwnedFd, u64), Errno> {
+        let file = open_file(self.dir(session)?, file, OFlags::RDONLY)?;
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::NOTDIR);
+        }
+        Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
+    }
+}
+
+fn not_found(artifact: &ArtifactRef) -> StoreError {
+    let path: String = artifact
+        .path
+        .chars()
+        .take(200)
+        .flat_map(char::escape_default)
+        .collect();
+    StoreError::NotFound {
+        what: Arc::from(format!("artifact `{path}` of session {}", artifact.session)),
+    }
+}
+
+fn fill(file: &OwnedFd, into: &mut [u8]) -> Result<usize, Errno> {
+    let mut length = 0;
+    while length < into.len() {
+        match read(file, &mut into[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(length)
+}

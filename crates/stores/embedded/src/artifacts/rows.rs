@@ -1,0 +1,149 @@
+//! The rows of artifacts: written by the writer thread, read by the readers.
+//!
+//! Invariant: the number `artifact_bytes` is the sum of the sizes of all rows, changed in the same
+//! transaction as they are.
+
+use std::sync::Arc;
+
+use otto_core::port::store::{ArtifactKind, ArtifactRef};
+use otto_core::{InvocationId, SessionId, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::db::codec::{count, read_count, read_kind, read_text, time};
+use crate::error::{Fault, full};
+use crate::writer::{SqlRows, many, one};
+
+const BYTES: &str = "artifact_bytes";
+
+/// A file that gets a row.
+#[derive(Debug, Clone)]
+pub(super) struct NewRow {
+    pub(super) session: SessionId,
+    pub(super) path: Arc<str>,
+    pub(super) invocation: InvocationId,
+    pub(super) kind: ArtifactKind,
+    pub(super) size: u64,
+    pub(super) sha256: Arc<str>,
+    pub(super) at: Timestamp,
+}
+
+impl NewRow {
+    pub(super) fn to_ref(&self) -> ArtifactRef {
+        ArtifactRef {
+            session: self.session,
+            path: self.path.clone(),
+            kind: self.kind,
+            size_bytes: self.size,
+            sha256: self.sha256.clone(),
+        }
+    }
+}
+
+/// What a row says about a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) artifact: ArtifactRef,
+    pub(super) deleting: bool,
+}
+
+/// Whether a row can be refused because all artifacts together have too many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// For a file that was just written: it is taken back.
+    Applies,
+    /// For a file that was there already: leaving it without a row frees nothing.
+    Waived,
+}
+
+/// Adds a row unless there is one; returns the total of all sizes.
+pub(super) fn insert(rows: &mut SqlRows<'_, '_>, new: &NewRow, bound: Bound) -> Result<u64, Fault> {
+    let total = rows.number(BYTES)?;
+    let known = one(
+        &mut rows.statements_mut().artifact,
+        params![new.session.as_bytes(), &*new.path],
+        |_| Ok(()),
+    )?;
+    if known.is_some() {
+        return Ok(total);
+    }
+    let max = rows.artifact_bytes_max();
+    let total = total.saturating_add(new.size);
+    if total > max && bound == Bound::Applies {
+        return Err(too_much(new, total - new.size, max).into());
+    }
+    rows.statements_mut().insert_artifact.execute(params![
+        new.session.as_bytes(),
+        &*new.path,
+        new.invocation.as_bytes(),
+        new.kind.as_str(),
+        count(new.size),
+        &*new.sha256,
+        time(new.at),
+    ])?;
+    rows.set_number(BYTES, total)?;
+    Ok(total)
+}
+
+/// The refusal at the bound.
+pub(super) fn too_much(new: &NewRow, total: u64, max: u64) -> otto_core::port::store::StoreError {
+    let detail = format!(
+        "store artifact `{}` of {} bytes: all artifacts together have {total} bytes, at most {max} are kept; shorten the retention, unpin sessions, or raise the bound",
+        new.path, new.size
+    );
+    full(Arc::from(detail))
+}
+
+/// Removes a row whose file is gone.
+pub(super) fn delete(
+    rows: &mut SqlRows<'_, '_>,
+    session: SessionId,
+    path: &str,
+) -> Result<(), Fault> {
+    let size = one(
+        &mut rows.statements_mut().delete_artifact,
+        params![session.as_bytes(), path],
+        |row| read_count(row, 0),
+    )?;
+    if let Some(size) = size {
+        let total = rows.number(BYTES)?;
+        rows.set_number(BYTES, total.saturating_sub(size))?;
+    }
+    Ok(())
+}
+
+/// The row of a name.
+pub(super) fn known(
+    connection: &Connection,
+    session: SessionId,
+    path: &str,
+) -> Result<Option<Known>, Fault> {
+    let mut statement = connection.prepare(
+        "SELECT path, kind, size, sha256, deleting FROM artifacts WHERE session = ?1 AND path = ?2",
+    )?;
+    one(&mut statement, params![session.as_bytes(), path], |row| {
+        read_known(row, session)
+    })
+}
+
+/// The rows of a session, by path.
+pub(super) fn of_session(connection: &Connection, session: SessionId) -> Result<Vec<Known>, Fault> {
+    let mut statement = connection.prepare(
+        "SELECT path, kind, size, sha256, deleting FROM artifacts WHERE session = ?1 ORDER BY path",
+    )?;
+    many(&mut statement, params![session.as_bytes()], |row| {
+        read_known(row, session)
+    })
+}
+
+fn read_known(row: &rusqlite::Row<'_>, session: SessionId) -> Result<Known, Fault> {
+    Ok(Known {
+        artifact: ArtifactRef {
+            session,
+            path: read_text(row, 0)?,
+            kind: read_kind(&read_text(row, 1)?)?,
+            size_bytes: read_count(row, 2)?,
+            sha256: read_text(row, 3)?,
+        },
+        deleting: row.get(4)?,
+    })
+}

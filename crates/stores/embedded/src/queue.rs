@@ -1,0 +1,121 @@
+//! A bounded queue from async callers to a thread.
+//!
+//! A caller that finds it full waits for room, without blocking its executor; the thread takes whatever is
+//! there at once, which is what makes group commit possible. It does not know what it carries.
+//!
+//! Invariant: what was pushed is taken, also after the queue was closed.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+/// The queue.
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    ready: Condvar,
+    room: Semaphore,
+}
+
+struct State<T> {
+    items: VecDeque<T>,
+    /// Threads that wait. A push wakes one only if there is one: a wake-up is a system call.
+    waiting: usize,
+    closed: bool,
+}
+
+/// Why [`Queue::take`] returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// There is at least one item.
+    Items,
+    /// The deadline has passed.
+    Timeout,
+    /// The queue is closed and empty.
+    Closed,
+}
+
+/// The queue was closed; the item was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+impl<T> Queue<T> {
+    /// A queue that holds at most `bound` items.
+    pub(crate) fn new(bound: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                waiting: 0,
+                closed: false,
+            }),
+            ready: Condvar::new(),
+            room: Semaphore::new(bound),
+        }
+    }
+
+    /// Adds an item, waiting for room. Items of one caller keep their order.
+    ///
+    /// Cancel safety: dropped before it is done, nothing was added.
+    pub(crate) async fn push(&self, item: T) -> Result<(), Closed> {
+        let permit = self.room.acquire().await.map_err(|_| Closed)?;
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        permit.forget();
+        state.items.push_back(item);
+        let wake = state.waiting > 0;
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for items and moves at most `most` of them into `into`.
+    pub(crate) fn take(&self, most: usize, into: &mut Vec<T>, deadline: Option<Instant>) -> Taken {
+        let mut state = self.lock();
+        while state.items.is_empty() {
+            if state.closed {
+                return Taken::Closed;
+            }
+            state.waiting += 1;
+            state = match deadline {
+                None => self
+                    .ready
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        state.waiting -= 1;
+                        return Taken::Timeout;
+                    }
+                    self.ready
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+            state.waiting -= 1;
+        }
+        let count = most.min(state.items.len());
+        into.extend(state.items.drain(..count));
+        drop(state);
+        self.room.add_permits(count);
+        Taken::Items
+    }
+
+    /// Refuses further items and wakes everyone.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.room.close();
+        self.ready.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // A panic while the lock was held cannot leave the queue half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

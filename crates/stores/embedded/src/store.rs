@@ -1,0 +1,360 @@
+//! The store: the port's traits on the writer thread and the readers.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use otto_core::ledger::{Account, Scope};
+use otto_core::port::BoxFuture;
+use otto_core::port::store::{
+    ArtifactDraft, ArtifactRef, Blobs, ClaimOutcome, Directory, Dispatch, Durability, Entry,
+    Finish, InvocationQuery, InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome,
+    ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError, Submission, SubmitOutcome,
+    UsageQuery, UsageStore, UsageSum,
+};
+use otto_core::store_rules::{self as rules, StoreClock};
+use otto_core::{InvocationId, SessionId, UtcDay};
+use rusqlite::{Connection, params};
+
+use crate::artifacts::{self, Checkpointer, Task};
+use crate::config::StoreConfig;
+use crate::db::codec::read_account;
+use crate::db::open;
+use crate::error::{Fault, from_sql, invalid, unavailable};
+use crate::presence::{self, Presence};
+use crate::queue::Queue;
+use crate::reader::{self, Question};
+use crate::state_dir::StateDir;
+use crate::writer::{self, Change, Job, Writer, gone, job, one, read_kill};
+
+/// The embedded store: one SQLite file, one thread that writes it.
+///
+/// Several processes may open the same state directory; see the crate's documentation for what that means.
+/// Dropping the last handle finishes what was called, makes it durable and ends the threads.
+pub struct EmbeddedStore {
+    pub(crate) inner: Arc<Inner>,
+    checkpointer: Checkpointer,
+}
+
+/// What all handles share.
+pub(crate) struct Inner {
+    pub(crate) state_dir: Arc<StateDir>,
+    pub(crate) path: std::path::PathBuf,
+    pub(crate) clock: Arc<dyn StoreClock>,
+    pub(crate) node: Arc<str>,
+    writer: Arc<Queue<Job>>,
+    readers: Arc<Queue<Question>>,
+    pub(crate) files: Arc<Queue<Task>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _presence: Presence,
+}
+
+impl EmbeddedStore {
+    /// Opens the store of a state directory; creates or migrates it if needed.
+    ///
+    /// The leases of nodes whose process is dead end here, so that their sessions can be claimed at once.
+    ///
+    /// # Errors
+    /// `Damaged` for a file that is foreign, truncated, or of a newer version: it was not touched.
+    /// `ReadOnly` and `Full` when the directory cannot be written. `Unavailable` when another process keeps
+    /// the store locked. `Invalid` for a node name that is empty or too long.
+    pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        if config.node.is_empty() || config.node.len() > rules::MAX_KEY_BYTES {
+            let detail = format!(
+                "open the store as a node whose name has {} bytes: expected 1 to {}",
+                config.node.len(),
+                rules::MAX_KEY_BYTES
+            );
+            return Err(invalid(Arc::from(detail)));
+        }
+        let state_dir = Arc::new(StateDir::open(&config.state_dir)?);
+        let lock = state_dir.lock_opening()?;
+        let path = open::prepare(&state_dir)?;
+        expire_dead_nodes(&state_dir, &path)?;
+        let presence = presence::announce(&state_dir, &config.node)?;
+        drop(lock);
+        let inner = Inner {
+            path: path.clone(),
+            clock: config.clock.clone(),
+            node: config.node,
+            writer: Arc::new(Queue::new(writer::QUEUE_BOUND)),
+            readers: Arc::new(Queue::new(reader::QUEUE_BOUND)),
+            files: Arc::new(Queue::new(artifacts::QUEUE_BOUND)),
+            threads: Mutex::default(),
+            _presence: presence,
+            state_dir,
+        };
+        let writer = Writer {
+            queue: inner.writer.clone(),
+            path: path.clone(),
+            clock: config.clock,
+            artifact_bytes_max: config.artifact_bytes_max,
+        };
+        inner.spawn("otto-store-writer", move || writer.run())?;
+        for _ in 0..reader::THREADS {
+            let (queue, path) = (inner.readers.clone(), path.clone());
+            inner.spawn("otto-store-reader", move || reader::run(&queue, &path))?;
+        }
+        let inner = Arc::new(inner);
+        let checkpointer = Checkpointer::start(&inner, config.artifact_bytes_max, config.faults)?;
+        Ok(Self {
+            inner,
+            checkpointer,
+        })
+    }
+
+    /// The component that keeps artifacts, for what the port does not cover: retention, pins, checks.
+    #[must_use]
+    pub const fn checkpointer(&self) -> &Checkpointer {
+        &self.checkpointer
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The node that this store was opened as.
+    #[must_use]
+    pub fn node(&self) -> &Arc<str> {
+        &self.inner.node
+    }
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedStore")
+            .field("path", &self.inner.path)
+            .field("node", &self.inner.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Starts a thread that ends when the queues are closed.
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)
+            .map_err(|error| {
+                unavailable(Arc::from(format!(
+                    "start thread `{name}`: {error}; raise the limit on threads"
+                )))
+            })?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// Runs a rule in the writer's next transaction.
+    pub(crate) fn change<'a, T: Send + 'static>(
+        &'a self,
+        durability: Durability,
+        rule: impl Change<T>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move {
+            let (job, answer) = job(durability, rule);
+            self.writer.push(job).await.map_err(|_| gone(&self.path))?;
+            answer.await.unwrap_or_else(|_| Err(gone(&self.path)))
+        })
+    }
+
+    /// Asks a question about one snapshot of the rows.
+    pub(crate) fn ask<'a, T: Send + 'static>(
+        &'a self,
+        attempted: &'static str,
+        ask: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move {
+            let (question, answer) = reader::question(attempted, &self.path, ask);
+            self.readers
+                .push(question)
+                .await
+                .map_err(|_| gone(&self.path))?;
+            answer.await.unwrap_or_else(|_| Err(gone(&self.path)))
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.writer.close();
+        self.readers.close();
+        self.files.close();
+        for thread in self
+            .threads
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
+            // A thread that panicked has told its callers; there is nobody left to tell here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Ends the leases of nodes that are known to be dead.
+fn expire_dead_nodes(state_dir: &StateDir, path: &Path) -> Result<(), StoreError> {
+    let connection =
+        open::writer(path).map_err(|error| from_sql(&error, "open the database", path))?;
+    presence::bury_dead(state_dir, |node| {
+        connection
+            .execute(
+                "UPDATE sessions SET until = 0 WHERE node IS NOT NULL AND until > 0 AND node = ?1",
+                params![node],
+            )
+            .map(drop)
+            .map_err(|error| from_sql(&error, "end the leases of a dead process", path))
+    })
+}
+
+impl Dispatch for EmbeddedStore {
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<SubmitOutcome, StoreError>> {
+        self.inner.change(Durability::Relaxed, move |rows, now| {
+            rules::submit(rows, now, &submission)
+        })
+    }
+
+    fn claim(
+        &self,
+        session: SessionId,
+        node: Arc<str>,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Result<ClaimOutcome, StoreError>> {
+        self.inner.change(Durability::Synced, move |rows, now| {
+            rules::claim(rows, now, session, &node, ttl)
+        })
+    }
+
+    fn heartbeat(&self, lease: Lease, ttl: Duration) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        self.inner.change(Durability::Relaxed, move |rows, now| {
+            rules::heartbeat(rows, now, &lease, ttl)
+        })
+    }
+
+    fn release(&self, lease: Lease) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        self.inner.change(Durability::Relaxed, move |rows, _| {
+            rules::release(rows, &lease)
+        })
+    }
+
+    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        self.inner.change(Durability::Synced, move |rows, _| {
+            rules::finish(rows, &finish)
+        })
+    }
+
+    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>> {
+        self.inner
+            .ask("list unfinished invocations", reader::unfinished)
+    }
+}
+
+impl Journal for EmbeddedStore {
+    fn append(
+        &self,
+        lease: Lease,
+        invocation: InvocationId,
+        entries: Vec<Entry>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        self.inner.change(durability, move |rows, _| {
+            rules::append(rows, &lease, invocation, &entries)
+        })
+    }
+
+    fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        self.inner.ask("read a journal", move |connection| {
+            reader::entries(connection, invocation)
+        })
+    }
+}
+
+impl LedgerStore for EmbeddedStore {
+    fn reserve(&self, call: ReserveCall) -> BoxFuture<'_, Result<ReserveReply, StoreError>> {
+        self.inner.change(Durability::Synced, move |rows, now| {
+            rules::reserve(rows, now, &call)
+        })
+    }
+
+    fn settle(&self, call: SettleCall) -> BoxFuture<'_, Result<SettleReply, StoreError>> {
+        self.inner
+            .change(call.durability, move |rows, _| rules::settle(rows, &call))
+    }
+
+    fn sweep(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner
+            .change(Durability::Synced, |rows, now| rules::sweep(rows, now))
+    }
+
+    fn account(&self, scope: Scope) -> BoxFuture<'_, Result<Account, StoreError>> {
+        self.inner.ask("read an account", move |connection| {
+            let mut statement = connection.prepare(
+                "SELECT spent_cost, held_cost, spent_tokens, held_tokens, warned_cost, warned_tokens, latched
+                FROM accounts WHERE scope = ?1",
+            )?;
+            Ok(one(&mut statement, params![scope.to_string()], |row| read_account(row, 0))?.unwrap_or_default())
+        })
+    }
+
+    fn today(&self) -> BoxFuture<'_, Result<UtcDay, StoreError>> {
+        self.inner
+            .change(Durability::Relaxed, |rows, now| rules::today(rows, now))
+    }
+}
+
+impl Directory for EmbeddedStore {
+    fn invocations(
+        &self,
+        query: InvocationQuery,
+    ) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>> {
+        self.inner.ask("list invocations", move |connection| {
+            reader::invocations(connection, &query)
+        })
+    }
+
+    fn set_kill(&self, row: Option<KillRow>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner
+            .change(Durability::Synced, move |rows, _| rows.set_kill(row))
+    }
+
+    fn kill(&self) -> BoxFuture<'_, Result<Option<KillRow>, StoreError>> {
+        self.inner.ask("read the kill switch", |connection| {
+            one(
+                &mut connection.prepare("SELECT reason, at FROM kill")?,
+                params![],
+                read_kill,
+            )
+        })
+    }
+}
+
+impl UsageStore for EmbeddedStore {
+    fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<Vec<UsageSum>, StoreError>> {
+        self.inner.ask("sum usage", move |connection| {
+            reader::usage(connection, &query)
+        })
+    }
+}
+
+impl Blobs for EmbeddedStore {
+    fn put(&self, draft: ArtifactDraft) -> BoxFuture<'_, Result<ArtifactRef, StoreError>> {
+        self.checkpointer.put(draft)
+    }
+
+    fn get(&self, artifact: ArtifactRef) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        self.checkpointer.get(artifact)
+    }
+
+    fn list(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<ArtifactRef>, StoreError>> {
+        self.checkpointer.list(session)
+    }
+}

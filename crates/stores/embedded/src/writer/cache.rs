@@ -1,0 +1,80 @@
+//! What the writer remembers of rows, so that most calls read nothing.
+//!
+//! Only a memory: every change is written through in the same transaction, and the whole is dropped when a
+//! transaction fails or another process has committed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use otto_core::id::ReservationId;
+use otto_core::ledger::{Ledger, Scope};
+use otto_core::port::store::KillRow;
+use otto_core::store_rules::{InvocationRow, LeaseRow};
+use otto_core::{InvocationId, SessionId, UtcDay};
+use rusqlite::Connection;
+
+use crate::writer::statements::Statements;
+
+/// BOUND: remembered rows per kind. At the bound all of them are forgotten and read again on use.
+const ROWS_MAX: usize = 20_000;
+
+/// What the writer remembers.
+#[derive(Default)]
+pub(crate) struct Cache {
+    pub(super) ledger: Ledger,
+    /// Accounts that changed in this transaction and are not written yet.
+    pub(super) dirty: BTreeSet<Scope>,
+    /// Reservations that this transaction brought into the ledger or settled.
+    pub(super) touched: Vec<ReservationId>,
+    /// A reservation that was looked for in this transaction and has no row.
+    pub(super) absent: Option<ReservationId>,
+    accounts: Vec<Scope>,
+    pub(super) leases: HashMap<SessionId, LeaseRow>,
+    pub(super) invocations: HashMap<InvocationId, InvocationRow>,
+    pub(super) kill: Option<Option<KillRow>>,
+    pub(super) highest_day: Option<UtcDay>,
+    data_version: Option<i64>,
+}
+
+impl Cache {
+    /// Whether another connection has committed since the last call. Asked inside a transaction.
+    pub(super) fn is_stale(
+        &mut self,
+        _connection: &Connection,
+        statements: &mut Statements<'_>,
+    ) -> rusqlite::Result<bool> {
+        let version: i64 = statements.data_version.query_row((), |row| row.get(0))?;
+        let before = self.data_version.replace(version);
+        Ok(before.is_some_and(|before| before != version))
+    }
+
+    /// Forgets everything but the version of the file.
+    pub(super) fn reset(&mut self) {
+        *self = Self {
+            data_version: self.data_version,
+            ..Self::default()
+        };
+    }
+
+    /// Notes that an account was brought into the ledger.
+    pub(super) fn loaded(&mut self, scope: Scope) {
+        self.accounts.push(scope);
+    }
+
+    /// After a commit: drops what no longer holds money, and everything above the bounds.
+    pub(super) fn trim(&mut self) {
+        self.absent = None;
+        for id in self.touched.drain(..) {
+            self.ledger.forget(&id);
+        }
+        if self.accounts.len() > ROWS_MAX {
+            let ledger = &mut self.ledger;
+            self.accounts.retain(|scope| !ledger.forget_account(scope));
+        }
+        if self.leases.len() > ROWS_MAX {
+            self.leases.clear();
+        }
+        if self.invocations.len() > ROWS_MAX {
+            self.invocations.clear();
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! The rows of the core's rules, in SQLite, read through and written through the writer's memory.
+
+use std::time::Duration;
+
+use otto_core::id::ReservationId;
+use otto_core::ledger::{Grant, Ledger, Reservation, ReservationState, Scope};
+use otto_core::port::store::{Attribution, Entry, Finish, KillRow, Submission};
+use otto_core::store_rules::{Charge, End, InvocationRow, Lapsed, LeaseRow, Rows};
+use otto_core::{EffectId, InvocationId, SessionId, Timestamp, UtcDay};
+use rusqlite::{OptionalExtension, Row, Statement, params};
+
+use crate::db::codec::{
+    count, duration, read_account, read_count, read_invocation, read_money, read_name, read_scopes,
+    read_session, read_text, read_time, read_workflow, scopes_text, time,
+};
+use crate::error::Fault;
+use crate::writer::cache::Cache;
+use crate::writer::statements::Statements;
+
+/// Rows inside the writer's transaction.
+pub(crate) struct SqlRows<'a, 'c> {
+    statements: &'a mut Statements<'c>,
+    cache: &'a mut Cache,
+    artifact_bytes_max: u64,
+}
+
+impl<'a, 'c> SqlRows<'a, 'c> {
+    pub(super) fn new(
+        statements: &'a mut Statements<'c>,
+        cache: &'a mut Cache,
+        artifact_bytes_max: u64,
+    ) -> Self {
+        Self {
+            statements,
+            cache,
+            artifact_bytes_max,
+        }
+    }
+
+    /// Writes the accounts that changed: once per transaction, however many calls changed them.
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
+        while let Some(scope) = self.cache.dirty.pop_first() {
+            let account = self.cache.ledger.account(&scope);
+            self.statements.set_account.execute(params![
+                scope.to_string(),
+                account.spent_cost.picodollars_i64(),
+                account.held_cost.picodollars_i64(),
+                count(account.spent_tokens),
+                count(account.held_tokens),
+                account.warned_cost,
+                account.warned_tokens,
+                account.latched,
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// The statements, for rows that the rules of the core do not know.
+    pub(crate) fn statements_mut(&mut self) -> &mut Statements<'c> {
+        self.statements
+    }
+
+    /// Most bytes of artifacts.
+    pub(crate) const fn artifact_bytes_max(&self) -> u64 {
+        self.artifact_bytes_max
+    }
+
+    /// Throws or lifts the kill switch.
+    pub(crate) fn set_kill(&mut self, row: Option<KillRow>) -> Result<(), Fault> {
+        match &row {
+            Some(row) => self
+                .statements
+                .throw_kill
+                .execute(params![&*row.reason, time(row.at)])?,
+            None => self.statements.lift_kill.execute(())?,
+        };
+        self.cache.kill = Some(row);
+        Ok(())
+    }
+
+    /// One of the single numbers.
+    pub(crate) fn number(&mut self, name: &str) -> Result<u64, Fault> {
+        one(&mut self.statements.number, params![name], |row| {
+            read_count(row, 0)
+        })?
+        .ok_or_else(|| {
+            Fault::damaged_row(format_args!(
+                "the number `{name}` is missing in the database"
+            ))
+        })
+    }
+
+    pub(crate) fn set_number(&mut self, name: &str, value: u64) -> Result<(), Fault> {
+        self.statements
+            .set_number
+            .execute(params![name, count(value)])?;
+        Ok(())
+    }
+
+    fn load_account(&mut self, scope: &Scope) -> Result<(), Fault> {
+        if self.cache.ledger.has_account(scope) {
+            return Ok(());
+        }
+        let text = scope.to_string();
+        if let Some(account) = one(&mut self.statements.account, params![text], |row| {
+            read_account(row, 0)
+        })? {
+            self.cache.ledger.load_account(scope.clone(), account);
+        } else {
+            self.cache
+                .ledger
+                .load_account(scope.clone(), otto_core::ledger::Account::default());
+        }
+        self.cache.loaded(scope.clone());
+        Ok(())
+    }
+
+    fn load_reservation(&mut self, id: ReservationId) -> Result<(), Fault> {
+        if self.cache.absent == Some(id) || self.cache.ledger.reservation(&id).is_some() {
+            return Ok(());
+        }
+        let found = one(
+            &mut self.statements.reservation,
+            params![id.invocation.as_bytes(), count(id.effect.0)],
+            read_reservation,
+        )?;
+        let Some(reservation) = found else {
+            self.cache.absent = Some(id);
+            return Ok(());
+        };
+        if reservation.state != ReservationState::Settled {
+            for (scope, _) in &reservation.scopes {
+                self.load_account(scope)?;
+            }
+        }
+        self.cache.ledger.load_reservation(id, reservation);
+        self.cache.touched.push(id);
+        Ok(())
+    }
+
+    /// Notes the accounts of a reservation as changed and returns it.
+    fn changed(&mut self, id: ReservationId) -> Result<Reservation, Fault> {
+        let reservation = self.cache.ledger.reservation(&id).cloned().ok_or_else(|| {
+            Fault::damaged_row(format_args!("reservation {id} vanished from the ledger"))
+        })?;
+        self.cache
+            .dirty
+            .extend(reservation.scopes.iter().map(|(scope, _)| scope.clone()));
+        Ok(reservation)
+    }
+}
+
+impl Rows for SqlRows<'_, '_> {
+    type Error = Fault;
+
+    fn lease(&mut self, session: SessionId) -> Result<Option<LeaseRow>, Fault> {
+        if let Some(row) = self.cache.leases.get(&session) {
+            return Ok(Some(row.clone()));
+        }
+        let found = one(
+            &mut self.statements.lease,
+            params![session.as_bytes()],
+            |row| {
+                let node = match row.get_ref(0)? {
+                    rusqlite::types::ValueRef::Null => None,
+                    _ => Some(read_text(row, 0)?),
+                };
+                Ok(LeaseRow {
+                    node,
+                    epoch: read_count(row, 1)?,
+                    until: read_time(row, 2)?,
+                    ttl: Duration::from_micros(read_count(row, 3)?),
+                })
+            },
+        )?;
+        if let Some(row) = &found {
+            self.cache.leases.insert(session, row.clone());
+        }
+        Ok(found)
+    }
+
+    fn set_lease(&mut self, session: SessionId, row: LeaseRow) -> Result<(), Fault> {
+        self.statements.set_lease.execute(params![
+            session.as_bytes(),
+            row.node.as_deref(),
+            count(row.epoch),
+            time(row.until),
+            duration(row.ttl),
+        ])?;
+        self.cache.leases.insert(session, row);
+        Ok(())
+    }
+
+    fn cap_leases(&mut self, now: Timestamp) -> Result<(), Fault> {
+        if self.statements.cap_leases.execute(params![time(now)])? > 0 {
+            self.cache.leases.clear();
+        }
+        Ok(())
+    }
+
+    fn invocation(&mut self, id: InvocationId) -> Result<Option<InvocationRow>, Fault> {
+        if let Some(row) = self.cache.invocations.get(&id) {
+            return Ok(Some(*row));
+        }
+        let found = one(
+            &mut self.statements.invocation,
+            params![id.as_bytes()],
+            |row| {
+                let ended: bool = row.get(1)?;
+                let resumable: bool = row.get(2)?;
+                Ok(InvocationRow {
+                    session: read_session(row, 0)?,
+                    last_sequence: read_count(row, 3)?,
+                    end: ended.then_some(End { resumable }),
+                })
+            },
+        )?;
+        if let Some(row) = found {
+            self.cache.invocations.insert(id, row);
+        }
+        Ok(found)
+    }
+
+    fn invocation_of_key(&mut self, key: &str) -> Result<Option<InvocationId>, Fault> {
+        one(
+            &mut self.statements.invocation_of_key,
+            params![key],
+            |row| read_invocation(row, 0),
+        )
+    }
+
+    fn insert_invocation(&mut self, submission: &Submission) -> Result<(), Fault> {
+        self.statements.insert_invocation.execute(params![
+            submission.invocation.as_bytes(),
+            submission.session.as_bytes(),
+            submission.agent.as_str(),
+            submission.model.as_str(),
+            submission.workflow.as_ref().map(|id| id.as_bytes()),
+            &*submission.title,
+            submission.idempotency_key.as_deref(),
+            time(submission.at),
+        ])?;
+        let row = InvocationRow {
+            session: submission.session,
+            last_sequence: 0,
+            end: None,
+        };
+        self.cache.invocations.insert(submission.invocation, row);
+        Ok(())
+    }
+
+    fn append(&mut self, id: InvocationId, entries: &[Entry]) -> Result<(), Fault> {
+        for entry in entries {
+            self.statements.append.execute(params![
+                id.as_bytes(),
+                count(entry.sequence),
+                &*entry.payload
+            ])?;
+        }
+        if let (Some(last), Some(row)) = (entries.last(), self.cache.invocations.get_mut(&id)) {
+            row.last_sequence = last.sequence;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, finish: &Finish) -> Result<(), Fault> {
+        self.statements.end.execute(params![
+            finish.invocation.as_bytes(),
+            time(finish.at),
+            finish.outcome.as_str(),
+            &*finish.summary,
+            &*finish.result,
+            finish.resumable,
+        ])?;
+        if let Some(row) = self.cache.invocations.get_mut(&finish.invocation) {
+            row.end = Some(End {
+                resumable: finish.resumable,
+            });
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self, id: InvocationId) -> Result<(), Fault> {
+        self.statements.reopen.execute(params![id.as_bytes()])?;
+        if let Some(row) = self.cache.invocations.get_mut(&id) {
+            row.end = None;
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<Option<KillRow>, Fault> {
+        if let Some(kill) = &self.cache.kill {
+            return Ok(kill.clone());
+        }
+        let found = one(&mut self.statements.kill, params![], read_kill)?;
+        self.cache.kill = Some(found.clone());
+        Ok(found)
+    }
+
+    fn highest_day(&mut self) -> Result<UtcDay, Fault> {
+        if let Some(day) = self.cache.highest_day {
+            return Ok(day);
+        }
+        let day = self.number("highest_day")?;
+        let day = UtcDay(
+            u32::try_from(day)
+                .map_err(|_| Fault::damaged_row(format_args!("the highest day is {day}")))?,
+        );
+        self.cache.highest_day = Some(day);
+        Ok(day)
+    }
+
+    fn set_highest_day(&mut self, day: UtcDay) -> Result<(), Fault> {
+        self.set_number("highest_day", u64::from(day.0))?;
+        self.cache.highest_day = Some(day);
+        Ok(())
+    }
+
+    fn ledger(&mut self, id: ReservationId, scopes: &[Scope]) -> Result<&mut Ledger, Fault> {
+        self.load_reservation(id)?;
+        for scope in scopes {
+            self.load_account(scope)?;
+        }
+        Ok(&mut self.cache.ledger)
+    }
+
+    fn keep_grant(&mut self, id: ReservationId, day: UtcDay) -> Result<(), Fault> {
+        let reservation = self.changed(id)?;
+        let Grant {
+            max_output_tokens,
+            held_cost,
+            held_tokens,
+        } = reservation.grant;
+        self.statements.insert_reservation.execute(params![
+            id.invocation.as_bytes(),
+            count(id.effect.0),
+            i64::from(day.0),
+            count(max_output_tokens),
+            held_cost.picodollars_i64(),
+            count(held_tokens),
+            scopes_text(&reservation.scopes),
+        ])?;
+        self.cache.absent = None;
+        Ok(())
+    }
+
+    fn keep_settlement(&mut self, id: ReservationId, charge: Option<&Charge>) -> Result<(), Fault> {
+        let reservation = self.changed(id)?;
+        self.cache.touched.push(id);
+        let tokens = match charge {
+            None => 0,
+            Some(Charge {
+                usage: Some(usage), ..
+            }) => usage.total_tokens(),
+            Some(Charge { usage: None, .. }) => reservation.grant.held_tokens,
+        };
+        let key = (id.invocation.as_bytes(), count(id.effect.0));
+        let day: i64 = self.statements.settle_reservation.query_row(
+            params![
+                key.0,
+                key.1,
+                state_number(reservation.state),
+                charge.map_or(0, |charge| charge.cost.picodollars_i64()),
+                count(tokens),
+            ],
+            |row| row.get(0),
+        )?;
+        let Some(Charge {
+            usage,
+            cost,
+            attribution,
+        }) = charge
+        else {
+            self.statements
+                .remove_usage
+                .execute(params![key.0, key.1])?;
+            return Ok(());
+        };
+        let confirmed = usage.is_some();
+        let usage = usage.unwrap_or_default();
+        self.statements.set_usage.execute(params![
+            key.0,
+            key.1,
+            attribution.session.as_bytes(),
+            attribution.agent.as_str(),
+            attribution.workflow.as_ref().map(|id| id.as_bytes()),
+            attribution.model.as_str(),
+            day,
+            time(attribution.at),
+            confirmed,
+            count(usage.input_tokens),
+            count(usage.output_tokens),
+            count(usage.cache_read_tokens),
+            count(usage.cache_write_5m_tokens),
+            count(usage.cache_write_1h_tokens),
+            count(usage.thinking_tokens),
+            cost.picodollars_i64(),
+        ])?;
+        Ok(())
+    }
+
+    fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, Fault> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        many(
+            &mut self.statements.lapsed,
+            params![time(now), most],
+            |row| {
+                Ok(Lapsed {
+                    id: ReservationId {
+                        invocation: read_invocation(row, 0)?,
+                        effect: EffectId(read_count(row, 1)?),
+                    },
+                    attribution: Attribution {
+                        session: read_session(row, 2)?,
+                        agent: read_name(row, 3)?,
+                        workflow: read_workflow(row, 4)?,
+                        model: read_name(row, 5)?,
+                        at: now,
+                    },
+                })
+            },
+        )
+    }
+}
+
+/// The row of the kill switch: reason, at.
+pub(crate) fn read_kill(row: &Row<'_>) -> Result<KillRow, Fault> {
+    Ok(KillRow {
+        reason: read_text(row, 0)?,
+        at: read_time(row, 1)?,
+    })
+}
+
+fn read_reservation(row: &Row<'_>) -> Result<Reservation, Fault> {
+    let state = match row.get::<_, i64>(0)? {
+        0 => ReservationState::Open,
+        1 => ReservationState::Forfeited,
+        2 => ReservationState::Settled,
+        other => {
+            return Err(Fault::damaged_row(format_args!(
+                "the state of a reservation is {other}"
+            )));
+        }
+    };
+    let scopes = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
+    Ok(Reservation {
+        grant: Grant {
+            max_output_tokens: read_count(row, 1)?,
+            held_cost: read_money(row, 2)?,
+            held_tokens: read_count(row, 3)?,
+        },
+        // What is settled for good is only asked whether it is there.
+        scopes: if state == ReservationState::Settled {
+            Vec::new()
+        } else {
+            read_scopes(scopes)?
+        },
+        state,
+    })
+}
+
+fn state_number(state: ReservationState) -> i64 {
+    match state {
+        ReservationState::Open => 0,
+        ReservationState::Forfeited => 1,
+        ReservationState::Settled => 2,
+    }
+}
+
+/// The first row, if there is one.
+pub(crate) fn one<T>(
+    statement: &mut Statement<'_>,
+    params: impl rusqlite::Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    statement
+        .query_row(params, |row| Ok(read(row)))
+        .optional()?
+        .transpose()
+}
+
+/// All rows.
+pub(crate) fn many<T>(
+    statement: &mut Statement<'_>,
+    params: impl rusqlite::Params,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut rows = statement.query(params)?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(read(row)?);
+    }
+    Ok(all)
+}

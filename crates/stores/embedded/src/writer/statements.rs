@@ -1,0 +1,89 @@
+//! The writer's statements, prepared once per connection.
+
+use rusqlite::{Connection, Statement};
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident: $sql:expr;)*) => {
+        /// The writer's statements.
+        pub(crate) struct Statements<'c> {
+            $($(#[$doc])* pub(crate) $name: Statement<'c>,)*
+        }
+
+        impl<'c> Statements<'c> {
+            pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+                Ok(Self { $($name: connection.prepare($sql)?,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    begin: "BEGIN IMMEDIATE";
+    commit: "COMMIT";
+    data_version: "PRAGMA data_version";
+    touch: "UPDATE meta SET value = value + 1 WHERE name = 'syncs'";
+    number: "SELECT value FROM meta WHERE name = ?1";
+    set_number: "UPDATE meta SET value = ?2 WHERE name = ?1";
+
+    lease: "SELECT node, epoch, until, ttl FROM sessions WHERE session = ?1";
+    set_lease: "INSERT INTO sessions (session, node, epoch, until, ttl) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (session) DO UPDATE SET node = ?2, epoch = ?3, until = ?4, ttl = ?5";
+    cap_leases: "UPDATE sessions SET until = ?1 + ttl WHERE node IS NOT NULL AND until > ?1 AND until - ttl > ?1";
+    pin: "UPDATE sessions SET pinned = ?2 WHERE session = ?1";
+
+    invocation: "SELECT i.session, i.finished_at IS NOT NULL, i.resumable,
+            coalesce((SELECT max(sequence) FROM journal WHERE invocation = i.invocation), 0)
+        FROM invocations i WHERE i.invocation = ?1";
+    invocation_of_key: "SELECT invocation FROM invocations WHERE idempotency_key = ?1";
+    insert_invocation: "INSERT INTO invocations
+            (invocation, session, agent, model, workflow, title, idempotency_key, started_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    append: "INSERT INTO journal (invocation, sequence, payload) VALUES (?1, ?2, ?3)";
+    end: "UPDATE invocations SET finished_at = ?2, outcome = ?3, summary = ?4, result = ?5, resumable = ?6
+        WHERE invocation = ?1";
+    reopen: "UPDATE invocations SET finished_at = NULL, outcome = NULL, summary = '', result = '', resumable = 0
+        WHERE invocation = ?1";
+
+    kill: "SELECT reason, at FROM kill";
+    throw_kill: "INSERT INTO kill (id, reason, at) VALUES (1, ?1, ?2)
+        ON CONFLICT (id) DO UPDATE SET reason = ?1, at = ?2";
+    lift_kill: "DELETE FROM kill";
+
+    account: "SELECT spent_cost, held_cost, spent_tokens, held_tokens, warned_cost, warned_tokens, latched
+        FROM accounts WHERE scope = ?1";
+    set_account: "INSERT INTO accounts
+            (scope, spent_cost, held_cost, spent_tokens, held_tokens, warned_cost, warned_tokens, latched)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        ON CONFLICT (scope) DO UPDATE SET spent_cost = ?2, held_cost = ?3, spent_tokens = ?4, held_tokens = ?5,
+            warned_cost = ?6, warned_tokens = ?7, latched = ?8";
+    reservation: "SELECT state, max_output_tokens, held_cost, held_tokens, scopes
+        FROM reservations WHERE invocation = ?1 AND effect = ?2";
+    insert_reservation: "INSERT INTO reservations
+            (invocation, effect, state, day, max_output_tokens, held_cost, held_tokens, scopes)
+        VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)";
+    settle_reservation: "UPDATE reservations SET state = ?3, charged_cost = ?4, charged_tokens = ?5
+        WHERE invocation = ?1 AND effect = ?2 RETURNING day";
+    set_usage: "INSERT INTO usage
+            (invocation, effect, session, agent, workflow, model, day, at, confirmed, input_tokens, output_tokens,
+             cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, thinking_tokens, cost)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+        ON CONFLICT (invocation, effect) DO UPDATE SET session = ?3, agent = ?4, workflow = ?5, model = ?6,
+            day = ?7, at = ?8, confirmed = ?9, input_tokens = ?10, output_tokens = ?11, cache_read_tokens = ?12,
+            cache_write_5m_tokens = ?13, cache_write_1h_tokens = ?14, thinking_tokens = ?15, cost = ?16";
+    remove_usage: "DELETE FROM usage WHERE invocation = ?1 AND effect = ?2";
+    lapsed: "SELECT r.invocation, r.effect, i.session, i.agent, i.workflow, i.model
+        FROM reservations r INDEXED BY reservations_open
+        JOIN invocations i ON i.invocation = r.invocation
+        JOIN sessions s ON s.session = i.session
+        WHERE r.state = 0 AND (i.finished_at IS NOT NULL OR s.node IS NULL OR s.until <= ?1)
+        ORDER BY r.invocation, r.effect LIMIT ?2";
+
+    artifact: "SELECT invocation, kind, size, sha256, deleting FROM artifacts WHERE session = ?1 AND path = ?2";
+    insert_artifact: "INSERT INTO artifacts (session, path, invocation, kind, size, sha256, created_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    delete_artifact: "DELETE FROM artifacts WHERE session = ?1 AND path = ?2 RETURNING size";
+    mark_deleting: "UPDATE artifacts SET deleting = 1 WHERE session = ?1 AND path = ?2 AND deleting = 0";
+
+    audit_head: "SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1";
+    append_audit: "INSERT INTO audit (sequence, at, record, hash) VALUES (?1, ?2, ?3, ?4)";
+}

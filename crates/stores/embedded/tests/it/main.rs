@@ -1,0 +1,3 @@
+//! The embedded store against the conformance suite, damaged files, other processes and failing disks.
+
+mod smoke;
