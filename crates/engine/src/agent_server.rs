@@ -49,6 +49,8 @@ pub struct AgentServer {
     pub(crate) stop: Option<watch::Receiver<Option<CancelReason>>>,
     pub(crate) stop_sender: watch::Sender<Option<CancelReason>>,
     pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
+    /// The last journal sequence that is durable, for those who follow the journal.
+    pub(crate) progress: watch::Sender<u64>,
     pub(crate) admitted_at: Timestamp,
     pub(crate) charged: Money,
     /// The lease is lost: nothing may be written any more.
@@ -80,6 +82,11 @@ impl PendingJournal {
 
     pub(crate) fn take(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.entries)
+    }
+
+    /// The sequence of the last entry, pending or not.
+    pub(crate) const fn last_sequence(&self) -> u64 {
+        self.next_sequence - 1
     }
 
     /// Gives entries back that the store did not keep.
@@ -140,6 +147,11 @@ impl AgentServer {
                 }
             }
         }
+    }
+
+    /// Tells followers of the journal that everything up to `sequence` is durable.
+    pub(crate) fn durable_up_to(&self, sequence: u64) {
+        self.progress.send_replace(sequence);
     }
 
     /// Tells listeners, if there are any; the event is made only then.

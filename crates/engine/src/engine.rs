@@ -32,7 +32,7 @@ use crate::admission::{Admission, Ticket};
 use crate::agent_server::{AgentServer, PendingJournal};
 use crate::clock::{Clock, IdSource};
 use crate::leases::{LEASE_TTL, Leases};
-use crate::listener::LISTENER_CAPACITY;
+use crate::registry::Watched;
 use crate::scopes::NodeName;
 use crate::timers::Timers;
 use crate::{
@@ -285,13 +285,8 @@ impl Engine {
         listening: Listening,
     ) -> InvocationHandle {
         let (stop_sender, stop) = watch::channel(None);
-        let (sender, receiver) = match listening {
-            Listening::On => {
-                let (sender, receiver) = broadcast::channel(LISTENER_CAPACITY);
-                (Some(sender), Some(receiver))
-            }
-            Listening::Off => (None, None),
-        };
+        let (sender, receiver) = listening.capacity().map(broadcast::channel).unzip();
+        let (progress, _) = watch::channel(0);
         let (report_sender, report) = oneshot::channel();
         let handle =
             InvocationHandle { ids: seat.ids, stop: stop_sender.clone(), events: receiver, report };
@@ -300,10 +295,11 @@ impl Engine {
             seat.agent.name.clone(),
             seat.admitted_at,
             stop_sender.clone(),
+            Watched { events: sender.clone(), progress: progress.clone() },
         );
         self.shared.leases.hold(&seat.lease);
         let shared = self.shared.clone();
-        let channels = Channels { stop, stop_sender, events: sender };
+        let channels = Channels { stop, stop_sender, events: sender, progress };
         tokio::spawn(async move {
             let permit = ticket.admitted().await;
             let report = supervise(&shared, &seat, start, &channels).await;
@@ -420,6 +416,7 @@ struct Channels {
     stop: watch::Receiver<Option<CancelReason>>,
     stop_sender: watch::Sender<Option<CancelReason>>,
     events: Option<broadcast::Sender<ListenerEvent>>,
+    progress: watch::Sender<u64>,
 }
 
 /// Runs an AgentServer and restarts it from its journal when it panics (`Restart::OnFailure`).
@@ -489,6 +486,7 @@ fn agent_server(
         stop: Some(channels.stop.clone()),
         stop_sender: channels.stop_sender.clone(),
         events: channels.events.clone(),
+        progress: channels.progress.clone(),
         admitted_at: seat.admitted_at,
         charged: Money::ZERO,
         fenced: false,

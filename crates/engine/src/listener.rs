@@ -17,8 +17,20 @@ pub enum Listening {
     /// Nobody watches.
     #[default]
     Off,
-    /// Events are kept for up to [`LISTENER_CAPACITY`] events of lag.
+    /// A listener may be up to [`LISTENER_CAPACITY`] events behind.
     On,
+    /// A listener may be up to this many events behind; at least one.
+    UpTo(usize),
+}
+
+impl Listening {
+    pub(crate) fn capacity(self) -> Option<usize> {
+        match self {
+            Self::Off => None,
+            Self::On => Some(LISTENER_CAPACITY),
+            Self::UpTo(events) => Some(events.clamp(1, LISTENER_CAPACITY)),
+        }
+    }
 }
 
 /// BOUND: a listener that is further behind loses the oldest events and is told how many.

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use otto_core::invocation::CancelReason;
 use otto_core::{AgentName, InvocationId, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
-use crate::Ids;
 use crate::handle::request_stop;
+use crate::{Ids, ListenerEvent};
 
 /// What is known of a running invocation.
 #[derive(Debug, Clone)]
@@ -23,9 +23,29 @@ pub struct RunningInvocation {
     /// When it was admitted.
     pub since: Timestamp,
     stop: watch::Sender<Option<CancelReason>>,
+    watched: Watched,
+}
+
+/// What can be followed of a running invocation.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched {
+    pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
+    pub(crate) progress: watch::Sender<u64>,
 }
 
 impl RunningInvocation {
+    /// Its events from now on, if it was started with listening.
+    #[must_use]
+    pub fn subscribe(&self) -> Option<broadcast::Receiver<ListenerEvent>> {
+        self.watched.events.as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    /// The last durable sequence of its journal, as it grows; closed when the invocation has ended.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.watched.progress.subscribe()
+    }
+
     /// Asks it to end.
     pub fn cancel(&self) {
         request_stop(&self.stop, CancelReason::User);
@@ -52,8 +72,9 @@ impl Registry {
         agent: AgentName,
         since: Timestamp,
         stop: watch::Sender<Option<CancelReason>>,
+        watched: Watched,
     ) -> Registration {
-        let entry = RunningInvocation { ids, agent, since, stop };
+        let entry = RunningInvocation { ids, agent, since, stop, watched };
         self.lock().insert(ids.invocation, entry);
         Registration { registry: self.clone(), invocation: ids.invocation }
     }

@@ -27,13 +27,25 @@
 //! Invariant: nothing of an implementation crate is needed to use Otto; what appears in a signature here is
 //! re-exported here.
 
+pub mod config;
+pub mod env;
+pub mod limits;
+pub mod load;
+pub mod text;
+
 mod agent;
 mod builder;
+mod decode;
+mod diagnostic;
 mod otto;
+mod suggest;
 mod typed_tool;
+mod yaml;
 
 pub use crate::agent::{AgentBuilder, InvalidAgent};
 pub use crate::builder::{Builder, OpenError};
+pub use crate::decode::Field;
+pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::otto::{Agent, Otto, UnknownAgent};
 pub use crate::typed_tool::TypedTool;
 
@@ -41,20 +53,26 @@ pub use otto_anthropic::{AnthropicClient, AnthropicConfig};
 pub use otto_core as core;
 pub use otto_core::agent::{AgentConfig, Budgets, Limit, Origin};
 pub use otto_core::id::InvalidId;
-pub use otto_core::invocation::{Outcome, OutcomeKind, Repeatability, SideEffects, UnknownCallDecision};
+pub use otto_core::invocation::{
+    Outcome, OutcomeKind, Repeatability, SideEffects, UnknownCallDecision,
+};
 pub use otto_core::model::{ModelSpec, PriceTable, Usage};
 pub use otto_core::policy::{Permission, Permissions};
 pub use otto_core::port::llm_client::LlmClient;
 pub use otto_core::port::store::{
-    ArtifactKind, ArtifactRef, InvocationQuery, InvocationRecord, KillRow, Store, StoreError, UsageGroup,
-    UsageQuery, UsageSum,
+    ArtifactKind, ArtifactRef, InvocationQuery, InvocationRecord, KillRow, Store, StoreError,
+    UsageGroup, UsageQuery, UsageSum,
 };
-pub use otto_core::port::tool::{Tool, ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolOutput};
+pub use otto_core::port::tool::{
+    Tool, ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolOutput,
+};
 pub use otto_core::port::tool_host::{Enforcement, ToolHost};
 pub use otto_core::redact::Redactor;
 pub use otto_core::task::TaskSpec;
-pub use otto_core::{AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId};
+pub use otto_core::{
+    AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
+};
 pub use otto_engine::{
-    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Report, ResumeOptions, ToolBus,
-    UsageReport,
+    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Report, ResumeOptions,
+    ToolBus, UsageReport,
 };

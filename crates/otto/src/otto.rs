@@ -10,16 +10,20 @@ use std::time::Duration;
 use otto_core::agent::AgentConfig;
 use otto_core::model::PriceTable;
 use otto_core::port::store::{
-    ArtifactRef, InvocationQuery, InvocationRecord, KillRow, StoreError, UsageQuery,
+    ArtifactRef, Entry, InvocationQuery, InvocationRecord, KillRow, StoreError, UsageQuery,
 };
 use otto_core::task::TaskSpec;
+use otto_core::transcript::Transcript;
 use otto_core::{AgentName, InvocationId, SessionId, WorkflowId};
 use otto_engine::{
-    Engine, InvocationHandle, InvokeError, InvokeOptions, Listening, Report, ResumeOptions, ToolBus,
-    UsageReport,
+    Engine, InvocationHandle, InvokeError, InvokeOptions, Listening, Report, ResumeOptions,
+    ToolBus, UsageReport,
 };
 
 use crate::builder::Builder;
+
+/// BOUND: events kept for whoever looks at an invocation that is followed by its journal.
+const FOLLOWED_EVENTS: usize = 64;
 
 /// A running Otto. Cheap to clone; all clones are the same Otto.
 #[derive(Clone)]
@@ -62,10 +66,19 @@ impl Otto {
     /// # Errors
     /// When there is none; the message names those that are there.
     pub fn agent(&self, name: &str) -> Result<Agent, UnknownAgent> {
-        let agents = self.inner.agents.read().unwrap_or_else(PoisonError::into_inner);
-        let config = AgentName::new(name).ok().and_then(|name| agents.get(&name).cloned());
+        let agents = self
+            .inner
+            .agents
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let config = AgentName::new(name)
+            .ok()
+            .and_then(|name| agents.get(&name).cloned());
         match config {
-            Some(config) => Ok(Agent { otto: self.clone(), config }),
+            Some(config) => Ok(Agent {
+                otto: self.clone(),
+                config,
+            }),
             None => {
                 let names: Vec<&str> = agents.keys().map(AgentName::as_str).collect();
                 let hint = if names.is_empty() {
@@ -73,7 +86,11 @@ impl Otto {
                 } else {
                     format!("; configured are: {}", names.join(", "))
                 };
-                let name = name.chars().take(80).flat_map(char::escape_default).collect();
+                let name = name
+                    .chars()
+                    .take(80)
+                    .flat_map(char::escape_default)
+                    .collect();
                 Err(UnknownAgent { name, hint })
             }
         }
@@ -82,14 +99,25 @@ impl Otto {
     /// The configured agents by name.
     #[must_use]
     pub fn agents(&self) -> Vec<Arc<AgentConfig>> {
-        let agents = self.inner.agents.read().unwrap_or_else(PoisonError::into_inner);
+        let agents = self
+            .inner
+            .agents
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         agents.values().cloned().collect()
     }
 
     /// Exchanges the configured agents. Running invocations keep the configuration they began with.
     pub fn replace_agents(&self, agents: impl IntoIterator<Item = AgentConfig>) {
-        let next = agents.into_iter().map(|agent| (agent.name.clone(), Arc::new(agent))).collect();
-        *self.inner.agents.write().unwrap_or_else(PoisonError::into_inner) = next;
+        let next = agents
+            .into_iter()
+            .map(|agent| (agent.name.clone(), Arc::new(agent)))
+            .collect();
+        *self
+            .inner
+            .agents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = next;
     }
 
     /// Takes the newest resumable invocation of a session up again.
@@ -102,13 +130,29 @@ impl Otto {
         options: ResumeOptions,
     ) -> Result<InvocationHandle, InvokeError> {
         let invocation = self.inner.engine.resumable_in(session).await?;
-        let query = InvocationQuery { invocation: Some(invocation), ..InvocationQuery::default() };
+        let query = InvocationQuery {
+            invocation: Some(invocation),
+            ..InvocationQuery::default()
+        };
         let found = self.inner.engine.store().invocations(query).await;
-        let records = found.map_err(|source| InvokeError::Store { attempted: "look up the invocation", source })?;
-        let not_resumable = |why: String| InvokeError::NotResumable { what: format!("session {session}"), why };
-        let record = records.first().ok_or_else(|| not_resumable("its invocation is gone".to_owned()))?;
-        let agent = self.agent(record.agent.as_str()).map_err(|error| not_resumable(error.to_string()))?;
-        self.inner.engine.resume(agent.config, invocation, options).await
+        let records = found.map_err(|source| InvokeError::Store {
+            attempted: "look up the invocation",
+            source,
+        })?;
+        let not_resumable = |why: String| InvokeError::NotResumable {
+            what: format!("session {session}"),
+            why,
+        };
+        let record = records
+            .first()
+            .ok_or_else(|| not_resumable("its invocation is gone".to_owned()))?;
+        let agent = self
+            .agent(record.agent.as_str())
+            .map_err(|error| not_resumable(error.to_string()))?;
+        self.inner
+            .engine
+            .resume(agent.config, invocation, options)
+            .await
     }
 
     /// Invocations that did not end and whose Otto is gone, oldest first. Nothing is started by looking.
@@ -123,7 +167,10 @@ impl Otto {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn invocations(&self, query: InvocationQuery) -> Result<Vec<InvocationRecord>, StoreError> {
+    pub async fn invocations(
+        &self,
+        query: InvocationQuery,
+    ) -> Result<Vec<InvocationRecord>, StoreError> {
         self.inner.engine.store().invocations(query).await
     }
 
@@ -145,7 +192,9 @@ impl Otto {
     pub async fn read_artifact(&self, artifact: ArtifactRef) -> Result<Vec<u8>, StoreError> {
         match self.inner.engine.blobs() {
             Some(blobs) => blobs.get(artifact).await,
-            None => Err(StoreError::NotFound { what: artifact.path }),
+            None => Err(StoreError::NotFound {
+                what: artifact.path,
+            }),
         }
     }
 
@@ -156,6 +205,27 @@ impl Otto {
     pub async fn journal(&self, invocation: InvocationId) -> Result<Vec<Arc<str>>, StoreError> {
         let entries = self.inner.engine.store().read(invocation).await?;
         Ok(entries.into_iter().map(|entry| entry.payload).collect())
+    }
+
+    /// The journal entries of an invocation after a sequence, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn journal_after(&self, invocation: InvocationId, after: u64) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = self.inner.engine.store().read(invocation).await?;
+        entries.retain(|entry| entry.sequence > after);
+        Ok(entries)
+    }
+
+    /// The transcript of an invocation as far as its journal goes.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the journal cannot be folded.
+    pub async fn transcript(&self, invocation: InvocationId) -> Result<Transcript, StoreError> {
+        let entries = self.inner.engine.store().read(invocation).await?;
+        let machine = otto_core::journal::fold(&entries)
+            .map_err(|error| StoreError::Damaged { detail: Arc::from(error.to_string()) })?;
+        Ok(Transcript::of(&invocation, machine.history()))
     }
 
     /// Sums of usage. The sum of all rows equals the sum of all settlements, to the picodollar.
@@ -239,17 +309,43 @@ impl Agent {
     /// # Errors
     /// When it could not begin. A budget, a deadline, a refusal are outcomes in the report, not errors.
     pub async fn invoke(&self, task: impl Into<TaskSpec>) -> Result<Report, InvokeError> {
-        let options = InvokeOptions { listening: Listening::Off };
-        let handle = self.otto.inner.engine.invoke(self.config.clone(), task.into(), options).await?;
+        let options = InvokeOptions {
+            listening: Listening::Off,
+        };
+        let handle = self
+            .otto
+            .inner
+            .engine
+            .invoke(self.config.clone(), task.into(), options)
+            .await?;
         handle.report().await
+    }
+
+    /// As [`Agent::invoke_stream`], with room for fewer events: for many invocations that are followed by their
+    /// journal and looked at by few.
+    ///
+    /// # Errors
+    /// When it could not begin.
+    pub async fn invoke_followed(&self, task: impl Into<TaskSpec>) -> Result<InvocationHandle, InvokeError> {
+        let options = InvokeOptions { listening: Listening::UpTo(FOLLOWED_EVENTS) };
+        self.otto.inner.engine.invoke(self.config.clone(), task.into(), options).await
     }
 
     /// Invokes the agent and returns at once with a handle to watch, cancel and await it.
     ///
     /// # Errors
     /// When it could not begin.
-    pub async fn invoke_stream(&self, task: impl Into<TaskSpec>) -> Result<InvocationHandle, InvokeError> {
-        let options = InvokeOptions { listening: Listening::On };
-        self.otto.inner.engine.invoke(self.config.clone(), task.into(), options).await
+    pub async fn invoke_stream(
+        &self,
+        task: impl Into<TaskSpec>,
+    ) -> Result<InvocationHandle, InvokeError> {
+        let options = InvokeOptions {
+            listening: Listening::On,
+        };
+        self.otto
+            .inner
+            .engine
+            .invoke(self.config.clone(), task.into(), options)
+            .await
     }
 }

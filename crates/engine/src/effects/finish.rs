@@ -11,6 +11,7 @@ use crate::{ListenerEvent, Report};
 
 impl AgentServer {
     pub(crate) async fn finish(&mut self, now: Timestamp, outcome: Outcome) {
+        let sequence = self.journal.last_sequence();
         let finish = store::Finish {
             lease: self.lease.clone(),
             invocation: self.ids.invocation,
@@ -26,7 +27,7 @@ impl AgentServer {
         };
         let written = self.shared.store.clone();
         match self.after_settles(written.finish(finish)).await {
-            Ok(store::Outcome::Done | store::Outcome::AlreadyDone) => {}
+            Ok(store::Outcome::Done | store::Outcome::AlreadyDone) => self.durable_up_to(sequence),
             Ok(store::Outcome::Fenced) => self.fenced = true,
             Err(error) => self.store_error = Some(error.to_string()),
         }

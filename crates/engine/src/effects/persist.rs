@@ -8,6 +8,7 @@ use crate::effects::StoreFailed;
 
 impl AgentServer {
     pub(crate) async fn persist(&mut self) -> Result<(), StoreFailed> {
+        let sequence = self.journal.last_sequence();
         let entries = self.journal.take();
         if entries.is_empty() {
             return Ok(());
@@ -16,7 +17,10 @@ impl AgentServer {
         let store = self.shared.store.clone();
         let append = store.append(self.lease.clone(), self.ids.invocation, entries, Durability::Synced);
         match self.after_settles(append).await {
-            Ok(Outcome::Done | Outcome::AlreadyDone) => Ok(()),
+            Ok(Outcome::Done | Outcome::AlreadyDone) => {
+                self.durable_up_to(sequence);
+                Ok(())
+            }
             Ok(Outcome::Fenced) => {
                 self.fenced = true;
                 crate::handle::request_stop(&self.stop_sender, CancelReason::Fenced);

@@ -10,6 +10,7 @@ use crate::agent_server::AgentServer;
 
 impl AgentServer {
     pub(crate) async fn reserve(&mut self, effect: EffectId, quote: Quote) {
+        let sequence = self.journal.last_sequence();
         let entries = self.journal.take();
         let kept = entries.clone();
         let request = ReserveRequest {
@@ -24,6 +25,7 @@ impl AgentServer {
             Ok(ReserveReply::Ledger(
                 ReserveOutcome::Granted(grant) | ReserveOutcome::AlreadyGranted(grant),
             )) => {
+                self.durable_up_to(sequence);
                 let turn = self.machine.turns() + 1;
                 self.tell(|| ListenerEvent::TurnStarted {
                     turn,
