@@ -1,0 +1,423 @@
+//! The operator's configuration file.
+//!
+//! It holds no credential (a file with one is refused) and inserts no variables: it is the file that says
+//! which variables others may insert.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use otto_core::agent::Budgets;
+use otto_core::{AgentName, ToolName};
+
+use super::layers::Layer;
+use super::{Presence, Setting, Sources, prices};
+use crate::decode::{Decoder, Field, Fields};
+use crate::diagnostic::{ConfigErrors, Diagnostic, Place, SourceFile, quoted};
+use crate::limits;
+use crate::load::interpolate::Reader;
+use crate::load::{
+    BUDGET_FIELDS, DURATION_SCHEMA, HOST_FORM, MONEY_SCHEMA, ReadError, normalised, parse_host,
+    read_budgets, read_file,
+};
+use crate::yaml::{MAX_FILE_BYTES, Node};
+
+/// BOUND: entries of the lists of the operator's file.
+const MAX_ENTRIES: usize = 1_000;
+
+pub(super) const ENDPOINT_FORM: &str = "an address such as https://api.anthropic.com or http://127.0.0.1:8080, without user, query or fragment";
+
+/// The keys of the operator's configuration file, in the order of the documentation.
+pub const OPERATOR_FIELDS: &[Field] = &[
+    ENABLED,
+    STATE_DIR,
+    CEILINGS,
+    TOOLS,
+    ALLOWED_HOSTS,
+    PRIVATE_HOSTS,
+    DIRECTORIES,
+    VARIABLES,
+    ENDPOINT,
+    PRICES,
+    REDACT,
+    RETENTION,
+    AUDIT,
+];
+
+/// The keys below `ceilings`.
+pub(super) const CEILING_FIELDS: &[Field] = &[DAY, INVOCATION, SESSION, WORKFLOW, AGENTS];
+
+const ENABLED: Field = Field {
+    name: "enabled",
+    form: "true or false",
+    meaning: "Whether agents may run at all.",
+    default: "false",
+    schema: r#"{"type":"boolean"}"#,
+};
+const STATE_DIR: Field = Field {
+    name: "state_dir",
+    form: "a path, absolute or relative to the project directory",
+    meaning: "Where journal, ledger and artifacts are kept.",
+    default: "var/otto in the project directory",
+    schema: r#"{"type":"string","minLength":1}"#,
+};
+const CEILINGS: Field = Field {
+    name: "ceilings",
+    form: "a mapping such as { day: $10, invocation: { cost: $2, time: 30m } }",
+    meaning: "The most that anything may use. Agents and tasks can only be tighter.",
+    default: "a day of $10.00",
+    schema: r#"{"type":"object"}"#,
+};
+const DAY: Field = Field {
+    name: "day",
+    form: limits::MONEY_FORM,
+    meaning: "The most that everything together may cost on one UTC day.",
+    default: "$10.00",
+    schema: MONEY_SCHEMA,
+};
+const INVOCATION: Field = Field {
+    name: "invocation",
+    form: "limits such as { time: 30m, tokens: 2M, cost: $2, turns: 100 }",
+    meaning: "The most of each invocation.",
+    default: "none beyond what agents say",
+    schema: r#"{"type":"object"}"#,
+};
+const SESSION: Field = Field {
+    name: "session",
+    form: "limits such as { cost: $5, tokens: 5M }",
+    meaning: "The most of all invocations of a session together.",
+    default: "none",
+    schema: r#"{"type":"object"}"#,
+};
+const WORKFLOW: Field = Field {
+    name: "workflow",
+    form: "limits such as { cost: $20 }",
+    meaning: "The most of all invocations of a workflow together.",
+    default: "none",
+    schema: r#"{"type":"object"}"#,
+};
+const AGENTS: Field = Field {
+    name: "agents",
+    form: "agent names with limits, such as { reviewer: { cost: $3 } }",
+    meaning: "The most of all invocations of an agent on one UTC day.",
+    default: "none",
+    schema: r#"{"type":"object"}"#,
+};
+const TOOLS: Field = Field {
+    name: "tools",
+    form: "a list of tool names, such as [fs.read, grep]",
+    meaning: "The tools that agents may list. An agent gets a tool only if both lists have it.",
+    default: "all tools",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const ALLOWED_HOSTS: Field = Field {
+    name: "allowed_hosts",
+    form: HOST_FORM,
+    meaning: "The hosts that agents may list for the `http` tool.",
+    default: "all public hosts",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const PRIVATE_HOSTS: Field = Field {
+    name: "private_hosts",
+    form: HOST_FORM,
+    meaning: "Hosts that may be reached although their address is private or loopback.",
+    default: "none",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const DIRECTORIES: Field = Field {
+    name: "directories",
+    form: "a list of absolute paths",
+    meaning: "Directories outside of the project that a project's agent files may name.",
+    default: "none",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const VARIABLES: Field = Field {
+    name: "variables",
+    form: "a list of names of environment variables",
+    meaning: "Variables that agent files may insert, beside those that begin with OTTO_VAR_.",
+    default: "none",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const ENDPOINT: Field = Field {
+    name: "endpoint",
+    form: ENDPOINT_FORM,
+    meaning: "The provider's address.",
+    default: "https://api.anthropic.com",
+    schema: r#"{"type":"string"}"#,
+};
+const PRICES: Field = Field {
+    name: "prices",
+    form: "a list of models with their prices",
+    meaning: "Prices of models beside the built-in table; an entry replaces a built-in one of the same id.",
+    default: "none",
+    schema: r#"{"type":"array","items":{"type":"object"}}"#,
+};
+const REDACT: Field = Field {
+    name: "redact",
+    form: "a list of regular expressions",
+    meaning: "Patterns of what is redacted in everything stored or shown, beside the built-in ones.",
+    default: "none",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const RETENTION: Field = Field {
+    name: "retention",
+    form: limits::DURATION_FORM,
+    meaning: "How long artifacts are kept.",
+    default: "7d",
+    schema: DURATION_SCHEMA,
+};
+const AUDIT: Field = Field {
+    name: "audit",
+    form: "true or false",
+    meaning: "Whether policy only reports what it would deny. Money limits hold all the same.",
+    default: "false",
+    schema: r#"{"type":"boolean"}"#,
+};
+
+/// Reads a file, if it is there.
+pub(super) fn read(
+    path: &Path,
+    presence: Presence,
+    sources: &Sources<'_>,
+    problems: &mut ConfigErrors,
+) -> Option<Layer> {
+    let shown = path.to_string_lossy();
+    let text = match read_file(path, MAX_FILE_BYTES) {
+        Ok(text) => text,
+        Err(ReadError::Missing) if presence == Presence::Optional => return None,
+        Err(error) => {
+            let diagnostic = Diagnostic::error(
+                Place::whole(&shown),
+                format!("the operator's configuration {error}"),
+            );
+            problems.push(match presence {
+                Presence::Required => {
+                    diagnostic.help("the environment variable OTTO_CONFIG names this file")
+                }
+                Presence::Optional => diagnostic,
+            });
+            return None;
+        }
+    };
+    // A file of comments alone says nothing, which is a way to start.
+    if text
+        .lines()
+        .all(|line| line.trim_start().starts_with('#') || line.trim().is_empty())
+    {
+        return None;
+    }
+    let source = SourceFile::new(&shown, text);
+    let mut decoder = Decoder::new(&source, None);
+    let layer = decode(&mut decoder, sources);
+    problems.extend(decoder.into_problems());
+    layer
+}
+
+fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
+    let tree = decoder.tree()?;
+    let fields = decoder.fields(&tree, "the operator's configuration", OPERATOR_FIELDS)?;
+    let mut layer = Layer::default();
+    let mut of = Reading {
+        decoder,
+        fields: &fields,
+    };
+    layer.enabled = of.setting(&ENABLED, |decoder, node, field| {
+        decoder.boolean(node, field)
+    });
+    layer.audit = of.setting(&AUDIT, |decoder, node, field| decoder.boolean(node, field));
+    layer.state_dir = of.setting(&STATE_DIR, |decoder, node, field| {
+        path(decoder, node, field, sources.project)
+    });
+    layer.tools = of.list(&TOOLS, |decoder, node, field| {
+        decoder.value(node, field, ToolName::new)
+    });
+    layer.allowed_hosts = of.list(&ALLOWED_HOSTS, |decoder, node, field| {
+        decoder.value(node, field, parse_host)
+    });
+    layer.private_hosts = of.list(&PRIVATE_HOSTS, |decoder, node, field| {
+        decoder.value(node, field, parse_host)
+    });
+    layer.directories = of.list(&DIRECTORIES, |decoder, node, field| {
+        decoder.value(node, field, absolute_dir)
+    });
+    layer.variables = of.list(&VARIABLES, |decoder, node, field| {
+        decoder.value(node, field, variable_name)
+    });
+    layer.endpoint = of.setting(&ENDPOINT, |decoder, node, field| {
+        decoder.value(node, field, parse_endpoint)
+    });
+    layer.prices = of.list(&PRICES, |decoder, node, _| prices::decode(decoder, node));
+    layer.redact = of.list(&REDACT, |decoder, node, field| {
+        decoder.value(node, field, pattern)
+    });
+    layer.retention = of.setting(&RETENTION, |decoder, node, field| {
+        decoder
+            .limit(node, field, limits::parse_duration)
+            .map(|limit| limit.value)
+    });
+    ceilings(&mut of, &mut layer);
+    Some(layer)
+}
+
+/// Reads fields of the top mapping.
+struct Reading<'a, 'd, 'n> {
+    decoder: &'a mut Decoder<'d>,
+    fields: &'a Fields<'n>,
+}
+
+impl Reading<'_, '_, '_> {
+    fn setting<T>(
+        &mut self,
+        field: &Field,
+        read: impl FnOnce(&mut Decoder<'_>, &Node, &Field) -> Option<T>,
+    ) -> Option<Setting<T>> {
+        let node = self.fields.value(field.name)?;
+        let value = read(self.decoder, node, field)?;
+        Some(Setting {
+            value,
+            origin: self.decoder.place(node).origin(),
+        })
+    }
+
+    fn list<T>(
+        &mut self,
+        field: &Field,
+        read: impl Fn(&mut Decoder<'_>, &Node, &Field) -> Option<T>,
+    ) -> Option<Setting<Vec<T>>> {
+        self.setting(field, |decoder, node, field| {
+            let items = decoder.items(node, field, MAX_ENTRIES)?;
+            // All items are read, so that all problems are found; one broken item breaks the list.
+            let read: Vec<Option<T>> = items
+                .iter()
+                .map(|item| read(decoder, item, field))
+                .collect();
+            read.into_iter().collect()
+        })
+    }
+}
+
+fn ceilings(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {
+    let Some(node) = of.fields.value(CEILINGS.name) else {
+        return;
+    };
+    let Some(fields) = of.decoder.fields(node, "`ceilings`", CEILING_FIELDS) else {
+        return;
+    };
+    let decoder = &mut *of.decoder;
+    if let Some(node) = fields.value(DAY.name) {
+        layer.daily_cost = decoder.limit(node, &DAY, limits::parse_money);
+    }
+    if let Some(node) = fields.value(INVOCATION.name) {
+        layer.invocation = budgets(decoder, node, "`ceilings.invocation`", BUDGET_FIELDS);
+    }
+    if let Some(node) = fields.value(SESSION.name) {
+        layer.session = budgets(decoder, node, "`ceilings.session`", amounts());
+    }
+    if let Some(node) = fields.value(WORKFLOW.name) {
+        layer.workflow = budgets(decoder, node, "`ceilings.workflow`", amounts());
+    }
+    if let Some(node) = fields.value(AGENTS.name) {
+        layer.agents = agents(decoder, node);
+    }
+}
+
+/// Limits that make sense over several invocations: tokens and cost.
+fn amounts() -> &'static [Field] {
+    // The table is in the order time, tokens, cost, turns; a test holds it to that.
+    &BUDGET_FIELDS[1..3]
+}
+
+fn budgets(decoder: &mut Decoder<'_>, node: &Node, what: &str, known: &[Field]) -> Budgets {
+    decoder
+        .fields(node, what, known)
+        .and_then(|fields| read_budgets(decoder, &fields))
+        .unwrap_or_default()
+}
+
+fn agents(decoder: &mut Decoder<'_>, node: &Node) -> BTreeMap<AgentName, Budgets> {
+    let mut agents = BTreeMap::new();
+    for (key, value) in decoder
+        .unique_entries(node, "`ceilings.agents`", AGENTS.form)
+        .unwrap_or_default()
+    {
+        match AgentName::new(&key.name) {
+            Ok(name) => {
+                let limits = budgets(
+                    decoder,
+                    value,
+                    &format!("the ceilings of `{name}`"),
+                    amounts(),
+                );
+                agents.insert(name, limits);
+            }
+            Err(error) => {
+                let place = key.at.in_file(decoder.file);
+                decoder.report(Diagnostic::error(place, error.to_string()));
+            }
+        }
+    }
+    agents
+}
+
+fn path(decoder: &mut Decoder<'_>, node: &Node, field: &Field, base: &Path) -> Option<PathBuf> {
+    let text = decoder.text(node, field, Reader::Otto)?;
+    if text.starts_with('~') {
+        decoder.error(
+            node,
+            format!("`{}`: `~` is not expanded", field.name),
+            field.form,
+        );
+        return None;
+    }
+    Some(normalised(&base.join(text)))
+}
+
+fn absolute_dir(text: &str) -> Result<PathBuf, String> {
+    let path = normalised(Path::new(text));
+    match path.is_absolute() {
+        true if path.parent().is_some() => Ok(path),
+        true => Err("the whole file system cannot be opened to project files".to_owned()),
+        false => Err(format!("{} is not an absolute path", quoted(text))),
+    }
+}
+
+fn variable_name(text: &str) -> Result<String, String> {
+    let is_name = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !text.starts_with(|c: char| c.is_ascii_digit());
+    if is_name && !text.is_empty() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is not the name of a variable", quoted(text)))
+    }
+}
+
+/// A pattern must not match everything: it would redact every character of every answer.
+fn pattern(text: &str) -> Result<String, String> {
+    // BOUND: bytes of one pattern.
+    const MAX_PATTERN_BYTES: usize = 1_000;
+    if text.is_empty() || text.len() > MAX_PATTERN_BYTES {
+        return Err(format!("a pattern of {} bytes", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
+/// Checks the provider's address: http or https, a host, nothing that could carry a credential.
+pub(super) fn parse_endpoint(text: &str) -> Result<Arc<str>, String> {
+    let url = text.trim_end_matches('/');
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let is_plain =
+        |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#' | '\\' | '"' | '<' | '>');
+    match rest {
+        Some(rest)
+            if !rest.is_empty()
+                && !rest.starts_with('/')
+                && !rest.starts_with(':')
+                && rest.chars().all(is_plain) =>
+        {
+            Ok(Arc::from(url))
+        }
+        _ => Err(format!("{} is not such an address", quoted(text))),
+    }
+}

@@ -1,0 +1,449 @@
+//! Layers of the operator's configuration: what one source says, and the merge of all.
+//!
+//! Invariant: a value is taken from the first source that sets it, whole; nothing is mixed inside a value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use otto_core::agent::{Budgets, DEFAULTS, Limit, Origin};
+use otto_core::model::ModelSpec;
+use otto_core::{AgentName, Money, ToolName};
+use secrecy::SecretString;
+
+use super::file::{self, OPERATOR_FIELDS};
+use super::{
+    DEFAULT_ENDPOINT, DEFAULT_RETENTION, DEFAULT_STATE_DIR, Explanation, OperatorConfig, Setting,
+    Sources,
+};
+use crate::diagnostic::{ConfigErrors, Diagnostic, Place, one_of, quoted};
+use crate::env::{self, Environment};
+use crate::limits::{self, show_count, show_duration};
+use crate::load::{OPEN_PREFIX, normalised, shown_path};
+use crate::suggest::closest;
+
+/// What one source says; `None` where it says nothing.
+#[derive(Debug, Default)]
+pub(super) struct Layer {
+    pub(super) enabled: Option<Setting<bool>>,
+    pub(super) kill_switch: Option<Setting<bool>>,
+    pub(super) audit: Option<Setting<bool>>,
+    pub(super) state_dir: Option<Setting<PathBuf>>,
+    pub(super) daily_cost: Option<Limit<Money>>,
+    pub(super) invocation: Budgets,
+    pub(super) session: Budgets,
+    pub(super) workflow: Budgets,
+    pub(super) agents: BTreeMap<AgentName, Budgets>,
+    pub(super) tools: Option<Setting<Vec<ToolName>>>,
+    pub(super) allowed_hosts: Option<Setting<Vec<Arc<str>>>>,
+    pub(super) private_hosts: Option<Setting<Vec<Arc<str>>>>,
+    pub(super) endpoint: Option<Setting<Arc<str>>>,
+    pub(super) api_key: Option<Setting<SecretString>>,
+    pub(super) prices: Option<Setting<Vec<ModelSpec>>>,
+    pub(super) redact: Option<Setting<Vec<String>>>,
+    pub(super) retention: Option<Setting<Duration>>,
+    pub(super) variables: Option<Setting<Vec<String>>>,
+    pub(super) directories: Option<Setting<Vec<PathBuf>>>,
+}
+
+/// What the environment says.
+pub(super) fn of_environment(sources: &Sources<'_>, problems: &mut ConfigErrors) -> Layer {
+    let mut reader = EnvironmentReader {
+        environment: sources.environment,
+        problems,
+    };
+    let state_dir = reader.read(env::OTTO_STATE_DIR, "a path", |text| {
+        if text.starts_with('~') {
+            Err("`~` is not expanded here".to_owned())
+        } else {
+            Ok(normalised(&sources.project.join(text)))
+        }
+    });
+    Layer {
+        enabled: reader.boolean(env::OTTO_ENABLED),
+        kill_switch: reader.boolean(env::OTTO_KILL_SWITCH),
+        audit: reader.boolean(env::OTTO_AUDIT),
+        state_dir,
+        daily_cost: reader
+            .read(env::OTTO_DAILY_COST, limits::MONEY_FORM, |text| {
+                limits::parse_money(text).map_err(|error| error.problem())
+            })
+            .map(Limit::from),
+        endpoint: reader.read(
+            env::ANTHROPIC_BASE_URL,
+            file::ENDPOINT_FORM,
+            file::parse_endpoint,
+        ),
+        // The value is secret: not even its form is judged here; the provider does.
+        api_key: sources
+            .environment
+            .variable(env::ANTHROPIC_API_KEY)
+            .map(|key| Setting {
+                value: SecretString::from(key.trim()),
+                origin: origin(env::ANTHROPIC_API_KEY),
+            }),
+        ..Layer::default()
+    }
+}
+
+fn origin(name: &str) -> Origin {
+    Origin::new(&format!("environment variable {name}"))
+}
+
+struct EnvironmentReader<'a> {
+    environment: &'a Environment,
+    problems: &'a mut ConfigErrors,
+}
+
+impl EnvironmentReader<'_> {
+    fn read<T>(
+        &mut self,
+        name: &str,
+        form: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Setting<T>> {
+        let text = self.environment.variable(name)?;
+        match parse(text) {
+            Ok(value) => Some(Setting {
+                value,
+                origin: origin(name),
+            }),
+            Err(problem) => {
+                let place = Place::whole(&format!("environment variable {name}"));
+                self.problems
+                    .push(Diagnostic::error(place, problem).expected(form));
+                None
+            }
+        }
+    }
+
+    fn boolean(&mut self, name: &str) -> Option<Setting<bool>> {
+        self.read(name, "true or false", |text| match text {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            other => Err(format!("{} is not a boolean", quoted(other))),
+        })
+    }
+}
+
+/// A warning for each variable that looks like one of Otto's and is none: `OTTO_ENABLE` switches nothing on.
+pub(super) fn unknown_variables(environment: &Environment) -> Vec<Diagnostic> {
+    let known = || {
+        env::VARIABLES
+            .iter()
+            .map(|variable| variable.name)
+            .filter(|name| name.starts_with("OTTO_"))
+    };
+    environment
+        .names()
+        .filter(|name| {
+            name.starts_with("OTTO_")
+                && !name.starts_with(OPEN_PREFIX)
+                && !known().any(|other| other == *name)
+        })
+        .map(|name| {
+            Diagnostic::warning(
+                Place::whole(&format!("environment variable {name}")),
+                "Otto does not know this variable",
+            )
+            .expected(one_of(known()))
+            .suggest(closest(name, known()))
+        })
+        .collect()
+}
+
+/// The configuration in force: for each value the first layer that sets it, else the default.
+pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig {
+    let mut merge = Merge {
+        layers,
+        explanations: Vec::new(),
+    };
+    let word = |flag: &bool| flag.to_string();
+    let path = |path: &PathBuf| shown_path(path);
+    let texts = |items: &Vec<String>| format!("[{}]", items.join(", "));
+    let hosts = |hosts: &Vec<Arc<str>>| format!("[{}]", hosts.join(", "));
+    let no = || Setting::default_value(false);
+
+    let enabled = merge.pick("enabled", |layer| layer.enabled.clone(), no(), word);
+    let kill_switch = merge.pick("kill_switch", |layer| layer.kill_switch.clone(), no(), word);
+    let audit = merge.pick("audit", |layer| layer.audit.clone(), no(), word);
+    let default_state = Setting::default_value(sources.project.join(DEFAULT_STATE_DIR));
+    let state_dir = merge.pick(
+        "state_dir",
+        |layer| layer.state_dir.clone(),
+        default_state,
+        path,
+    );
+    let default_day = Setting::default_value(DEFAULTS.daily_cost);
+    let daily_cost = merge.pick(
+        "ceilings.day",
+        |layer| layer.daily_cost.clone().map(Setting::from),
+        default_day,
+        Money::to_string,
+    );
+    let ceilings = merge.budgets("ceilings.invocation", |layer| layer.invocation.clone());
+    let session_ceilings = merge.budgets("ceilings.session", |layer| layer.session.clone());
+    let workflow_ceilings = merge.budgets("ceilings.workflow", |layer| layer.workflow.clone());
+    let agent_ceilings = merge.agents();
+    let tools = merge.pick_optional(
+        "tools",
+        |layer| layer.tools.clone(),
+        "all tools",
+        |tools| {
+            format!(
+                "[{}]",
+                tools
+                    .iter()
+                    .map(ToolName::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        },
+    );
+    let allowed_hosts = merge.pick_optional(
+        "allowed_hosts",
+        |layer| layer.allowed_hosts.clone(),
+        "all public hosts",
+        hosts,
+    );
+    let private_hosts = merge.pick(
+        "private_hosts",
+        |layer| layer.private_hosts.clone(),
+        Setting::default_value(Vec::new()),
+        hosts,
+    );
+    let default_endpoint = Setting::default_value(Arc::from(DEFAULT_ENDPOINT));
+    let endpoint = merge.pick(
+        "endpoint",
+        |layer| layer.endpoint.clone(),
+        default_endpoint,
+        |url| url.to_string(),
+    );
+    let api_key = merge.pick_optional(
+        "api_key",
+        |layer| layer.api_key.clone(),
+        "not set",
+        |_| "set (not shown)".to_owned(),
+    );
+    let prices = merge.pick(
+        "prices",
+        |layer| layer.prices.clone(),
+        Setting::default_value(Vec::new()),
+        |models| {
+            format!(
+                "[{}]",
+                models
+                    .iter()
+                    .map(|model| model.id.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        },
+    );
+    let redact = merge.pick(
+        "redact",
+        |layer| layer.redact.clone(),
+        Setting::default_value(Vec::new()),
+        texts,
+    );
+    let default_retention = Setting::default_value(DEFAULT_RETENTION);
+    let retention = merge.pick(
+        "retention",
+        |layer| layer.retention.clone(),
+        default_retention,
+        |time| show_duration(*time),
+    );
+    let variables = merge.pick(
+        "variables",
+        |layer| layer.variables.clone(),
+        Setting::default_value(Vec::new()),
+        texts,
+    );
+    let directories = merge.pick(
+        "directories",
+        |layer| layer.directories.clone(),
+        Setting::default_value(Vec::new()),
+        |dirs| {
+            format!(
+                "[{}]",
+                dirs.iter()
+                    .map(|dir| shown_path(dir))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        },
+    );
+    OperatorConfig {
+        enabled,
+        kill_switch,
+        audit,
+        state_dir,
+        daily_cost: daily_cost.into(),
+        ceilings,
+        session_ceilings,
+        workflow_ceilings,
+        agent_ceilings,
+        tools,
+        allowed_hosts,
+        private_hosts,
+        endpoint,
+        api_key,
+        prices,
+        redact,
+        retention,
+        variables,
+        directories,
+        home: sources.home(),
+        config_dir: sources.config_dir(),
+        explanations: merge.explanations,
+        warnings: Vec::new(),
+    }
+}
+
+struct Merge {
+    layers: Vec<Layer>,
+    explanations: Vec<Explanation>,
+}
+
+impl Merge {
+    /// The first value, and an explanation that also names those behind it.
+    fn pick<T>(
+        &mut self,
+        key: &str,
+        of: impl Fn(&Layer) -> Option<Setting<T>>,
+        default: Setting<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Setting<T> {
+        let mut given: Vec<Setting<T>> = self.layers.iter().filter_map(of).collect();
+        given.push(default);
+        self.explain(
+            key,
+            given
+                .iter()
+                .map(|setting| (show(&setting.value), setting.origin.clone()))
+                .collect(),
+        );
+        given.swap_remove(0)
+    }
+
+    /// As [`Merge::pick`], for a value that may be absent.
+    fn pick_optional<T>(
+        &mut self,
+        key: &str,
+        of: impl Fn(&Layer) -> Option<Setting<T>>,
+        absent: &str,
+        show: impl Fn(&T) -> String,
+    ) -> Option<Setting<T>> {
+        let given: Vec<Setting<T>> = self.layers.iter().filter_map(of).collect();
+        let mut shown: Vec<_> = given
+            .iter()
+            .map(|setting| (show(&setting.value), setting.origin.clone()))
+            .collect();
+        shown.push((absent.to_owned(), Origin::new("default")));
+        self.explain(key, shown);
+        given.into_iter().next()
+    }
+
+    fn explain(&mut self, key: &str, mut values: Vec<(String, Origin)>) {
+        let (value, origin) = values.remove(0);
+        // A default behind a value that somebody set is no news; another file is.
+        values.retain(|(_, origin)| &*origin.0 != "default");
+        let meaning = OPERATOR_FIELDS
+            .iter()
+            .chain(file::CEILING_FIELDS)
+            .find(|field| {
+                key.strip_prefix("ceilings.")
+                    .unwrap_or(key)
+                    .split('.')
+                    .next()
+                    == Some(field.name)
+            })
+            .map_or_else(|| environment_only(key), |field| field.meaning);
+        self.explanations.push(Explanation {
+            key: key.to_owned(),
+            value,
+            origin,
+            overridden: values,
+            meaning,
+        });
+    }
+
+    fn budgets(&mut self, key: &str, of: impl Fn(&Layer) -> Budgets) -> Budgets {
+        let budgets = self
+            .layers
+            .iter()
+            .fold(Budgets::default(), |merged, layer| merged.or(&of(layer)));
+        let all: Vec<Budgets> = self.layers.iter().map(of).collect();
+        let mut shown = |name: &str, values: Vec<(String, Origin)>| {
+            if !values.is_empty() {
+                self.explain(&format!("{key}.{name}"), values);
+            }
+        };
+        shown(
+            "time",
+            values(
+                &all,
+                |budgets| budgets.time.clone(),
+                |time| show_duration(*time),
+            ),
+        );
+        shown(
+            "tokens",
+            values(
+                &all,
+                |budgets| budgets.tokens.clone(),
+                |count| show_count(*count),
+            ),
+        );
+        shown(
+            "cost",
+            values(&all, |budgets| budgets.cost.clone(), Money::to_string),
+        );
+        shown(
+            "turns",
+            values(&all, |budgets| budgets.turns.clone(), u32::to_string),
+        );
+        budgets
+    }
+
+    fn agents(&mut self) -> BTreeMap<AgentName, Budgets> {
+        let names: BTreeSet<AgentName> = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.agents.keys().cloned())
+            .collect();
+        names
+            .into_iter()
+            .map(|name| {
+                let budgets = self.budgets(&format!("ceilings.agents.{name}"), |layer| {
+                    layer.agents.get(&name).cloned().unwrap_or_default()
+                });
+                (name, budgets)
+            })
+            .collect()
+    }
+}
+
+fn values<T>(
+    all: &[Budgets],
+    of: impl Fn(&Budgets) -> Option<Limit<T>>,
+    show: impl Fn(&T) -> String,
+) -> Vec<(String, Origin)> {
+    all.iter()
+        .filter_map(of)
+        .map(|limit| (show(&limit.value), limit.origin))
+        .collect()
+}
+
+fn environment_only(key: &str) -> &'static str {
+    let name = match key {
+        "kill_switch" => env::OTTO_KILL_SWITCH,
+        "api_key" => env::ANTHROPIC_API_KEY,
+        _ => return "",
+    };
+    env::VARIABLES
+        .iter()
+        .find(|variable| variable.name == name)
+        .map_or("", |variable| variable.meaning)
+}
