@@ -90,19 +90,28 @@ impl ToolFailure {
     /// A failure that the model can act on.
     #[must_use]
     pub fn for_model(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::ForModel, message: message.into() }
+        Self {
+            kind: FailureKind::ForModel,
+            message: message.into(),
+        }
     }
 
     /// A refusal.
     #[must_use]
     pub fn denied(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Denied, message: message.into() }
+        Self {
+            kind: FailureKind::Denied,
+            message: message.into(),
+        }
     }
 
     /// A failure that only the operator can repair.
     #[must_use]
     pub fn for_operator(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::ForOperator, message: message.into() }
+        Self {
+            kind: FailureKind::ForOperator,
+            message: message.into(),
+        }
     }
 }
 
@@ -116,7 +125,10 @@ impl From<ToolFailure> for otto_core::port::tool::ToolError {
             FailureKind::Cancelled => ToolErrorKind::Cancelled,
             FailureKind::ForOperator => ToolErrorKind::ForOperator,
         };
-        Self { kind, message: failure.message }
+        Self {
+            kind,
+            message: failure.message,
+        }
     }
 }
 
@@ -173,7 +185,12 @@ pub trait Egress: Send {
     ///
     /// # Errors
     /// [`EgressRefusal`] says whether the model, the operator or nobody can do something about it.
-    fn connect(&self, host: &str, port: u16, deadline: Instant) -> Result<Box<dyn ByteStream>, EgressRefusal>;
+    fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Box<dyn ByteStream>, EgressRefusal>;
 }
 
 /// A connected stream of bytes.
@@ -238,7 +255,10 @@ impl fmt::Debug for WorkerCtx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerCtx")
             .field("working_dir", &self.working_dir.is_some())
-            .field("roots", &self.roots.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field(
+                "roots",
+                &self.roots.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            )
             .field("egress", &self.egress.is_some())
             .finish_non_exhaustive()
     }
@@ -269,7 +289,13 @@ impl WorkerCtx {
     /// A context that can compute and nothing else.
     #[must_use]
     pub fn compute(deadline: Instant) -> Self {
-        Self { working_dir: None, roots: Vec::new(), deadline, stop: StopFlag::default(), egress: None }
+        Self {
+            working_dir: None,
+            roots: Vec::new(),
+            deadline,
+            stop: StopFlag::default(),
+            egress: None,
+        }
     }
 
     /// Finds the directory that `path` is below: `src/lib.rs` is below the working directory, `@docs/a.md`
@@ -287,10 +313,18 @@ impl WorkerCtx {
                 .iter()
                 .find(|(known, _)| known == name)
                 .ok_or(DirError::UnknownRoot)?;
-            return Ok(Place { dir, path: below, root: Some(root) });
+            return Ok(Place {
+                dir,
+                path: below,
+                root: Some(root),
+            });
         }
         let dir = self.working_dir.as_ref().ok_or(DirError::NoWorkingDir)?;
-        Ok(Place { dir, path, root: None })
+        Ok(Place {
+            dir,
+            path,
+            root: None,
+        })
     }
 
     /// Fails when the call is to end: its time is up or it was stopped. Cheap enough for every few kilobytes.
@@ -299,7 +333,10 @@ impl WorkerCtx {
     /// [`FailureKind::Cancelled`] or [`FailureKind::TimedOut`].
     pub fn check(&self) -> Result<(), ToolFailure> {
         if self.stop.is_stopped() {
-            return Err(ToolFailure { kind: FailureKind::Cancelled, message: "the call was cancelled".to_owned() });
+            return Err(ToolFailure {
+                kind: FailureKind::Cancelled,
+                message: "the call was cancelled".to_owned(),
+            });
         }
         if Instant::now() >= self.deadline {
             return Err(ToolFailure {

@@ -12,6 +12,7 @@
 //! links, names and directories are swapped meanwhile.
 
 mod error;
+mod install;
 mod protected;
 mod scan;
 mod write;
@@ -69,7 +70,7 @@ pub struct OpenFile {
     pub stamp: FileStamp,
 }
 
-/// Tells one version of a file from another.
+/// Tells one version of a file from another, as long as one of both is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     /// Size in bytes.
@@ -103,9 +104,19 @@ impl Dir {
     /// [`DirError`]; in particular [`DirError::ThroughLink`].
     pub fn open(path: &Path, access: Access) -> Result<Self, DirError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = resolve(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS)
-            .map_err(DirError::of_strict)?;
-        Ok(Self { fd, access, scannable: false })
+        let fd = resolve(
+            CWD,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        )
+        .map_err(DirError::of_strict)?;
+        Ok(Self {
+            fd,
+            access,
+            scannable: false,
+        })
     }
 
     /// Wraps a handle that another process passed on.
@@ -117,7 +128,11 @@ impl Dir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(DirError::NotADirectory);
         }
-        Ok(Self { fd, access, scannable: false })
+        Ok(Self {
+            fd,
+            access,
+            scannable: false,
+        })
     }
 
     /// Whether changes are tried.
@@ -133,7 +148,9 @@ impl Dir {
     /// [`DirError`].
     pub fn open_file(&self, path: &str) -> Result<OpenFile, DirError> {
         check_text(path)?;
-        self.open_regular(path, ResolveFlags::empty()).map_err(DirError::of).and_then(regular)
+        self.open_regular(path, ResolveFlags::empty())
+            .map_err(DirError::of)
+            .and_then(regular)
     }
 
     /// Opens the file `name` of this very directory; unlike [`Dir::open_file`] it follows no link.
@@ -141,7 +158,9 @@ impl Dir {
     /// # Errors
     /// [`DirError`].
     pub fn open_entry(&self, name: &CStr) -> Result<OpenFile, DirError> {
-        self.open_regular(name, ResolveFlags::NO_SYMLINKS).map_err(DirError::of_strict).and_then(regular)
+        self.open_regular(name, ResolveFlags::NO_SYMLINKS)
+            .map_err(DirError::of_strict)
+            .and_then(regular)
     }
 
     /// Opens a directory beneath this one, for scanning and for more of the same.
@@ -150,8 +169,14 @@ impl Dir {
     /// [`DirError`].
     pub fn open_dir(&self, path: &str) -> Result<Self, DirError> {
         check_text(path)?;
-        let fd = self.open_beneath(path, SCAN, Mode::empty(), ResolveFlags::empty()).map_err(DirError::of)?;
-        Ok(Self { fd, access: self.access, scannable: true })
+        let fd = self
+            .open_beneath(path, SCAN, Mode::empty(), ResolveFlags::empty())
+            .map_err(DirError::of)?;
+        Ok(Self {
+            fd,
+            access: self.access,
+            scannable: true,
+        })
     }
 
     /// Opens the directory `name` of this very directory; follows no link.
@@ -159,9 +184,14 @@ impl Dir {
     /// # Errors
     /// [`DirError`].
     pub fn open_dir_entry(&self, name: &CStr) -> Result<Self, DirError> {
-        let fd =
-            self.open_beneath(name, SCAN, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(DirError::of_strict)?;
-        Ok(Self { fd, access: self.access, scannable: true })
+        let fd = self
+            .open_beneath(name, SCAN, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+            .map_err(DirError::of_strict)?;
+        Ok(Self {
+            fd,
+            access: self.access,
+            scannable: true,
+        })
     }
 
     fn open_regular(&self, path: impl Arg + Copy, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -178,7 +208,13 @@ impl Dir {
         mode: Mode,
         extra: ResolveFlags,
     ) -> Result<OwnedFd, Errno> {
-        resolve(self.as_fd(), path, flags, mode, extra | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+        resolve(
+            self.as_fd(),
+            path,
+            flags,
+            mode,
+            extra | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+        )
     }
 }
 
@@ -188,7 +224,9 @@ impl AsFd for Dir {
     }
 }
 
-const SCAN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const SCAN: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 fn resolve(
     at: BorrowedFd<'_>,
@@ -210,7 +248,10 @@ fn resolve(
 fn regular(fd: OwnedFd) -> Result<OpenFile, DirError> {
     let stat = fstat(&fd).map_err(DirError::of)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(OpenFile { file: File::from(fd), stamp: FileStamp::of(&stat) }),
+        FileType::RegularFile => Ok(OpenFile {
+            file: File::from(fd),
+            stamp: FileStamp::of(&stat),
+        }),
         FileType::Directory => Err(DirError::IsADirectory),
         other => Err(DirError::NotRegular(kind_word(other))),
     }

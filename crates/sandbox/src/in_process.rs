@@ -15,7 +15,9 @@ use otto_core::port::BoxFuture;
 use otto_core::port::tool::{ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostGrant, HostRequest, ToolHost};
 
-use crate::ctx::{Dispatch, MAX_ANSWER_BYTES, StopFlag, WorkerAnswer, WorkerCtx, WorkerRequest, soft_deadline};
+use crate::ctx::{
+    Dispatch, MAX_ANSWER_BYTES, StopFlag, WorkerAnswer, WorkerCtx, WorkerRequest, soft_deadline,
+};
 use crate::dir::{Access, Dir, DirError};
 
 /// Runs calls in this process, confined by nothing but the tools' own care.
@@ -91,7 +93,8 @@ fn run_blocking(
         time_left: deadline.saturating_duration_since(Instant::now()),
         exec: None,
     };
-    let answer = catch_unwind(AssertUnwindSafe(|| dispatch(&ctx, &asked))).map_err(|_| crashed())?;
+    let answer =
+        catch_unwind(AssertUnwindSafe(|| dispatch(&ctx, &asked))).map_err(|_| crashed())?;
     match answer {
         WorkerAnswer::Done { content } => Ok(ToolOutput { content }),
         WorkerAnswer::Failed(failure) => Err(failure.into()),
@@ -103,12 +106,20 @@ fn run_blocking(
 
 /// Opens what the grant names, with no more access than it names.
 fn open(grant: &HostGrant, deadline: Instant, stop: StopFlag) -> Result<WorkerCtx, ToolError> {
-    let mut ctx = WorkerCtx { stop, ..WorkerCtx::compute(deadline) };
+    let mut ctx = WorkerCtx {
+        stop,
+        ..WorkerCtx::compute(deadline)
+    };
     let may_read = grant.permissions.contains(Permission::Read);
     let may_write = grant.permissions.contains(Permission::Write);
     if let (Some(path), true) = (&grant.working_dir, may_read || may_write) {
-        let access = if may_write { Access::ReadWrite } else { Access::ReadOnly };
-        let dir = Dir::open(path, access).map_err(|error| unusable("the working directory", error))?;
+        let access = if may_write {
+            Access::ReadWrite
+        } else {
+            Access::ReadOnly
+        };
+        let dir =
+            Dir::open(path, access).map_err(|error| unusable("the working directory", error))?;
         ctx.working_dir = Some(dir);
     }
     if may_read {

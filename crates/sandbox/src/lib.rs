@@ -1,12 +1,45 @@
 //! What a tool may touch: the trust boundary and the only unsafe code.
+//!
+//! Otto's own tools run in *workers*: processes that the kernel confines to what an agent was granted. A
+//! worker has Landlock, a seccomp filter and, where the host gives them, namespaces; no network, no
+//! programs, no capabilities, an empty environment, and no view of anything but its directories. A tool with
+//! a bug that runs foreign code is still in there.
+//!
+//! The order of a program's life: [`boot`] at the first line of `main` starts the launcher, which makes all
+//! confined processes; then the program may lock itself; then [`Booted::host`] gives a [`WorkerHost`], which
+//! attacks its own workers once before it runs the first tool.
+//!
+//! What this crate does not do: decide what an agent is granted (that is policy, in `otto-core` and the
+//! engine), or know any tool (they come as a [`Dispatch`] function).
+//!
+//! Invariant: if the kernel does not enforce a grant, the call does not run.
 
+#[macro_use]
+mod bitmask;
+
+mod boot;
+mod confine;
 mod ctx;
 pub mod dir;
+mod egress;
+mod exec;
+mod host;
 mod in_process;
+mod launcher;
+mod probe;
+mod spec;
+mod sys;
+mod wire;
+mod worker;
 
+pub use boot::{BootError, Booted, boot, booted};
 pub use ctx::{
-    ByteStream, Dispatch, Egress, EgressRefusal, ExecEnd, ExecOutcome, ExecRequest, FailureKind, MAX_ANSWER_BYTES,
-    MAX_TOOL_NAME_BYTES, Place, StopFlag, ToolFailure, WorkerAnswer, WorkerCtx, WorkerRequest, soft_deadline,
+    ByteStream, Dispatch, Egress, EgressRefusal, ExecEnd, ExecOutcome, ExecRequest, FailureKind,
+    MAX_ANSWER_BYTES, MAX_TOOL_NAME_BYTES, Place, StopFlag, ToolFailure, WorkerAnswer, WorkerCtx,
+    WorkerRequest,
 };
 pub use dir::{Access, Dir, DirError};
+pub use host::{ExecPolicy, HostConfig, LevelChoice, PinError, WorkerHost};
 pub use in_process::InProcessHost;
+pub use probe::{Check, DoctorReport, Expectation, Mechanism};
+pub use spec::{ExecLimits, ExecNetwork};

@@ -22,13 +22,19 @@ pub enum DirError {
     #[error("the path contains a control character")]
     HasControl,
     /// The path starts with `/`.
-    #[error("absolute paths are not accepted; give a path relative to the working directory, such as `src/main.rs`")]
+    #[error(
+        "absolute paths are not accepted; give a path relative to the working directory, such as `src/main.rs`"
+    )]
     Absolute,
     /// The path leads out of the directory, by `..` or by a link.
-    #[error("it leads outside the directory that was granted, by `..` or by a link; the kernel refused it")]
+    #[error(
+        "it leads outside the directory that was granted, by `..` or by a link; the kernel refused it"
+    )]
     Outside,
     /// The path goes through a link where none is allowed.
-    #[error("it is a link or goes through one, and links are not followed here; use the path that the link leads to")]
+    #[error(
+        "it is a link or goes through one, and links are not followed here; use the path that the link leads to"
+    )]
     ThroughLink,
     /// Links that lead to each other, or a link of the kernel such as `/proc/self/exe`.
     #[error("it goes through links that lead to each other or through a link of the kernel")]
@@ -70,8 +76,13 @@ pub enum DirError {
     #[error("the file was changed by somebody else meanwhile; read it again")]
     Changed,
     /// The old content could not be kept under the name of a backup.
-    #[error("its backup could not be made: a directory may have the name of the backup; nothing was changed")]
+    #[error(
+        "its backup could not be made: a directory may have the name of the backup; nothing was changed"
+    )]
     NoBackup,
+    /// Another program keeps the file locked.
+    #[error("another program has locked the file; nothing was changed")]
+    Locked,
     /// Names on the way were swapped faster than they could be resolved.
     #[error("the directories on the way keep changing; try again")]
     Unstable,
@@ -134,6 +145,9 @@ impl DirError {
     /// Whether policy or the kernel refused, so that no other spelling will help.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
-        matches!(self, Self::Outside | Self::Denied | Self::Protected | Self::ReadOnly)
+        matches!(
+            self,
+            Self::Outside | Self::Denied | Self::Protected | Self::ReadOnly
+        )
     }
 }

@@ -11,7 +11,11 @@ const PROTECTED: [&str; 2] = [".otto", ".git"];
 #[must_use]
 pub fn is_protected_name(name: &str) -> bool {
     let mut plain = String::with_capacity(name.len());
-    plain.extend(name.chars().filter(|c| !is_ignorable(*c)).map(|c| c.to_ascii_lowercase()));
+    plain.extend(
+        name.chars()
+            .filter(|c| !is_ignorable(*c))
+            .map(|c| c.to_ascii_lowercase()),
+    );
     // Trailing dots and spaces are dropped by file systems of another world that Linux can mount.
     let plain = plain.trim_end_matches([' ', '.']);
     PROTECTED.contains(&plain)
@@ -32,10 +36,30 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_protected_name_is_protected() {
-        for name in [".otto", ".git", ".Otto", ".GIT", ".gi\u{200d}t", "\u{feff}.git", ".otto.", ".git ", ".OT\u{e0041}TO"] {
+        for name in [
+            ".otto",
+            ".git",
+            ".Otto",
+            ".GIT",
+            ".gi\u{200d}t",
+            "\u{feff}.git",
+            ".otto.",
+            ".git ",
+            ".OT\u{e0041}TO",
+        ] {
             assert!(is_protected_name(name), "{name:?}");
         }
-        for name in ["otto", "git", ".gitignore", ".github", ".otto-tools", "x.git", ".gitü", "..", "."] {
+        for name in [
+            "otto",
+            "git",
+            ".gitignore",
+            ".github",
+            ".otto-tools",
+            "x.git",
+            ".gitü",
+            "..",
+            ".",
+        ] {
             assert!(!is_protected_name(name), "{name:?}");
         }
     }

@@ -66,14 +66,20 @@ impl Dir {
     ///
     /// # Errors
     /// [`DirError`] when the directory cannot be opened or read.
-    pub fn scan(&self, buffer: &mut ScanBuffer, mut each: impl FnMut(Entry<'_>) -> bool) -> Result<(), DirError> {
+    pub fn scan(
+        &self,
+        buffer: &mut ScanBuffer,
+        mut each: impl FnMut(Entry<'_>) -> bool,
+    ) -> Result<(), DirError> {
         let opened;
         let fd = if self.scannable {
             seek(self, SeekFrom::Start(0)).map_err(DirError::of)?;
             self.as_fd()
         } else {
             // The handle is a bare place (O_PATH), which cannot be read.
-            opened = self.open_beneath(".", SCAN, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(DirError::of)?;
+            opened = self
+                .open_beneath(".", SCAN, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+                .map_err(DirError::of)?;
             opened.as_fd()
         };
         let mut entries = RawDir::new(fd, &mut buffer.0);
@@ -102,7 +108,11 @@ impl Dir {
                 FileType::Symlink => EntryKind::Link,
                 _ => EntryKind::Special,
             };
-            if !each(Entry { name, kind, inode: entry.ino() }) {
+            if !each(Entry {
+                name,
+                kind,
+                inode: entry.ino(),
+            }) {
                 break;
             }
         }

@@ -19,21 +19,19 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fchmod, fstat, fsync, mkdirat, renameat,
-    renameat_with, statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, fsync, mkdirat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
-use super::{Access, Dir, DirError, FileStamp, MAX_DEPTH, SCAN, check_text, is_protected_name, kind_word};
+use super::install::install;
+use super::{
+    Access, Dir, DirError, FileStamp, MAX_DEPTH, OpenFile, SCAN, check_text, is_protected_name,
+    kind_word,
+};
 
 // BOUND: a name is taken only if 64 random bits collide or somebody plants them; then it ends in an error.
 const MAX_TEMP_TRIES: u32 = 16;
-
-// BOUND: how often the target may appear, vanish or change its kind between two system calls.
-const MAX_INSTALL_TRIES: u32 = 8;
-
-// BOUND: numbered backups of one file; the last one is replaced from then on.
-const MAX_NUMBERED_BACKUPS: u32 = 9;
 
 // BOUND: NAME_MAX of Linux file systems.
 const MAX_NAME_BYTES: usize = 255;
@@ -52,11 +50,12 @@ pub enum Backup {
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy)]
-pub struct WriteOptions {
+pub struct WriteOptions<'a> {
     /// What happens to the old content.
     pub backup: Backup,
-    /// Replace only this version of the file; anything else is [`DirError::Changed`].
-    pub expected: Option<FileStamp>,
+    /// Replace only this version of the file; anything else is [`DirError::Changed`]. The file is still open,
+    /// so no other file can have taken its inode number since.
+    pub expected: Option<&'a OpenFile>,
 }
 
 /// What a write did.
@@ -78,12 +77,19 @@ impl Dir {
     /// # Errors
     /// [`DirError`]; the old file, if any, is unchanged then. Only when flushing the directory fails after
     /// the swap the new content is in place and still reported as an error, since it may not survive a crash.
-    pub fn write_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<Written, DirError> {
+    pub fn write_atomic(
+        &self,
+        path: &str,
+        content: &[u8],
+        options: WriteOptions<'_>,
+    ) -> Result<Written, DirError> {
         if self.access == Access::ReadOnly {
             return Err(DirError::ReadOnly);
         }
         let components = plain_components(path)?;
-        let Some((name, parents)) = components.split_last() else { return Err(DirError::IsADirectory) };
+        let Some((name, parents)) = components.split_last() else {
+            return Err(DirError::IsADirectory);
+        };
         if options.backup != Backup::Off && name.len() + ".bak.9".len() > MAX_NAME_BYTES {
             return Err(DirError::TooLong);
         }
@@ -92,17 +98,22 @@ impl Dir {
         // Refused before any byte is written, for an error that costs nothing; looked at again at the swap.
         let present = existing(parent, name)?;
         if let (Some(expected), found) = (options.expected, present.as_ref())
-            && found.is_none_or(|stat| FileStamp::of(stat) != expected)
+            && found.is_none_or(|stat| FileStamp::of(stat) != expected.stamp)
         {
             return Err(DirError::Changed);
         }
         if present.is_some() && parent.holds(name, content) {
             parent.flush()?;
-            return Ok(Written { unchanged: true, replaced: true, backup: None, created_dirs });
+            return Ok(Written {
+                unchanged: true,
+                replaced: true,
+                backup: None,
+                created_dirs,
+            });
         }
         let temp = TempFile::create(parent, present.as_ref())?;
         temp.fill(content)?;
-        let mut written = install(parent, temp, name, options)?;
+        let mut written = install(&temp, name, options)?;
         parent.flush()?;
         written.created_dirs = created_dirs;
         Ok(written)
@@ -137,7 +148,12 @@ impl Dir {
     /// Whether the file already has this content, as far as we may look: without the right to read it is
     /// written again, which is as good.
     fn holds(&self, name: &str, content: &[u8]) -> bool {
-        let Some(open) = CString::new(name).ok().and_then(|name| self.open_entry(&name).ok()) else { return false };
+        let Some(open) = CString::new(name)
+            .ok()
+            .and_then(|name| self.open_entry(&name).ok())
+        else {
+            return false;
+        };
         let size = content.len() as u64;
         if open.stamp.size != size {
             return false;
@@ -149,7 +165,11 @@ impl Dir {
     fn open_place(&self, name: &str) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = self.open_beneath(name, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
-        Ok(Self { fd, access: self.access, scannable: false })
+        Ok(Self {
+            fd,
+            access: self.access,
+            scannable: false,
+        })
     }
 
     /// Makes names in this directory durable.
@@ -198,7 +218,7 @@ fn plain_components(path: &str) -> Result<Vec<&str>, DirError> {
 }
 
 /// What is there now, if it may be replaced.
-fn existing(parent: &Dir, name: &str) -> Result<Option<Stat>, DirError> {
+pub(super) fn existing(parent: &Dir, name: &str) -> Result<Option<Stat>, DirError> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => replaceable(&stat).map(|()| Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -206,7 +226,7 @@ fn existing(parent: &Dir, name: &str) -> Result<Option<Stat>, DirError> {
     }
 }
 
-fn replaceable(stat: &Stat) -> Result<(), DirError> {
+pub(super) fn replaceable(stat: &Stat) -> Result<(), DirError> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => match FileStamp::of(stat).links {
             0 | 1 => Ok(()),
@@ -219,23 +239,29 @@ fn replaceable(stat: &Stat) -> Result<(), DirError> {
 }
 
 /// A temporary file that removes itself unless its name was given away.
-struct TempFile<'a> {
-    parent: &'a Dir,
-    name: CString,
-    file: File,
+pub(super) struct TempFile<'a> {
+    pub(super) parent: &'a Dir,
+    pub(super) name: CString,
+    pub(super) file: File,
     owned: Cell<bool>,
 }
 
 impl<'a> TempFile<'a> {
-    fn create(parent: &'a Dir, like: Option<&Stat>) -> Result<Self, DirError> {
+    pub(super) fn create(parent: &'a Dir, like: Option<&Stat>) -> Result<Self, DirError> {
         // The permission bits of the old file and nothing above them: no set-uid, no sticky bit.
         let mode = Mode::from_raw_mode(like.map_or(0o666, |stat| stat.st_mode & 0o777));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..MAX_TEMP_TRIES {
             let name = temp_name();
             match parent.open_beneath(name.as_c_str(), flags, mode, ResolveFlags::NO_SYMLINKS) {
                 Ok(fd) => {
-                    let temp = Self { parent, name, file: File::from(fd), owned: Cell::new(true) };
+                    let temp = Self {
+                        parent,
+                        name,
+                        file: File::from(fd),
+                        owned: Cell::new(true),
+                    };
                     if like.is_some() {
                         temp.keep_mode(mode);
                     }
@@ -256,14 +282,16 @@ impl<'a> TempFile<'a> {
         }
     }
 
-    fn fill(&self, content: &[u8]) -> Result<(), DirError> {
-        (&self.file).write_all(content).map_err(|error| DirError::of_io(&error))?;
+    pub(super) fn fill(&self, content: &[u8]) -> Result<(), DirError> {
+        (&self.file)
+            .write_all(content)
+            .map_err(|error| DirError::of_io(&error))?;
         // A flush that fails has thrown the data away; a second one would succeed and prove nothing.
         fsync(&self.file).map_err(DirError::of)
     }
 
     /// The temporary name no longer belongs to this value: it was renamed, or holds what is not ours.
-    fn give_away(&self) {
+    pub(super) fn give_away(&self) {
         self.owned.set(false);
     }
 }
@@ -280,130 +308,4 @@ fn temp_name() -> CString {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let random = RandomState::new().hash_one(COUNTER.fetch_add(1, Ordering::Relaxed));
     CString::new(format!(".otto-{random:016x}.tmp")).expect("hex digits hold no NUL")
-}
-
-/// Puts the new file in place of `name`.
-fn install(parent: &Dir, temp: TempFile<'_>, name: &str, options: WriteOptions) -> Result<Written, DirError> {
-    let done = |replaced, backup| Written { unchanged: false, replaced, backup, created_dirs: 0 };
-    for _ in 0..MAX_INSTALL_TRIES {
-        let Some(old) = existing(parent, name)? else {
-            if options.expected.is_some() {
-                return Err(DirError::Changed);
-            }
-            match renameat_with(parent, temp.name.as_c_str(), parent, name, RenameFlags::NOREPLACE) {
-                Ok(()) => {
-                    temp.give_away();
-                    return Ok(done(false, None));
-                }
-                Err(Errno::EXIST) => continue,
-                Err(Errno::INVAL | Errno::NOSYS) => {
-                    renameat(parent, temp.name.as_c_str(), parent, name).map_err(DirError::of_strict)?;
-                    temp.give_away();
-                    return Ok(done(false, None));
-                }
-                Err(errno) => return Err(DirError::of_strict(errno)),
-            }
-        };
-        match swap(parent, &temp, name) {
-            Ok(()) => {
-                let accepted = acceptable(parent, &temp, options).and_then(|()| keep_backup(&temp, name, options.backup));
-                match accepted {
-                    Ok(backup) => return Ok(done(true, backup)),
-                    Err(error) => match swap(parent, &temp, name) {
-                        // Whatever stood there stands there again, and the temporary name is ours.
-                        Ok(()) => return Err(error),
-                        // The new file is gone meanwhile, and what came out of the swap is not ours to remove.
-                        Err(_) => {
-                            temp.give_away();
-                            return Err(DirError::Unstable);
-                        }
-                    },
-                }
-            }
-            Err(Errno::NOENT) => continue,
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                let backup = replace_with_copy(parent, &temp, name, &old, options)?;
-                return Ok(done(true, backup));
-            }
-            Err(errno) => return Err(DirError::of_strict(errno)),
-        }
-    }
-    Err(DirError::Unstable)
-}
-
-fn swap(parent: &Dir, temp: &TempFile<'_>, name: &str) -> Result<(), Errno> {
-    renameat_with(parent, temp.name.as_c_str(), parent, name, RenameFlags::EXCHANGE)
-}
-
-/// Looks at what the swap brought out: it may not be what stood there a moment before.
-fn acceptable(parent: &Dir, temp: &TempFile<'_>, options: WriteOptions) -> Result<(), DirError> {
-    let out = statat(parent, temp.name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(DirError::of_strict)?;
-    replaceable(&out)?;
-    match options.expected {
-        Some(expected) if FileStamp::of(&out) != expected => Err(DirError::Changed),
-        _ => Ok(()),
-    }
-}
-
-/// Gives the temporary file, which holds old content, the name of a backup.
-fn keep_backup(temp: &TempFile<'_>, name: &str, backup: Backup) -> Result<Option<String>, DirError> {
-    let parent = temp.parent;
-    let target = match backup {
-        Backup::Off => return Ok(None),
-        Backup::Last => format!("{name}.bak"),
-        Backup::Numbered => {
-            for number in 1..MAX_NUMBERED_BACKUPS {
-                let target = numbered(name, number);
-                match renameat_with(parent, temp.name.as_c_str(), parent, &target, RenameFlags::NOREPLACE) {
-                    Ok(()) => {
-                        temp.give_away();
-                        return Ok(Some(target));
-                    }
-                    Err(Errno::EXIST) => {}
-                    Err(_) => return Err(DirError::NoBackup),
-                }
-            }
-            numbered(name, MAX_NUMBERED_BACKUPS)
-        }
-    };
-    renameat(parent, temp.name.as_c_str(), parent, &target).map_err(|_| DirError::NoBackup)?;
-    temp.give_away();
-    Ok(Some(target))
-}
-
-fn numbered(name: &str, number: u32) -> String {
-    if number == 1 { format!("{name}.bak") } else { format!("{name}.bak.{number}") }
-}
-
-/// For file systems that cannot swap two names: the backup is a flushed copy, made before the rename.
-fn replace_with_copy(
-    parent: &Dir,
-    temp: &TempFile<'_>,
-    name: &str,
-    old: &Stat,
-    options: WriteOptions,
-) -> Result<Option<String>, DirError> {
-    if options.expected.is_some_and(|expected| FileStamp::of(old) != expected) {
-        return Err(DirError::Changed);
-    }
-    let backup = if options.backup == Backup::Off {
-        None
-    } else {
-        let name = CString::new(name).map_err(|_| DirError::HasNul)?;
-        let mut content = Vec::new();
-        let size = FileStamp::of(old).size;
-        parent
-            .open_entry(&name)?
-            .file
-            .take(size)
-            .read_to_end(&mut content)
-            .map_err(|error| DirError::of_io(&error))?;
-        let copy = TempFile::create(parent, Some(old))?;
-        copy.fill(&content)?;
-        let name = name.to_str().map_err(|_| DirError::HasControl)?;
-        keep_backup(&copy, name, options.backup)?
-    };
-    renameat(parent, temp.name.as_c_str(), parent, name).map_err(DirError::of_strict)?;
-    temp.give_away();
-    Ok(backup)
 }

@@ -1,0 +1,194 @@
+//! One worker, seen from Otto: a stream of frames.
+//!
+//! Dropping a connection kills the worker, in whatever state it is.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::boot::Booted;
+use crate::ctx::{WorkerAnswer, WorkerRequest};
+use crate::probe::attacks::{Attack, Attacked};
+use crate::spec::{Ended, Ready, SetupFailure, Start, to_otto, to_worker};
+use crate::wire::{self, BadFrame, Frame};
+
+// BOUND: a start takes milliseconds; on a machine this slow nothing else works either.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+// BOUND: how long to wait before asking a busy launcher again.
+const LAUNCHER_RETRY: Duration = Duration::from_millis(1);
+// BOUND: frames that are not answers of tools.
+const MAX_CONTROL_BYTES: u64 = 256 * 1024;
+// BOUND: what an answer's encoding adds to its text.
+const ANSWER_OVERHEAD_BYTES: u64 = 64 * 1024;
+
+/// A live process behind a stream.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: UnixStream,
+}
+
+/// Why a worker gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// It could not be confined, so it did not start.
+    #[error(transparent)]
+    Setup(#[from] SetupFailure),
+    /// It ended.
+    #[error("the worker ended before it answered: {0}")]
+    Ended(Ended),
+    /// It sent what no worker sends.
+    #[error("the worker broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// The stream or the launcher failed.
+    #[error("talk to the worker: {0}")]
+    Io(#[from] io::Error),
+    /// It did not start in time.
+    #[error("the worker was not ready after {} s", START_TIMEOUT.as_secs())]
+    SlowStart,
+}
+
+impl From<BadFrame> for CallError {
+    fn from(bad: BadFrame) -> Self {
+        Self::Protocol(match bad {
+            BadFrame::TooLong { .. } => "a frame is longer than allowed",
+            BadFrame::Malformed => "a frame is malformed",
+        })
+    }
+}
+
+impl Connection {
+    /// Starts a process and returns at once; the process reports over the stream.
+    pub(crate) async fn start(booted: &Booted, start: &Start) -> Result<Self, CallError> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        loop {
+            match booted.request(start, theirs.as_fd()) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(LAUNCHER_RETRY).await
+                }
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Err(io::Error::other(
+                        "the launcher of the sandbox is gone; restart the program",
+                    )
+                    .into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self {
+            stream: UnixStream::from_std(ours)?,
+        })
+    }
+
+    /// Starts a worker and waits until it is confined.
+    pub(crate) async fn start_worker(
+        booted: &Booted,
+        start: &Start,
+    ) -> Result<(Self, Ready), CallError> {
+        let starting = async {
+            let mut connection = Self::start(booted, start).await?;
+            let frame = connection.receive(MAX_CONTROL_BYTES).await?;
+            match frame.tag {
+                to_otto::READY => Ok((connection, wire::decode(&frame.payload)?)),
+                _ => Err(CallError::Protocol(
+                    "its first frame says neither that it is ready nor why not",
+                )),
+            }
+        };
+        tokio::time::timeout(START_TIMEOUT, starting)
+            .await
+            .unwrap_or(Err(CallError::SlowStart))
+    }
+
+    /// Whether the worker waits for a request: it has not ended and has not spoken unasked.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let mut byte = [0];
+        matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// One call. After an error the connection must not be used again.
+    pub(crate) async fn call(
+        &mut self,
+        request: &WorkerRequest,
+    ) -> Result<WorkerAnswer, CallError> {
+        self.send(to_worker::CALL, &wire::encode(request)?).await?;
+        let cap = request
+            .max_output_bytes
+            .saturating_add(ANSWER_OVERHEAD_BYTES);
+        let frame = self.receive(cap).await?;
+        match frame.tag {
+            to_otto::DONE => match String::from_utf8(frame.payload) {
+                Ok(content) if content.len() as u64 <= request.max_output_bytes => {
+                    Ok(WorkerAnswer::Done { content })
+                }
+                Ok(_) => Err(CallError::Protocol(
+                    "an answer is longer than was asked for",
+                )),
+                Err(_) => Err(CallError::Protocol("an answer is not UTF-8")),
+            },
+            to_otto::ANSWER => match wire::decode(&frame.payload)? {
+                WorkerAnswer::Done { .. } => {
+                    Err(CallError::Protocol("an answer has the wrong tag"))
+                }
+                answer => Ok(answer),
+            },
+            _ => Err(CallError::Protocol("a frame came that is no answer")),
+        }
+    }
+
+    /// Lets the worker attack its own confinement.
+    pub(crate) async fn attack(&mut self, attacks: &[Attack]) -> Result<Vec<Attacked>, CallError> {
+        self.send(to_worker::ATTACK, &wire::encode(&attacks)?)
+            .await?;
+        let frame = self.receive(MAX_CONTROL_BYTES).await?;
+        match frame.tag {
+            to_otto::ATTACKED => Ok(wire::decode(&frame.payload)?),
+            _ => Err(CallError::Protocol("a frame came that holds no results")),
+        }
+    }
+
+    async fn send(&mut self, tag: u8, payload: &[u8]) -> Result<(), CallError> {
+        let header = wire::header(tag, payload.len())?;
+        // A payload of this size fits into one write with its header.
+        const SMALL: usize = 16 * 1024;
+        if payload.len() <= SMALL {
+            self.stream
+                .write_all(&[&header[..], payload].concat())
+                .await?;
+        } else {
+            self.stream.write_all(&header).await?;
+            self.stream.write_all(payload).await?;
+        }
+        Ok(())
+    }
+
+    /// The next frame, unless it says that the process failed or ended.
+    pub(crate) async fn receive(&mut self, cap: u64) -> Result<Frame, CallError> {
+        let frame = self.receive_any(cap).await?;
+        match frame.tag {
+            to_otto::FAILED => Err(wire::decode::<SetupFailure>(&frame.payload)?.into()),
+            to_otto::ENDED => Err(CallError::Ended(wire::decode(&frame.payload)?)),
+            _ => Ok(frame),
+        }
+    }
+
+    async fn receive_any(&mut self, cap: u64) -> Result<Frame, CallError> {
+        let mut header = [0; wire::HEADER_BYTES];
+        self.stream.read_exact(&mut header).await?;
+        let (tag, announced) = wire::parse_header(header, cap)?;
+        let mut payload = Vec::with_capacity(wire::first_allocation(announced));
+        (&mut self.stream)
+            .take(announced)
+            .read_to_end(&mut payload)
+            .await?;
+        if payload.len() as u64 == announced {
+            Ok(Frame { tag, payload })
+        } else {
+            Err(CallError::Protocol("the stream ended inside a frame"))
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Warm workers by agent and grant.
+//!
+//! At most a few workers per key run at once, and at most so many live in total. A worker that is idle for
+//! too long is ended; when the total is reached, the one that has been idle longest makes room.
+//!
+//! Invariant: a worker is either in a lease or idle in the slot of the key it was started for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use otto_core::AgentName;
+use otto_core::port::tool_host::HostGrant;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+use crate::host::Connection;
+use crate::spec::WorkerKind;
+
+/// What a worker is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) agent: AgentName,
+    pub(crate) kind: WorkerKind,
+    pub(crate) working_dir: Option<std::path::PathBuf>,
+    pub(crate) roots: Vec<(Arc<str>, std::path::PathBuf)>,
+    pub(crate) hosts: Vec<Arc<str>>,
+}
+
+impl Key {
+    /// Only what matters to this kind of worker, so that calls which differ elsewhere share it.
+    pub(crate) fn new(agent: &AgentName, kind: WorkerKind, grant: &HostGrant) -> Self {
+        let files = kind.reads() || kind.writes();
+        Self {
+            agent: agent.clone(),
+            kind,
+            working_dir: grant.working_dir.clone().filter(|_| files),
+            roots: if kind.reads() {
+                grant.roots.clone()
+            } else {
+                Vec::new()
+            },
+            hosts: if kind == WorkerKind::Http {
+                grant.allowed_hosts.clone()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+/// All workers of a host.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    slots: Mutex<HashMap<Key, Slot>>,
+    live: Arc<Semaphore>,
+    /// Calls that wait for room. While there are any, no worker stays idle.
+    waiting: AtomicUsize,
+    per_key: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    running: Arc<Semaphore>,
+    idle: Vec<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    worker: Worker,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Worker {
+    connection: Connection,
+    _counted: OwnedSemaphorePermit,
+}
+
+/// The right to run one call for a key, with or without a worker yet.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pool: Arc<Pool>,
+    key: Key,
+    worker: Option<Worker>,
+    _running: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(crate) fn new(per_key: usize, total: usize) -> Self {
+        Self {
+            slots: Mutex::new(HashMap::new()),
+            live: Arc::new(Semaphore::new(total.max(1))),
+            waiting: AtomicUsize::new(0),
+            per_key: per_key.max(1),
+        }
+    }
+
+    /// Waits for a turn of this key; the lease holds a warm worker if there is one.
+    pub(crate) async fn lease(self: &Arc<Self>, key: Key) -> Result<Lease, AcquireError> {
+        let running = {
+            let mut slots = self.lock();
+            Arc::clone(
+                &slots
+                    .entry(key.clone())
+                    .or_insert_with(|| Slot::new(self.per_key))
+                    .running,
+            )
+        };
+        let running = running.acquire_owned().await?;
+        let mut lease = Lease {
+            pool: Arc::clone(self),
+            key,
+            worker: None,
+            _running: running,
+        };
+        lease.take_idle();
+        Ok(lease)
+    }
+
+    /// Live workers, idle or not.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let slots = self.lock();
+        let idle = slots.values().map(|slot| slot.idle.len()).sum();
+        (slots.len(), idle)
+    }
+
+    /// Ends workers that have been idle for too long and forgets keys without any. Says when to look again.
+    pub(crate) fn reap(&self, now: Instant, timeout: Duration) -> Option<Instant> {
+        let mut ended = Vec::new();
+        let mut next: Option<Instant> = None;
+        {
+            let mut slots = self.lock();
+            slots.retain(|_, slot| {
+                // Idle workers are in the order in which they became idle.
+                let stale = slot
+                    .idle
+                    .iter()
+                    .take_while(|idle| now.duration_since(idle.since) >= timeout)
+                    .count();
+                ended.extend(slot.idle.drain(..stale));
+                if let Some(first) = slot.idle.first() {
+                    let due = first.since + timeout;
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+                !slot.idle.is_empty() || Arc::strong_count(&slot.running) > 1
+            });
+        }
+        // The streams close outside the lock.
+        drop(ended);
+        next
+    }
+
+    /// Ends all idle workers for which `which` says so.
+    pub(crate) fn end_idle(&self, which: impl Fn(&Key) -> bool) {
+        let mut ended = Vec::new();
+        for (_, slot) in self.lock().iter_mut().filter(|(key, _)| which(key)) {
+            ended.append(&mut slot.idle);
+        }
+        drop(ended);
+    }
+
+    fn end_oldest_idle(&self) -> bool {
+        let oldest = {
+            let mut slots = self.lock();
+            let slot = slots
+                .values_mut()
+                .filter(|slot| !slot.idle.is_empty())
+                .min_by_key(|slot| slot.idle[0].since);
+            slot.map(|slot| slot.idle.remove(0))
+        };
+        oldest.is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn new(per_key: usize) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(per_key)),
+            idle: Vec::new(),
+        }
+    }
+}
+
+impl Lease {
+    /// The worker, if there is one already.
+    pub(crate) fn worker(&mut self) -> Option<&mut Connection> {
+        self.worker.as_mut().map(|worker| &mut worker.connection)
+    }
+
+    /// Waits for room for one more worker, ending an idle one if that is what it takes.
+    pub(crate) async fn room(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let live = &self.pool.live;
+        // Announced before looking: a worker that becomes idle after the look is then ended by who gives it back.
+        let _waiting = Waiting::new(&self.pool.waiting);
+        loop {
+            if let Ok(permit) = Arc::clone(live).try_acquire_owned() {
+                return Ok(permit);
+            }
+            if !self.pool.end_oldest_idle() {
+                return Arc::clone(live).acquire_owned().await;
+            }
+        }
+    }
+
+    /// Puts a worker that was just started into the lease.
+    pub(crate) fn fill(&mut self, connection: Connection, counted: OwnedSemaphorePermit) {
+        self.worker = Some(Worker {
+            connection,
+            _counted: counted,
+        });
+    }
+
+    /// Gives the worker back. A lease that is dropped without this ends its worker instead.
+    pub(crate) fn give_back(mut self) {
+        if let Some(worker) = self.worker.take() {
+            let mut slots = self.pool.lock();
+            let slot = slots
+                .entry(self.key.clone())
+                .or_insert_with(|| Slot::new(self.pool.per_key));
+            slot.idle.push(Idle {
+                worker,
+                since: Instant::now(),
+            });
+            drop(slots);
+            if self.pool.waiting.load(Ordering::SeqCst) > 0 {
+                self.pool.end_oldest_idle();
+            }
+        }
+    }
+
+    /// Takes the warmest idle worker that still waits for work.
+    fn take_idle(&mut self) {
+        loop {
+            let idle = self
+                .pool
+                .lock()
+                .get_mut(&self.key)
+                .and_then(|slot| slot.idle.pop());
+            match idle {
+                Some(idle) if idle.worker.connection.is_waiting() => {
+                    self.worker = Some(idle.worker);
+                    return;
+                }
+                // It died while nobody looked; dropping it is enough.
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// Counts a call among those that wait for room, for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,109 @@
+//! Making one process: copy, shed, confine, work.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::process::{Pid, setpgid};
+
+use crate::confine::{self, Prepared};
+use crate::ctx::Dispatch;
+use crate::spec::{Layers, OrFail, Ready, SetupFailure, Stage, Start, WorkerSpec, to_otto};
+use crate::sys::{self, Fork, Namespaces};
+use crate::{exec, wire, worker};
+
+/// The processes that one request made.
+pub(super) struct Made {
+    pub(super) main: Pid,
+    pub(super) companion: Option<Pid>,
+}
+
+/// Makes what was asked for. In the copies this function does not return.
+pub(super) fn start(
+    start: &Start,
+    prepared: &Prepared,
+    dispatch: Dispatch,
+    stream: &UnixStream,
+) -> Result<Made, SetupFailure> {
+    match start {
+        Start::Worker(spec) => start_worker(spec, prepared, dispatch, stream),
+        Start::Exec(spec) => {
+            let main = copy(spec.layers, &[stream.as_fd()], || {
+                exec::supervise(spec, prepared, stream)
+            })?;
+            Ok(Made {
+                main,
+                companion: None,
+            })
+        }
+    }
+}
+
+fn start_worker(
+    spec: &WorkerSpec,
+    prepared: &Prepared,
+    dispatch: Dispatch,
+    stream: &UnixStream,
+) -> Result<Made, SetupFailure> {
+    let main = copy(spec.layers, &[stream.as_fd()], || {
+        work(spec, prepared, dispatch, stream)
+    })?;
+    Ok(Made {
+        main,
+        companion: None,
+    })
+}
+
+fn work(
+    spec: &WorkerSpec,
+    prepared: &Prepared,
+    dispatch: Dispatch,
+    stream: &UnixStream,
+) -> io::Result<()> {
+    match confine::worker(spec, prepared) {
+        Ok((opened, landlock_abi)) => {
+            let ready = wire::encode(&Ready { landlock_abi })?;
+            wire::write_frame(&mut &*stream, to_otto::READY, &ready)?;
+            worker::run(spec, opened, dispatch, stream)
+        }
+        Err(failure) => fail(stream, &failure),
+    }
+}
+
+/// Says why a process could not be confined; it ends right after.
+pub(crate) fn fail(stream: &UnixStream, failure: &SetupFailure) -> io::Result<()> {
+    wire::write_frame(&mut &*stream, to_otto::FAILED, &wire::encode(failure)?)
+}
+
+/// Copies this process into the namespaces that `layers` ask for. The copy keeps nothing but `keep`, runs
+/// `body` and ends.
+fn copy(
+    layers: Layers,
+    keep: &[BorrowedFd<'_>],
+    body: impl FnOnce() -> io::Result<()>,
+) -> Result<Pid, SetupFailure> {
+    let in_namespaces = layers.contains(Layers::NAMESPACES);
+    let (namespaces, stage) = if in_namespaces {
+        (Namespaces::ALL, Stage::Namespaces)
+    } else {
+        (Namespaces::NONE, Stage::Fork)
+    };
+    match sys::fork(namespaces).or_fail(stage, "copy the launcher")? {
+        Fork::Parent(pid) => Ok(pid),
+        Fork::Child => {
+            // A panic must not unwind into the loop of the launcher, of which this process is a copy.
+            let ran =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> io::Result<()> {
+                    sys::close_all_except(keep)?;
+                    // Its own group: whatever it starts can be killed together with it.
+                    setpgid(None, None)?;
+                    body()
+                }));
+            sys::exit_now(match ran {
+                Ok(Ok(())) => 0,
+                Ok(Err(_)) => 1,
+                Err(_) => 101,
+            })
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! How the launcher comes to be: the same binary, started once more, with a socket as its standard input.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+
+/// The first argument of a launcher. Together with a socket of the right kind on standard input it makes a
+/// process a launcher; alone it means nothing, so no user can become one by typing it.
+const LAUNCHER: &str = "__otto_launcher";
+
+/// What this process was started as.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// Otto itself, or a program that embeds it.
+    Main,
+    /// The launcher, with its socket to Otto.
+    Launcher(OwnedFd),
+}
+
+/// Finds out what this process was started as.
+pub(crate) fn role_of_this_process() -> Role {
+    let mut args = std::env::args_os().skip(1);
+    let named = args.next().is_some_and(|first| first == LAUNCHER) && args.next().is_none();
+    if !named {
+        return Role::Main;
+    }
+    let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else {
+        return Role::Main;
+    };
+    let is_ours = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(&socket) == Ok(SocketType::SEQPACKET);
+    if is_ours {
+        Role::Launcher(socket)
+    } else {
+        Role::Main
+    }
+}
+
+/// Starts the launcher. The socket keeps message boundaries and carries handles.
+///
+/// The standard library starts it without copying this process (`posix_spawn`), because nothing here asks
+/// for more than arguments, environment and standard streams.
+pub(crate) fn spawn() -> io::Result<(OwnedFd, Child)> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // The link of the kernel names this very binary, even when the file was replaced by an upgrade since.
+    let child = Command::new("/proc/self/exe")
+        .arg0("otto-launcher")
+        .arg(LAUNCHER)
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok((ours, child))
+}

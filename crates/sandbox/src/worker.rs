@@ -1,0 +1,112 @@
+//! A worker at work: one request after the other, until the stream ends.
+//!
+//! By the time this code runs, the process is confined. It has no secret and no way out but its answers, so
+//! nothing here is a check; it only keeps the protocol.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use rustix::process::fchdir;
+
+use crate::confine::Opened;
+use crate::ctx::{Dispatch, StopFlag, ToolFailure, WorkerAnswer, WorkerCtx, WorkerRequest};
+use crate::dir::{Access, Dir};
+use crate::probe::attacks::{self, Attack};
+use crate::spec::{MAX_REQUEST_FRAME_BYTES, WorkerSpec, to_otto, to_worker};
+use crate::wire::{self, Frame};
+
+/// Answers requests until Otto closes the stream.
+pub(crate) fn run(
+    spec: &WorkerSpec,
+    opened: Opened,
+    dispatch: Dispatch,
+    stream: &UnixStream,
+) -> io::Result<()> {
+    let mut ctx = context(spec, opened)?;
+    while let Some(Frame { tag, payload }) =
+        wire::read_frame(&mut &*stream, MAX_REQUEST_FRAME_BYTES)?
+    {
+        match tag {
+            to_worker::CALL => {
+                let request: WorkerRequest = wire::decode(&payload)?;
+                drop(payload);
+                // After a panic nothing is answered: the process ends, and its end is the answer.
+                let Some(answer) = call(&mut ctx, dispatch, &request) else {
+                    return Err(io::Error::other("the tool panicked"));
+                };
+                send(stream, answer)?;
+            }
+            to_worker::ATTACK => {
+                let asked: Vec<Attack> = wire::decode(&payload)?;
+                let results = attacks::run(&asked, &ctx);
+                wire::write_frame(&mut &*stream, to_otto::ATTACKED, &wire::encode(&results)?)?;
+            }
+            _ => return Err(wire::BadFrame::Malformed.into()),
+        }
+    }
+    Ok(())
+}
+
+fn context(spec: &WorkerSpec, opened: Opened) -> io::Result<WorkerCtx> {
+    let access = if spec.kind.writes() {
+        Access::ReadWrite
+    } else {
+        Access::ReadOnly
+    };
+    let working_dir = opened
+        .working_dir
+        .map(|fd| Dir::from_fd(fd, access))
+        .transpose()
+        .map_err(io::Error::other)?;
+    let mut roots = Vec::new();
+    for (name, fd) in opened.roots {
+        roots.push((
+            name,
+            Dir::from_fd(fd, Access::ReadOnly).map_err(io::Error::other)?,
+        ));
+    }
+    Ok(WorkerCtx {
+        working_dir,
+        roots,
+        deadline: Instant::now(),
+        stop: StopFlag::default(),
+        egress: None,
+    })
+}
+
+/// `None` when the tool panicked.
+fn call(ctx: &mut WorkerCtx, dispatch: Dispatch, request: &WorkerRequest) -> Option<WorkerAnswer> {
+    ctx.deadline = Instant::now() + request.time_left;
+    // Libraries that walk by path start from here; a tool may have gone elsewhere in its last call.
+    if let Some(Err(_)) = ctx.working_dir.as_ref().map(|dir| fchdir(as_fd(dir))) {
+        let failure =
+            ToolFailure::for_operator("enter the working directory: it cannot be entered");
+        return Some(WorkerAnswer::Failed(failure));
+    }
+    match catch_unwind(AssertUnwindSafe(|| dispatch(ctx, request))).ok()? {
+        WorkerAnswer::Done { content } if content.len() as u64 > request.max_output_bytes => {
+            Some(WorkerAnswer::Failed(ToolFailure::for_model(format!(
+                "the answer has {} bytes, more than the {} that are accepted; ask for less at once",
+                content.len(),
+                request.max_output_bytes
+            ))))
+        }
+        answer => Some(answer),
+    }
+}
+
+fn as_fd(dir: &Dir) -> BorrowedFd<'_> {
+    dir.as_fd()
+}
+
+fn send(stream: &UnixStream, answer: WorkerAnswer) -> io::Result<()> {
+    match answer {
+        WorkerAnswer::Done { content } => {
+            wire::write_frame(&mut &*stream, to_otto::DONE, content.as_bytes())
+        }
+        other => wire::write_frame(&mut &*stream, to_otto::ANSWER, &wire::encode(&other)?),
+    }
+}
