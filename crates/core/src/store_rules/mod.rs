@@ -14,6 +14,7 @@
 //!   has changed nothing either;
 //! - every rule can be repeated: the second answer says so and changes nothing.
 
+pub mod artifact_name;
 mod clock;
 mod journal;
 mod lease;

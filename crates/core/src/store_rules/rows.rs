@@ -70,6 +70,9 @@ pub trait Rows {
     /// The invocation that was submitted under an idempotency key.
     fn invocation_of_key(&mut self, key: &str) -> Result<Option<InvocationId>, Self::Error>;
 
+    /// Whether there is room for one more invocation; an error says why not.
+    fn can_insert_invocation(&mut self) -> Result<(), Self::Error>;
+
     /// Records an invocation that is not there yet.
     fn insert_invocation(&mut self, submission: &Submission) -> Result<(), Self::Error>;
 

@@ -51,6 +51,9 @@ pub fn submit<R: Rows>(
     if let Some(kill) = rows.kill()? {
         return Ok(SubmitOutcome::Killed(kill));
     }
+    if known.is_none() {
+        rows.can_insert_invocation()?;
+    }
     let row = rows.lease(submission.session)?;
     match take(
         rows,

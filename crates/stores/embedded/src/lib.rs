@@ -25,7 +25,6 @@ mod artifacts;
 mod config;
 mod db;
 mod error;
-mod hex;
 mod presence;
 mod queue;
 mod reader;

@@ -12,6 +12,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use otto_core::port::store::StoreError;
+use otto_core::store_rules::artifact_name::hex;
 use rustix::fs::{AtFlags, Dir, FlockOperation, OFlags, flock, fstat, statat, unlinkat};
 use rustix::io::{Errno, read, write};
 use sha2::{Digest, Sha256};
@@ -115,7 +116,7 @@ pub(crate) fn may_be_alive(state_dir: &StateDir, tag: &str) -> Result<bool, Stor
 
 /// A file name for any node name: the start of its hash.
 pub(crate) fn file_name(node: &str) -> String {
-    crate::hex::encode(&Sha256::digest(node.as_bytes())[..12])
+    hex(&Sha256::digest(node.as_bytes())[..12])
 }
 
 fn is_named(dir: impl AsFd, name: &str, file: &OwnedFd) -> Result<bool, Errno> {

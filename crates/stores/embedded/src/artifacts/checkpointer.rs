@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use otto_core::SessionId;
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, Durability, StoreError};
+use otto_core::store_rules::artifact_name as name;
 use tokio::sync::oneshot;
 
 use crate::artifacts::disk::Disk;
 use crate::artifacts::durable::Written;
 use crate::artifacts::rows::{self, Bound, NewRow};
-use crate::artifacts::{THREADS, Task, name, run};
+use crate::artifacts::{THREADS, Task, run};
 use crate::config::FaultPoints;
-use crate::error::{full, unavailable};
+use crate::error::unavailable;
 use crate::store::Inner;
 
 /// Stores artifacts: atomic, checksummed, bounded, with retention.
@@ -109,7 +110,7 @@ impl Checkpointer {
                     .await?;
                 self.bytes_seen.store(total, Ordering::Relaxed);
                 if total.saturating_add(row.size) > self.bytes_max {
-                    return Err(rows::too_much(&row, total, self.bytes_max));
+                    return Err(name::too_much(&row.path, row.size, total, self.bytes_max));
                 }
             }
             let written = {
@@ -129,13 +130,7 @@ impl Checkpointer {
                 }
             }
         }
-        let detail = format!(
-            "store artifact `{}` of invocation {}: it has {} versions already; use another name",
-            draft.name,
-            draft.invocation,
-            name::VERSION_MAX
-        );
-        Err(full(Arc::from(detail)))
+        Err(name::too_many_versions(&draft))
     }
 
     /// Records a new file; takes it back if its row is refused.

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use otto_core::port::store::{ArtifactRef, StoreError};
+use otto_core::store_rules::artifact_name as name;
+use otto_core::store_rules::artifact_name::hex;
 use otto_core::{SessionId, Timestamp};
 use rustix::fs::{Dir, FileType, OFlags, fstat};
 use rustix::io::{Errno, read};
 use sha2::{Digest, Sha256};
 
 use crate::artifacts::durable::{Written, checksum, write_once};
-use crate::artifacts::name;
 use crate::config::FaultPoints;
 use crate::error::{damaged, from_errno};
-use crate::hex;
 use crate::presence;
 use crate::state_dir::{StateDir, open_dir, open_file, open_or_create_dir};
 
@@ -99,12 +99,12 @@ impl Disk {
             Err(damaged(Arc::from(detail)))
         };
         if name::parse(&artifact.path).is_none() {
-            return Err(not_found(artifact));
+            return Err(name::not_found(artifact));
         }
         let opened = self.open(artifact.session, &artifact.path);
         let (file, size) = match opened {
             Ok(opened) => opened,
-            Err(Errno::NOENT) => return Err(not_found(artifact)),
+            Err(Errno::NOENT) => return Err(name::not_found(artifact)),
             Err(errno) => return Err(from_errno(errno, "read artifact", &path)),
         };
         if size != artifact.size_bytes {
@@ -160,7 +160,7 @@ impl Disk {
             left -= filled as u64;
         }
         Ok(Some(Found {
-            sha256: hex::encode(&hash.finalize()),
+            sha256: hex(&hash.finalize()),
             size: size - left,
             modified: Timestamp::from_millis(
                 u64::try_from(modified).unwrap_or(0).saturating_mul(1_000),
@@ -231,18 +231,6 @@ impl Disk {
             return Err(Errno::NOTDIR);
         }
         Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
-    }
-}
-
-fn not_found(artifact: &ArtifactRef) -> StoreError {
-    let path: String = artifact
-        .path
-        .chars()
-        .take(200)
-        .flat_map(char::escape_default)
-        .collect();
-    StoreError::NotFound {
-        what: Arc::from(format!("artifact `{path}` of session {}", artifact.session)),
     }
 }
 

@@ -11,12 +11,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use otto_core::store_rules::artifact_name::hex;
 use rustix::fs::{OFlags, RenameFlags, fsync, renameat_with};
 use rustix::io::{Errno, write};
 use sha2::{Digest, Sha256};
 
 use crate::config::FaultPoints;
-use crate::hex;
 use crate::state_dir::{open_file, remove_file};
 
 /// BOUND: from this length on, hashing on another thread costs less than it saves.
@@ -82,7 +82,7 @@ pub(super) fn write_once(
 
 /// The SHA-256 of content, as artifacts name it.
 pub(super) fn checksum(content: &[u8]) -> String {
-    hex::encode(&Sha256::digest(content))
+    hex(&Sha256::digest(content))
 }
 
 fn write_all(

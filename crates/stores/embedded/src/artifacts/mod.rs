@@ -9,7 +9,6 @@
 mod checkpointer;
 mod disk;
 mod durable;
-mod name;
 mod rows;
 
 pub use checkpointer::Checkpointer;

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use otto_core::port::store::{ArtifactKind, ArtifactRef};
+use otto_core::store_rules::artifact_name;
 use otto_core::{InvocationId, SessionId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::db::codec::{count, read_count, read_kind, read_text, time};
-use crate::error::{Fault, full};
+use crate::error::Fault;
 use crate::writer::{SqlRows, many, one};
 
 const BYTES: &str = "artifact_bytes";
@@ -69,7 +70,7 @@ pub(super) fn insert(rows: &mut SqlRows<'_, '_>, new: &NewRow, bound: Bound) -> 
     let max = rows.artifact_bytes_max();
     let total = total.saturating_add(new.size);
     if total > max && bound == Bound::Applies {
-        return Err(too_much(new, total - new.size, max).into());
+        return Err(artifact_name::too_much(&new.path, new.size, total - new.size, max).into());
     }
     rows.statements_mut().insert_artifact.execute(params![
         new.session.as_bytes(),
@@ -82,15 +83,6 @@ pub(super) fn insert(rows: &mut SqlRows<'_, '_>, new: &NewRow, bound: Bound) -> 
     ])?;
     rows.set_number(BYTES, total)?;
     Ok(total)
-}
-
-/// The refusal at the bound.
-pub(super) fn too_much(new: &NewRow, total: u64, max: u64) -> otto_core::port::store::StoreError {
-    let detail = format!(
-        "store artifact `{}` of {} bytes: all artifacts together have {total} bytes, at most {max} are kept; shorten the retention, unpin sessions, or raise the bound",
-        new.path, new.size
-    );
-    full(Arc::from(detail))
 }
 
 /// Removes a row whose file is gone.

@@ -229,6 +229,11 @@ impl Rows for SqlRows<'_, '_> {
         )
     }
 
+    fn can_insert_invocation(&mut self) -> Result<(), Fault> {
+        // The disk is the bound.
+        Ok(())
+    }
+
     fn insert_invocation(&mut self, submission: &Submission) -> Result<(), Fault> {
         self.statements.insert_invocation.execute(params![
             submission.invocation.as_bytes(),

@@ -8,16 +8,16 @@
 
 use std::sync::Arc;
 
-use otto_core::InvocationId;
-use otto_core::port::store::{ArtifactKind, StoreError};
-
-use crate::error::invalid;
+use crate::InvocationId;
+use crate::port::store::{ArtifactDraft, ArtifactKind, ArtifactRef, StoreError};
 
 /// The longest name an artifact can be given, in bytes.
 const NAME_MAX: usize = 100;
 
-/// BOUND: versions of one artifact.
-pub(crate) const VERSION_MAX: u32 = 10_000;
+/// Most versions of one artifact.
+///
+/// BOUND: far above what anyone keeps; it ends the search for a free name.
+pub const VERSION_MAX: u32 = 10_000;
 
 const ID_BYTES: usize = 36;
 const KINDS: [ArtifactKind; 3] = [
@@ -27,7 +27,10 @@ const KINDS: [ArtifactKind; 3] = [
 ];
 
 /// Checks the name that an artifact shall have.
-pub(crate) fn check(name: &str) -> Result<(), StoreError> {
+///
+/// # Errors
+/// `Invalid`, with what was expected.
+pub fn check(name: &str) -> Result<(), StoreError> {
     if is_valid(name) {
         return Ok(());
     }
@@ -39,7 +42,9 @@ pub(crate) fn check(name: &str) -> Result<(), StoreError> {
     let detail = format!(
         "store artifact `{shown}`: expected a file name of 1 to {NAME_MAX} letters a-z and A-Z, digits, `-`, `_` and `.` that does not begin with a dot"
     );
-    Err(invalid(Arc::from(detail)))
+    Err(StoreError::Invalid {
+        detail: Arc::from(detail),
+    })
 }
 
 fn is_valid(name: &str) -> bool {
@@ -48,12 +53,8 @@ fn is_valid(name: &str) -> bool {
 }
 
 /// The file name of a version, from 1.
-pub(crate) fn file_name(
-    invocation: InvocationId,
-    kind: ArtifactKind,
-    version: u32,
-    name: &str,
-) -> String {
+#[must_use]
+pub fn file_name(invocation: InvocationId, kind: ArtifactKind, version: u32, name: &str) -> String {
     match version {
         1 => format!("{invocation}-{}-{name}", kind.as_str()),
         _ => format!("{invocation}-{}~{version}-{name}", kind.as_str()),
@@ -61,7 +62,8 @@ pub(crate) fn file_name(
 }
 
 /// What a file name says, if it is one of an artifact.
-pub(crate) fn parse(file_name: &str) -> Option<(InvocationId, ArtifactKind)> {
+#[must_use]
+pub fn parse(file_name: &str) -> Option<(InvocationId, ArtifactKind)> {
     let (id, rest) = file_name.split_at_checked(ID_BYTES)?;
     let invocation: InvocationId = id.parse().ok()?;
     let (kind, name) = rest.strip_prefix('-')?.split_once('-')?;
@@ -81,9 +83,58 @@ pub(crate) fn parse(file_name: &str) -> Option<(InvocationId, ArtifactKind)> {
         .then_some((invocation, kind))
 }
 
+/// A checksum as references show it: lower-case hexadecimal, two digits per byte.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// The refusal when all artifacts together would have too many bytes.
+#[must_use]
+pub fn too_much(path: &str, size: u64, total: u64, max: u64) -> StoreError {
+    let detail = format!(
+        "store artifact `{path}` of {size} bytes: all artifacts together have {total} bytes, at most {max} are kept; shorten the retention, unpin sessions, or raise the bound"
+    );
+    StoreError::Full {
+        detail: Arc::from(detail),
+    }
+}
+
+/// The refusal when there are [`VERSION_MAX`] versions.
+#[must_use]
+pub fn too_many_versions(draft: &ArtifactDraft) -> StoreError {
+    let detail = format!(
+        "store artifact `{}` of invocation {}: it has {VERSION_MAX} versions already; use another name",
+        draft.name, draft.invocation
+    );
+    StoreError::Full {
+        detail: Arc::from(detail),
+    }
+}
+
+/// The answer when there is no such file, or the reference names none.
+#[must_use]
+pub fn not_found(artifact: &ArtifactRef) -> StoreError {
+    let path: String = artifact
+        .path
+        .chars()
+        .take(200)
+        .flat_map(char::escape_default)
+        .collect();
+    StoreError::NotFound {
+        what: Arc::from(format!("artifact `{path}` of session {}", artifact.session)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use otto_core::Timestamp;
+    use crate::Timestamp;
 
     use super::*;
 

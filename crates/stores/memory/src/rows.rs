@@ -1,0 +1,284 @@
+//! The rows of the core's rules, in ordered maps.
+//!
+//! Invariant: what can fail (a bound) is looked at before anything is changed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use otto_core::id::ReservationId;
+use otto_core::ledger::{Ledger, ReservationState, Scope};
+use otto_core::port::store::{Attribution, Entry, Finish, KillRow, StoreError, Submission};
+use otto_core::store_rules::{Charge, End, InvocationRow, Lapsed, LeaseRow, Rows};
+use otto_core::{InvocationId, SessionId, Timestamp, UtcDay};
+
+use crate::Bounds;
+
+/// All rows.
+#[derive(Debug)]
+pub(crate) struct MemoryRows {
+    bounds: Bounds,
+    sessions: BTreeMap<SessionId, LeaseRow>,
+    pub(crate) invocations: BTreeMap<InvocationId, Invocation>,
+    keys: BTreeMap<Arc<str>, InvocationId>,
+    kill: Option<KillRow>,
+    highest_day: UtcDay,
+    pub(crate) ledger: Ledger,
+    open: BTreeSet<ReservationId>,
+    days: BTreeMap<ReservationId, UtcDay>,
+    pub(crate) charges: BTreeMap<ReservationId, (UtcDay, Charge)>,
+    /// Bytes of journals and results.
+    bytes: usize,
+    /// Invocations whose journal may be dropped, in the order of their ends.
+    ended: VecDeque<InvocationId>,
+}
+
+/// An invocation with its journal.
+#[derive(Debug, Clone)]
+pub(crate) struct Invocation {
+    pub(crate) submission: Submission,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) finish: Option<Finish>,
+    /// The journal was dropped: the bound was reached.
+    pub(crate) dropped: bool,
+    last_sequence: u64,
+}
+
+impl MemoryRows {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            sessions: BTreeMap::new(),
+            invocations: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            kill: None,
+            highest_day: UtcDay(0),
+            ledger: Ledger::new(),
+            open: BTreeSet::new(),
+            days: BTreeMap::new(),
+            charges: BTreeMap::new(),
+            bytes: 0,
+            ended: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn set_kill(&mut self, row: Option<KillRow>) {
+        self.kill = row;
+    }
+
+    /// Drops the journals of those that ended first until the rest fits.
+    fn trim(&mut self) {
+        while self.bytes > self.bounds.journal_bytes
+            && let Some(id) = self.ended.pop_front()
+        {
+            let Some(invocation) = self.invocations.get_mut(&id) else {
+                continue;
+            };
+            // One that was reopened and ended again stands in the list a second time.
+            let Some(finish) = invocation
+                .finish
+                .as_mut()
+                .filter(|finish| !finish.resumable)
+            else {
+                continue;
+            };
+            if invocation.dropped {
+                continue;
+            }
+            self.bytes = self
+                .bytes
+                .saturating_sub(size_of_entries(&invocation.entries) + finish.result.len());
+            finish.result = Arc::from("");
+            invocation.entries = Vec::new();
+            invocation.dropped = true;
+            let first = ReservationId {
+                invocation: id,
+                effect: otto_core::EffectId(0),
+            };
+            let last = ReservationId {
+                invocation: id,
+                effect: otto_core::EffectId(u64::MAX),
+            };
+            let closed: Vec<ReservationId> =
+                self.days.range(first..=last).map(|(id, _)| *id).collect();
+            for id in closed {
+                if self.ledger.forget(&id) {
+                    self.days.remove(&id);
+                }
+            }
+        }
+    }
+}
+
+fn size_of_entries(entries: &[Entry]) -> usize {
+    entries
+        .iter()
+        .map(|entry| entry.payload.len() + size_of::<Entry>())
+        .sum()
+}
+
+impl Rows for MemoryRows {
+    type Error = StoreError;
+
+    fn lease(&mut self, session: SessionId) -> Result<Option<LeaseRow>, StoreError> {
+        Ok(self.sessions.get(&session).cloned())
+    }
+
+    fn set_lease(&mut self, session: SessionId, row: LeaseRow) -> Result<(), StoreError> {
+        self.sessions.insert(session, row);
+        Ok(())
+    }
+
+    fn cap_leases(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        for row in self.sessions.values_mut().filter(|row| row.node.is_some()) {
+            row.until = row.until.min(now.after(row.ttl));
+        }
+        Ok(())
+    }
+
+    fn invocation(&mut self, id: InvocationId) -> Result<Option<InvocationRow>, StoreError> {
+        Ok(self.invocations.get(&id).map(|invocation| InvocationRow {
+            session: invocation.submission.session,
+            last_sequence: invocation.last_sequence,
+            end: invocation.finish.as_ref().map(|finish| End {
+                resumable: finish.resumable,
+            }),
+        }))
+    }
+
+    fn invocation_of_key(&mut self, key: &str) -> Result<Option<InvocationId>, StoreError> {
+        Ok(self.keys.get(key).copied())
+    }
+
+    fn can_insert_invocation(&mut self) -> Result<(), StoreError> {
+        if self.invocations.len() < self.bounds.invocations {
+            return Ok(());
+        }
+        let detail = format!(
+            "submit an invocation to the store in memory: it holds {} already; use the embedded store for more",
+            self.bounds.invocations
+        );
+        Err(StoreError::Full {
+            detail: Arc::from(detail),
+        })
+    }
+
+    fn insert_invocation(&mut self, submission: &Submission) -> Result<(), StoreError> {
+        if let Some(key) = &submission.idempotency_key {
+            self.keys.insert(key.clone(), submission.invocation);
+        }
+        let invocation = Invocation {
+            submission: submission.clone(),
+            entries: Vec::new(),
+            finish: None,
+            dropped: false,
+            last_sequence: 0,
+        };
+        self.invocations.insert(submission.invocation, invocation);
+        Ok(())
+    }
+
+    fn append(&mut self, id: InvocationId, entries: &[Entry]) -> Result<(), StoreError> {
+        if let (Some(invocation), Some(last)) = (self.invocations.get_mut(&id), entries.last()) {
+            invocation.last_sequence = last.sequence;
+            // What follows a dropped journal would be a journal with a gap.
+            if !invocation.dropped {
+                invocation.entries.extend_from_slice(entries);
+                self.bytes += size_of_entries(entries);
+                self.trim();
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, finish: &Finish) -> Result<(), StoreError> {
+        if let Some(invocation) = self.invocations.get_mut(&finish.invocation) {
+            invocation.finish = Some(Finish {
+                entries: Vec::new(),
+                ..finish.clone()
+            });
+            self.bytes += finish.result.len();
+            self.ended.push_back(finish.invocation);
+            self.trim();
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self, id: InvocationId) -> Result<(), StoreError> {
+        if let Some(invocation) = self.invocations.get_mut(&id)
+            && let Some(finish) = invocation.finish.take()
+        {
+            self.bytes = self.bytes.saturating_sub(finish.result.len());
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<Option<KillRow>, StoreError> {
+        Ok(self.kill.clone())
+    }
+
+    fn highest_day(&mut self) -> Result<UtcDay, StoreError> {
+        Ok(self.highest_day)
+    }
+
+    fn set_highest_day(&mut self, day: UtcDay) -> Result<(), StoreError> {
+        self.highest_day = day;
+        Ok(())
+    }
+
+    fn ledger(&mut self, _id: ReservationId, _scopes: &[Scope]) -> Result<&mut Ledger, StoreError> {
+        Ok(&mut self.ledger)
+    }
+
+    fn keep_grant(&mut self, id: ReservationId, day: UtcDay) -> Result<(), StoreError> {
+        self.open.insert(id);
+        self.days.insert(id, day);
+        Ok(())
+    }
+
+    fn keep_settlement(
+        &mut self,
+        id: ReservationId,
+        charge: Option<&Charge>,
+    ) -> Result<(), StoreError> {
+        if self
+            .ledger
+            .reservation(&id)
+            .is_none_or(|reservation| reservation.state != ReservationState::Open)
+        {
+            self.open.remove(&id);
+        }
+        match charge {
+            Some(charge) => {
+                let day = self.days.get(&id).copied().unwrap_or(self.highest_day);
+                self.charges.insert(id, (day, charge.clone()));
+            }
+            None => {
+                self.charges.remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, StoreError> {
+        let lapsed = self.open.iter().filter_map(|id| {
+            let Invocation {
+                submission, finish, ..
+            } = self.invocations.get(&id.invocation)?;
+            let is_live = self
+                .sessions
+                .get(&submission.session)
+                .is_some_and(|row| row.is_live(now));
+            (finish.is_some() || !is_live).then(|| Lapsed {
+                id: *id,
+                attribution: Attribution {
+                    session: submission.session,
+                    agent: submission.agent.clone(),
+                    workflow: submission.workflow,
+                    model: submission.model.clone(),
+                    at: now,
+                },
+            })
+        });
+        Ok(lapsed.take(most).collect())
+    }
+}
