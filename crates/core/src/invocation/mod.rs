@@ -13,13 +13,17 @@
 //! - the history only grows;
 //! - folding the journal gives the same state.
 
+mod calls;
 mod effect;
 mod event;
 mod machine;
 mod outcome;
+mod reply;
 mod resume;
 mod spec;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use effect::{Effect, ModelRequest, TimerPurpose, ToolRequest};

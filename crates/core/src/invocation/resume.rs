@@ -12,63 +12,68 @@ use std::sync::Arc;
 use crate::Timestamp;
 use crate::id::ReservationId;
 use crate::invocation::machine::{Invocation, Phase};
+use crate::invocation::stop::Parked;
 use crate::invocation::turn::{CallFate, Turn};
 use crate::invocation::{
     Billing, CancelReason, Effect, InvocationSpec, Outcome, Repeatability, Resumption, SideEffects,
     UnknownCallDecision,
 };
+use crate::ledger::Settlement;
+use crate::message::Message;
 
 const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: Otto was interrupted while it ran. It may \
      or may not have taken effect. Check before you repeat it.";
+const CONTINUE: &str = "Your reply was interrupted. Continue where it stopped.";
 
 impl Invocation {
-    pub(super) fn resumed(
-        &mut self,
-        seen_before: Timestamp,
-        now: Timestamp,
-        resumption: &Resumption,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn resumed(&mut self, now: Timestamp, resumption: &Resumption, out: &mut Vec<Effect>) {
         let Some(old) = self.spec.clone() else { return };
-        // The time before the interruption counts; the time in between does not.
-        self.time_used = self.time_used.saturating_add(seen_before.since(self.running_since));
-        self.running_since = now;
+        // The time before the interruption counts; the time in between does not. The clock may have been set
+        // back meanwhile, so what was seen of it before says nothing about the time from now on.
+        if self.outcome().is_none_or(|outcome| !is_final(outcome)) {
+            self.time_used = self.time_used.saturating_add(self.last_seen.since(self.running_since));
+            self.running_since = now;
+            self.last_seen = now;
+        }
         self.failed_attempts = 0;
+        self.continuations = 0;
+        self.not_before = Timestamp::EPOCH;
         let spec = Arc::new(InvocationSpec {
             limits: resumption.limits.clone(),
             scopes: resumption.scopes.clone(),
             ..InvocationSpec::clone(&old)
         });
         self.spec = Some(spec.clone());
+        let reservation = |effect| ReservationId { invocation: spec.invocation, effect };
 
         let turn = match std::mem::take(&mut self.phase) {
             Phase::New => return,
             Phase::Reserving(effect) => {
-                let reservation = ReservationId { invocation: spec.invocation, effect };
-                self.settle(reservation, Billing::Unknown, out);
+                // It may have been granted, and the request may have gone out: the hold, if any, is charged.
+                let settlement = Settlement::Forfeited;
+                out.push(Effect::Settle { reservation: reservation(effect), settlement });
                 None
             }
             Phase::Waiting(_) => None,
             Phase::Calling(mut turn) => {
                 self.settle(turn.reservation, Billing::Unknown, out);
                 if turn.has_started_calls() {
-                    turn.cut_after_last_started();
-                    self.turns += 1;
-                    self.enter_history(&turn, turn.max_output_tokens);
+                    self.keep_cut_reply(&mut turn);
                     Some(turn)
                 } else {
                     None
                 }
             }
-            Phase::Answering(turn) => Some(turn),
+            Phase::Answering(turn) | Phase::Parked(Parked { turn, .. }) => Some(turn),
             Phase::Stopping(stopping) => {
                 if let Some(effect) = stopping.reserve {
-                    let reservation = ReservationId { invocation: spec.invocation, effect };
-                    self.settle(reservation, Billing::Unknown, out);
+                    // The stop was decided before the grant was seen: no request can have gone out under it.
+                    let settlement = Settlement::Released;
+                    out.push(Effect::Settle { reservation: reservation(effect), settlement });
                 }
                 stopping.turn
             }
-            Phase::Ended(outcome @ (Outcome::Completed { .. } | Outcome::Refused { .. })) => {
+            Phase::Ended(outcome) if is_final(&outcome) => {
                 // Over for good; only the telling may have been lost.
                 self.phase = Phase::Ended(outcome.clone());
                 out.push(Effect::Finish { outcome });
@@ -76,10 +81,18 @@ impl Invocation {
             }
             Phase::Ended(_) => None,
         };
-        self.set_deadline(out);
         match turn {
             Some(turn) => self.resume_turn(now, turn, resumption, &spec, out),
-            None => self.begin_turn(now, out),
+            None => {
+                let ends_with_reply =
+                    self.history.last().is_some_and(|last| matches!(**last, Message::Assistant(_)));
+                if ends_with_reply && !self.paused {
+                    // It had failed for that reply. A request must not end with the model's own words.
+                    self.push(Message::user_text(CONTINUE));
+                }
+                self.set_deadline(out);
+                self.begin_turn(now, out);
+            }
         }
     }
 
@@ -94,12 +107,14 @@ impl Invocation {
         let needs_person = resumption.decision.is_none()
             && turn.running_tools().any(|tool| repeatability(spec, tool) == Repeatability::AskPerson);
         if needs_person {
-            // Parked as it is: the running calls stay open in the journal until somebody decides.
-            self.phase = Phase::Answering(turn);
-            let outcome = Outcome::Cancelled { reason: CancelReason::AwaitingPerson };
-            out.push(Effect::Finish { outcome });
-            return;
+            // The running calls stay open in the journal until somebody decides.
+            return self.park(turn, Outcome::Cancelled { reason: CancelReason::AwaitingPerson }, out);
         }
+        if self.time_left(now).is_zero() {
+            // Nothing may begin, and calls that could be repeated keep their chance.
+            return self.park(turn, self.deadline_outcome(), out);
+        }
+        self.set_deadline(out);
         turn.resolve_running(|tool| match (repeatability(spec, tool), resumption.decision) {
             (Repeatability::Repeatable, _)
             | (Repeatability::AskPerson, Some(UnknownCallDecision::RunAgain)) => CallFate::RunAgain,
@@ -110,6 +125,17 @@ impl Invocation {
         });
         self.phase = Phase::Answering(turn);
         self.advance_tools(now, out);
+    }
+}
+
+/// Whether an invocation that ended so is over for good.
+const fn is_final(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Completed { .. } | Outcome::Refused { .. } => true,
+        Outcome::BudgetExhausted { .. }
+        | Outcome::DeadlineExceeded { .. }
+        | Outcome::Cancelled { .. }
+        | Outcome::Failed { .. } => false,
     }
 }
 

@@ -31,6 +31,14 @@ pub(super) struct Stopping {
     pub(super) grace: Option<EffectId>,
 }
 
+/// An end that leaves calls of unknown fate open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parked {
+    pub(super) outcome: Outcome,
+    /// A turn of the history whose results are not in it yet.
+    pub(super) turn: Turn,
+}
+
 impl Invocation {
     /// Decides the end. Nothing happens if one was decided before.
     pub(super) fn stop(&mut self, now: Timestamp, outcome: Outcome, out: &mut Vec<Effect>) {
@@ -42,9 +50,7 @@ impl Invocation {
                 out.push(Effect::StopModel { id: turn.call_model });
                 self.settle(turn.reservation, Billing::Unknown, out);
                 if turn.has_started_calls() {
-                    turn.cut_after_last_started();
-                    self.turns += 1;
-                    self.enter_history(&turn, turn.max_output_tokens);
+                    self.keep_cut_reply(&mut turn);
                     stopping.turn = Some(turn);
                 }
             }
@@ -53,7 +59,7 @@ impl Invocation {
                     stopping.turn = Some(turn);
                 }
             }
-            ended @ (Phase::Stopping(_) | Phase::Ended(_)) => {
+            ended @ (Phase::Stopping(_) | Phase::Parked(_) | Phase::Ended(_)) => {
                 self.phase = ended;
                 return;
             }
@@ -86,6 +92,12 @@ impl Invocation {
         if matches!(&self.phase, Phase::Stopping(stopping) if !stopping.is_open()) {
             self.conclude(out);
         }
+    }
+
+    /// Ends with the calls of `turn` open: nothing can be said of them before the invocation is resumed.
+    pub(super) fn park(&mut self, turn: Turn, outcome: Outcome, out: &mut Vec<Effect>) {
+        self.phase = Phase::Parked(Parked { outcome: outcome.clone(), turn });
+        out.push(Effect::Finish { outcome });
     }
 
     /// Closes the history and tells the outcome.

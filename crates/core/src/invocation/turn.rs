@@ -27,6 +27,7 @@ pub(super) struct Turn {
     pub(super) max_output_tokens: u64,
     blocks: BTreeMap<u32, Arc<Block>>,
     calls: BTreeMap<u32, Call>,
+    has_dropped_call: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,13 +62,21 @@ const QUOTED_INPUT_CHARS: usize = 2_000;
 
 impl Turn {
     pub(super) fn new(call_model: EffectId, reservation: ReservationId, max_output_tokens: u64) -> Self {
-        Self { call_model, reservation, max_output_tokens, blocks: BTreeMap::new(), calls: BTreeMap::new() }
+        Self {
+            call_model,
+            reservation,
+            max_output_tokens,
+            blocks: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            has_dropped_call: false,
+        }
     }
 
     /// Takes a complete block into the draft. A call that cannot run is answered at once.
     ///
     /// A tool call whose id was `seen` before is dropped, with its block: a provider requires ids to be
-    /// unique in a request, and a repeated id would wedge the history for good.
+    /// unique in a request, and a repeated id would wedge the history for good. A text without content is
+    /// dropped for the same reason: providers make such blocks and refuse to take them back.
     pub(super) fn receive_block(
         &mut self,
         index: u32,
@@ -78,11 +87,16 @@ impl Turn {
         if self.blocks.contains_key(&index) {
             return;
         }
-        if let BlockView::ToolCall(call) = &block.view {
-            if seen(&call.id) || self.calls.values().any(|known| known.id == call.id) {
-                return;
+        match &block.view {
+            BlockView::ToolCall(call) => {
+                if seen(&call.id) || self.calls.values().any(|known| known.id == call.id) {
+                    self.has_dropped_call = true;
+                    return;
+                }
+                self.calls.insert(index, Call::new(call, spec));
             }
-            self.calls.insert(index, Call::new(call, spec));
+            BlockView::Text(text) if text.trim().is_empty() => return,
+            BlockView::Text(_) | BlockView::Thinking(_) | BlockView::Opaque => {}
         }
         self.blocks.insert(index, block);
     }
@@ -108,7 +122,12 @@ impl Turn {
         !self.blocks.is_empty()
     }
 
-    /// Whether the reply holds anything a provider must have billed output for.
+    /// Whether a call was dropped because its id was used before.
+    pub(super) const fn has_dropped_call(&self) -> bool {
+        self.has_dropped_call
+    }
+
+    /// Whether a call of the reply was started: then it is never asked for again.
     pub(super) fn has_started_calls(&self) -> bool {
         self.calls.values().any(|call| call.started)
     }
@@ -135,7 +154,8 @@ impl Turn {
     /// also waits for its confirmation; a looking call may start on a complete but unconfirmed block.
     pub(super) fn start_next(&mut self, parallel: u32, effect: EffectId) -> Option<ToolRequest> {
         let running = self.running().count();
-        if running >= parallel as usize {
+        // A limit of none would wait for ever.
+        if running >= parallel.max(1) as usize {
             return None;
         }
         let mut earlier_open = false;
@@ -226,8 +246,8 @@ impl Turn {
 
     /// Cuts the draft to its whole blocks up to the last call that was started.
     ///
-    /// What stands before that call is whole and confirmed, because a later block followed it. What stands
-    /// after it was never acted on.
+    /// What stands after that call was never acted on. What stands before it was started as well, but for calls
+    /// that came out of order and were never confirmed: those are answered and not run.
     pub(super) fn cut_after_last_started(&mut self) {
         let last = self.calls.iter().rev().find(|(_, call)| call.started).map(|(index, _)| *index);
         let Some(last) = last else {
@@ -237,7 +257,8 @@ impl Turn {
         };
         self.blocks.retain(|index, _| *index <= last);
         self.calls.retain(|index, _| *index <= last);
-        self.confirm_all();
+        let unproven = |call: &Call| call.state == CallState::Waiting && !call.confirmed;
+        self.answer_where(unproven, "The call was not run: the reply broke off before it was known to be complete.");
     }
 
     /// The reply as it enters the history; `None` when it is empty.
