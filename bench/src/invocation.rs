@@ -89,7 +89,7 @@ struct Add {
 }
 
 async fn open(base_url: &str, state_dir: Option<&std::path::Path>) -> Result<Otto> {
-    let mut config = AnthropicConfig::from_key(KEY.to_owned().into())?;
+    let mut config = AnthropicConfig::new(KEY.to_owned().into());
     config.base_url = base_url.parse()?;
     let client = Arc::new(AnthropicClient::new(config)?);
     let add = TypedTool::looking("add", "Adds two whole numbers.", |input: Add| async move {

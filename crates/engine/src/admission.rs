@@ -53,7 +53,10 @@ impl Admission {
                 retry_after: RETRY_AFTER,
             });
         }
-        Ok(Ticket { running: self.running.clone(), waiting: self.waiting.clone() })
+        Ok(Ticket {
+            running: self.running.clone(),
+            waiting: self.waiting.clone(),
+        })
     }
 
     /// Invocations that wait for a permit.
@@ -85,7 +88,14 @@ mod tests {
         let admission = Admission::new(1, 1);
         let running = admission.enter().unwrap().admitted().await.unwrap();
         let waiting = admission.enter().unwrap();
-        assert!(matches!(admission.enter(), Err(InvokeError::Busy { running: 1, waiting: 1, .. })));
+        assert!(matches!(
+            admission.enter(),
+            Err(InvokeError::Busy {
+                running: 1,
+                waiting: 1,
+                ..
+            })
+        ));
         drop(running);
         assert!(waiting.admitted().await.is_some());
         assert_eq!(admission.waiting(), 0);

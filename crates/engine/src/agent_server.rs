@@ -72,11 +72,17 @@ pub(crate) struct PendingJournal {
 impl PendingJournal {
     /// A journal that goes on after `last_sequence`.
     pub(crate) const fn after(last_sequence: u64) -> Self {
-        Self { next_sequence: last_sequence + 1, entries: Vec::new() }
+        Self {
+            next_sequence: last_sequence + 1,
+            entries: Vec::new(),
+        }
     }
 
     fn push(&mut self, payload: String) {
-        self.entries.push(Entry { sequence: self.next_sequence, payload: Arc::from(payload) });
+        self.entries.push(Entry {
+            sequence: self.next_sequence,
+            payload: Arc::from(payload),
+        });
         self.next_sequence += 1;
     }
 
@@ -166,7 +172,9 @@ impl AgentServer {
         if let Event::ModelFailed { failure, .. } = event {
             self.last_failure = Some((failure.kind, failure.message.clone()));
             if !self.running.is_empty() {
-                self.tell(|| ListenerEvent::TurnCut { message: failure.message.clone() });
+                self.tell(|| ListenerEvent::TurnCut {
+                    message: failure.message.clone(),
+                });
             }
         }
     }
@@ -188,7 +196,11 @@ impl AgentServer {
 async fn stop_requested(stop: &mut Option<watch::Receiver<Option<CancelReason>>>) -> CancelReason {
     if let Some(receiver) = stop {
         // An error means that nobody is left who could ask.
-        if let Ok(reason) = receiver.wait_for(Option::is_some).await.map(|reason| *reason) {
+        if let Ok(reason) = receiver
+            .wait_for(Option::is_some)
+            .await
+            .map(|reason| *reason)
+        {
             *stop = None;
             if let Some(reason) = reason {
                 return reason;

@@ -13,12 +13,25 @@ use crate::agent_server::AgentServer;
 
 impl AgentServer {
     /// Stores transcript and result; what failed is told in words.
-    pub(crate) async fn store_artifacts(&self, outcome: &Outcome) -> (Vec<ArtifactRef>, Option<String>) {
-        let Some(blobs) = &self.shared.blobs else { return (Vec::new(), None) };
+    pub(crate) async fn store_artifacts(
+        &mut self,
+        outcome: &Outcome,
+    ) -> (Vec<ArtifactRef>, Option<String>) {
+        let Some(blobs) = &self.shared.blobs else {
+            return (Vec::new(), None);
+        };
         let transcript = Transcript::of(&self.ids.invocation, self.machine.history());
         let mut drafts = vec![
-            (ArtifactKind::Transcript, "transcript.jsonl", transcript.to_jsonl()),
-            (ArtifactKind::Transcript, "transcript.md", transcript.to_markdown()),
+            (
+                ArtifactKind::Transcript,
+                "transcript.jsonl",
+                transcript.to_jsonl(),
+            ),
+            (
+                ArtifactKind::Transcript,
+                "transcript.md",
+                transcript.to_markdown(),
+            ),
         ];
         if let Outcome::Completed { text } = outcome {
             drafts.push((ArtifactKind::Result, "result.md", text.to_string()));

@@ -25,7 +25,10 @@ impl SystemClock {
         let since_epoch = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
-        Self { wall_at_start: Timestamp::EPOCH.after(since_epoch), start: Instant::now() }
+        Self {
+            wall_at_start: Timestamp::EPOCH.after(since_epoch),
+            start: Instant::now(),
+        }
     }
 }
 
@@ -70,8 +73,8 @@ impl IdSource for RandomIds {
         let bytes = *uuid::Uuid::new_v4().as_bytes();
         // Bytes 6 and 8 of a version 4 UUID carry version and variant; the ten others are random enough.
         [
-            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[9], bytes[10], bytes[11],
-            bytes[12],
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[9], bytes[10],
+            bytes[11], bytes[12],
         ]
     }
 }

@@ -39,7 +39,9 @@ pub enum ContextError {
     #[error("context {0} is not there: its agent has ended")]
     Gone(ContextId),
     /// There is no room, and everything else is in use.
-    #[error("write {needed} bytes to context {context}: {free} of {max} bytes are free and all contexts are in use")]
+    #[error(
+        "write {needed} bytes to context {context}: {free} of {max} bytes are free and all contexts are in use"
+    )]
     Full {
         /// The context.
         context: ContextId,
@@ -109,7 +111,11 @@ impl ContextStore {
     /// Opens a context, or joins it if it is open.
     #[must_use]
     pub fn open(&self, id: ContextId, metadata: ContextMetadata) -> ContextGuard {
-        let mut contexts = self.inner.contexts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut contexts = self
+            .inner
+            .contexts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let context = contexts.entry(id).or_insert_with(|| {
             Arc::new(Context {
                 content: RwLock::new(Content {
@@ -123,14 +129,20 @@ impl ContextStore {
             })
         });
         context.in_use.fetch_add(1, Ordering::AcqRel);
-        ContextGuard { store: self.clone(), id }
+        ContextGuard {
+            store: self.clone(),
+            id,
+        }
     }
 
     /// The value under `key`, if context and key are there.
     #[must_use]
     pub fn read(&self, id: ContextId, key: &str) -> Option<Arc<[u8]>> {
         let context = self.find(id)?;
-        let content = context.content.read().unwrap_or_else(PoisonError::into_inner);
+        let content = context
+            .content
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         content.entries.get(key).cloned()
     }
 
@@ -138,7 +150,10 @@ impl ContextStore {
     #[must_use]
     pub fn metadata(&self, id: ContextId) -> Option<ContextMetadata> {
         let context = self.find(id)?;
-        let content = context.content.read().unwrap_or_else(PoisonError::into_inner);
+        let content = context
+            .content
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         Some(content.metadata)
     }
 
@@ -146,7 +161,13 @@ impl ContextStore {
     ///
     /// # Errors
     /// When the context is gone or there is no room; nothing was changed then.
-    pub fn write(&self, id: ContextId, key: &str, value: Arc<[u8]>, now: Timestamp) -> Result<(), ContextError> {
+    pub fn write(
+        &self,
+        id: ContextId,
+        key: &str,
+        value: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<(), ContextError> {
         self.update(id, key, now, |_| Some(value))
     }
 
@@ -163,20 +184,33 @@ impl ContextStore {
         change: impl FnOnce(Option<&Arc<[u8]>>) -> Option<Arc<[u8]>>,
     ) -> Result<(), ContextError> {
         let context = self.find(id).ok_or(ContextError::Gone(id))?;
-        let _one_writer = context.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_writer = context
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let old = {
-            let content = context.content.read().unwrap_or_else(PoisonError::into_inner);
+            let content = context
+                .content
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
             content.entries.get(key).cloned()
         };
         let new = change(old.as_ref());
         let old_size = old.as_ref().map_or(0, |value| entry_size(key, value));
         let new_size = new.as_ref().map_or(0, |value| entry_size(key, value));
         self.make_room(id, old_size, new_size)?;
-        let mut content = context.content.write().unwrap_or_else(PoisonError::into_inner);
+        let mut content = context
+            .content
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if content.is_removed {
             // It was removed after the room was booked; its old value was taken off with it.
             drop(content);
-            let mut used = self.inner.used_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut used = self
+                .inner
+                .used_bytes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *used = (*used + old_size).saturating_sub(new_size);
             return Err(ContextError::Gone(id));
         }
@@ -191,25 +225,49 @@ impl ContextStore {
     /// Bytes in use.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        *self.inner.used_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .inner
+            .used_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Contexts that are there.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.inner.contexts.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.inner
+            .contexts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     fn find(&self, id: ContextId) -> Option<Arc<Context>> {
-        let contexts = self.inner.contexts.read().unwrap_or_else(PoisonError::into_inner);
+        let contexts = self
+            .inner
+            .contexts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         let context = contexts.get(&id)?.clone();
-        context.last_used.store(self.inner.ticks.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        context.last_used.store(
+            self.inner.ticks.fetch_add(1, Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
         Some(context)
     }
 
     /// Books the change from `old_size` to `new_size`, evicting what is not in use if need be.
-    fn make_room(&self, id: ContextId, old_size: usize, new_size: usize) -> Result<(), ContextError> {
-        let mut used = self.inner.used_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+    fn make_room(
+        &self,
+        id: ContextId,
+        old_size: usize,
+        new_size: usize,
+    ) -> Result<(), ContextError> {
+        let mut used = self
+            .inner
+            .used_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let wanted = used.saturating_sub(old_size) + new_size;
         if wanted > self.inner.max_bytes {
             let freed = self.evict(wanted - self.inner.max_bytes, id);
@@ -217,9 +275,17 @@ impl ContextStore {
         }
         let wanted = used.saturating_sub(old_size) + new_size;
         if wanted > self.inner.max_bytes {
-            let free = self.inner.max_bytes.saturating_sub(used.saturating_sub(old_size));
+            let free = self
+                .inner
+                .max_bytes
+                .saturating_sub(used.saturating_sub(old_size));
             let max = self.inner.max_bytes;
-            return Err(ContextError::Full { context: id, needed: new_size, free, max });
+            return Err(ContextError::Full {
+                context: id,
+                needed: new_size,
+                free,
+                max,
+            });
         }
         *used = wanted;
         Ok(())
@@ -227,7 +293,11 @@ impl ContextStore {
 
     /// Removes least recently used contexts that nobody uses until `needed` bytes are free; returns the bytes.
     fn evict(&self, needed: usize, writing: ContextId) -> usize {
-        let mut contexts = self.inner.contexts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut contexts = self
+            .inner
+            .contexts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut idle: Vec<(u64, ContextId)> = contexts
             .iter()
             .filter(|(id, context)| **id != writing && context.in_use.load(Ordering::Acquire) == 0)
@@ -257,9 +327,19 @@ impl ContextStore {
     }
 
     fn close(&self, id: ContextId) {
-        let mut used = self.inner.used_bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut contexts = self.inner.contexts.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(context) = contexts.get(&id) else { return };
+        let mut used = self
+            .inner
+            .used_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut contexts = self
+            .inner
+            .contexts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(context) = contexts.get(&id) else {
+            return;
+        };
         if context.in_use.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(context) = contexts.remove(&id)
         {
@@ -291,7 +371,11 @@ impl Context {
     fn remove(&self) -> usize {
         let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
         content.is_removed = true;
-        content.entries.iter().map(|(key, value)| entry_size(key, value)).sum()
+        content
+            .entries
+            .iter()
+            .map(|(key, value)| entry_size(key, value))
+            .sum()
     }
 }
 
@@ -320,9 +404,14 @@ mod tests {
     fn a_context_ends_with_its_agent() {
         let store = ContextStore::new(10_000);
         let guard = store.open(id(1), metadata());
-        store.write(id(1), "k", bytes(100), Timestamp::from_millis(5)).unwrap();
+        store
+            .write(id(1), "k", bytes(100), Timestamp::from_millis(5))
+            .unwrap();
         assert_eq!(store.read(id(1), "k").unwrap().len(), 100);
-        assert_eq!(store.metadata(id(1)).unwrap().updated_at, Timestamp::from_millis(5));
+        assert_eq!(
+            store.metadata(id(1)).unwrap().updated_at,
+            Timestamp::from_millis(5)
+        );
         drop(guard);
         assert_eq!(store.read(id(1), "k"), None);
         assert_eq!((store.count(), store.used_bytes()), (0, 0));
@@ -332,21 +421,32 @@ mod tests {
     fn the_least_recently_used_idle_context_goes_first_and_one_in_use_never() {
         let store = ContextStore::new(3_000);
         let used = store.open(id(1), metadata());
-        store.write(id(1), "k", bytes(900), Timestamp::EPOCH).unwrap();
+        store
+            .write(id(1), "k", bytes(900), Timestamp::EPOCH)
+            .unwrap();
         for n in [2, 3] {
             let guard = store.open(id(n), metadata());
-            store.write(id(n), "k", bytes(900), Timestamp::EPOCH).unwrap();
+            store
+                .write(id(n), "k", bytes(900), Timestamp::EPOCH)
+                .unwrap();
             store.keep(guard);
         }
         // Context 2 is older, but was read last.
         assert!(store.read(id(2), "k").is_some());
         let fourth = store.open(id(4), metadata());
-        store.write(id(4), "k", bytes(900), Timestamp::EPOCH).unwrap();
+        store
+            .write(id(4), "k", bytes(900), Timestamp::EPOCH)
+            .unwrap();
         assert!(store.read(id(1), "k").is_some() && store.read(id(2), "k").is_some());
         assert!(store.read(id(3), "k").is_none());
         assert!(store.used_bytes() <= 3_000);
-        let error = store.write(id(4), "more", bytes(2_500), Timestamp::EPOCH).unwrap_err();
-        assert!(matches!(error, ContextError::Full { needed: 2_568, .. }), "{error}");
+        let error = store
+            .write(id(4), "more", bytes(2_500), Timestamp::EPOCH)
+            .unwrap_err();
+        assert!(
+            matches!(error, ContextError::Full { needed: 2_568, .. }),
+            "{error}"
+        );
         assert!(store.read(id(1), "k").is_some());
         drop((used, fourth));
     }
@@ -355,7 +455,9 @@ mod tests {
     fn writes_to_one_context_do_not_lose_each_other() {
         let store = ContextStore::new(100_000);
         let _guard = store.open(id(1), metadata());
-        store.write(id(1), "n", Arc::from(0_u64.to_le_bytes()), Timestamp::EPOCH).unwrap();
+        store
+            .write(id(1), "n", Arc::from(0_u64.to_le_bytes()), Timestamp::EPOCH)
+            .unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {

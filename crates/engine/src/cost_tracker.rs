@@ -38,7 +38,9 @@ impl CostTracker {
     /// # Errors
     /// When the store cannot be read.
     pub async fn usage(&self, query: UsageQuery) -> Result<UsageReport, StoreError> {
-        Ok(UsageReport { rows: self.store.usage(query).await? })
+        Ok(UsageReport {
+            rows: self.store.usage(query).await?,
+        })
     }
 
     /// What is spent and held in one scope now.

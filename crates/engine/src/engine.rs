@@ -13,14 +13,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Limit};
 use otto_core::invocation::{
-    CancelReason, Event, Failure, InvocationLimits, InvocationSpec, Outcome, ToolFacts, UnknownCallDecision,
+    CancelReason, Event, Failure, InvocationLimits, InvocationSpec, Outcome, ToolFacts,
+    UnknownCallDecision,
 };
 use otto_core::model::{CacheUse, ModelSpec};
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::{Conversation, LlmClient};
-use otto_core::port::store::{
-    Blobs, KillRow, Lease, Store, StoreError, Submission, SubmitOutcome,
-};
+use otto_core::port::store::{Blobs, KillRow, Lease, Store, StoreError, Submission, SubmitOutcome};
 use otto_core::port::tool::Tool;
 use otto_core::redact::Redactor;
 use otto_core::task::TaskSpec;
@@ -36,8 +35,8 @@ use crate::registry::Watched;
 use crate::scopes::NodeName;
 use crate::timers::Timers;
 use crate::{
-    Ceilings, CostTracker, Ids, InvocationHandle, InvokeError, ListenerEvent, Listening, Registry, Report,
-    ToolBus, redaction, telemetry,
+    Ceilings, CostTracker, Ids, InvocationHandle, InvokeError, ListenerEvent, Listening, Registry,
+    Report, ToolBus, redaction, telemetry,
 };
 
 /// What an engine runs on.
@@ -141,9 +140,17 @@ impl Engine {
             leases: Leases::default(),
             closing: AtomicBool::new(false),
         });
-        tokio::spawn(shared.leases.clone().keep(Arc::downgrade(&shared.store), shared.registry.clone()));
+        tokio::spawn(
+            shared
+                .leases
+                .clone()
+                .keep(Arc::downgrade(&shared.store), shared.registry.clone()),
+        );
         let cost_tracker = CostTracker::new(shared.store.clone());
-        Self { shared, cost_tracker }
+        Self {
+            shared,
+            cost_tracker,
+        }
     }
 
     /// Starts an invocation of `agent` on `task`.
@@ -161,7 +168,9 @@ impl Engine {
     ) -> Result<InvocationHandle, InvokeError> {
         let ticket = self.admit()?;
         if task.input.trim().is_empty() {
-            return Err(InvokeError::EmptyTask { agent: agent.name.clone() });
+            return Err(InvokeError::EmptyTask {
+                agent: agent.name.clone(),
+            });
         }
         let model = self.model_of(&agent)?;
         let now = self.shared.clock.now();
@@ -194,12 +203,20 @@ impl Engine {
             SubmitOutcome::Accepted(lease) => lease,
             SubmitOutcome::Duplicate(earlier) => return Err(InvokeError::Duplicate(earlier)),
             SubmitOutcome::SessionBusy { node } => {
-                return Err(InvokeError::SessionBusy { session: ids.session, node });
+                return Err(InvokeError::SessionBusy {
+                    session: ids.session,
+                    node,
+                });
             }
             SubmitOutcome::Killed(row) => return Err(InvokeError::Killed { reason: row.reason }),
         };
         telemetry::started(&ids, &agent.name, agent.model.as_str());
-        let seat = Seat { ids, agent, lease, admitted_at: now };
+        let seat = Seat {
+            ids,
+            agent,
+            lease,
+            admitted_at: now,
+        };
         Ok(self.spawn(ticket, seat, Start::New(Arc::new(spec)), options.listening))
     }
 
@@ -214,10 +231,15 @@ impl Engine {
     }
 
     fn model_of(&self, agent: &AgentConfig) -> Result<Arc<ModelSpec>, InvokeError> {
-        self.shared.client.prices().find(&agent.model).cloned().ok_or_else(|| InvokeError::UnknownModel {
-            agent: agent.name.clone(),
-            model: agent.model.clone(),
-        })
+        self.shared
+            .client
+            .prices()
+            .find(&agent.model)
+            .cloned()
+            .ok_or_else(|| InvokeError::UnknownModel {
+                agent: agent.name.clone(),
+                model: agent.model.clone(),
+            })
     }
 
     /// The agent's limits, narrowed by the task and the operator, with the defaults in every gap.
@@ -232,8 +254,12 @@ impl Engine {
     pub(crate) fn limits(&self, agent: &AgentConfig) -> InvocationLimits {
         let budgets = agent.budgets.or(&default_budgets());
         InvocationLimits {
-            time: budgets.time.unwrap_or_else(|| Limit::new(DEFAULTS.time, "default")),
-            turns: budgets.turns.unwrap_or_else(|| Limit::new(DEFAULTS.turns, "default")),
+            time: budgets
+                .time
+                .unwrap_or_else(|| Limit::new(DEFAULTS.time, "default")),
+            turns: budgets
+                .turns
+                .unwrap_or_else(|| Limit::new(DEFAULTS.turns, "default")),
             repetitions: DEFAULTS.repetitions,
             attempts: DEFAULTS.attempts,
             max_output_tokens: agent.max_output_tokens,
@@ -252,10 +278,12 @@ impl Engine {
         let snapshot = self.shared.tools.snapshot();
         let mut tools = Vec::with_capacity(agent.tools.len());
         for name in &agent.tools {
-            let tool = snapshot.find(name).ok_or_else(|| InvokeError::UnknownTool {
-                agent: agent.name.clone(),
-                tool: name.clone(),
-            })?;
+            let tool = snapshot
+                .find(name)
+                .ok_or_else(|| InvokeError::UnknownTool {
+                    agent: agent.name.clone(),
+                    tool: name.clone(),
+                })?;
             tools.push(facts(&**tool));
         }
         let seed = self.shared.ids.random();
@@ -271,7 +299,11 @@ impl Engine {
             tools,
             input,
             limits: self.limits(agent),
-            scopes: self.shared.settings.ceilings.scopes(ids, &agent.name, &agent.budgets),
+            scopes: self
+                .shared
+                .settings
+                .ceilings
+                .scopes(ids, &agent.name, &agent.budgets),
             seed: u64::from_le_bytes(seed[..8].try_into().expect("ten bytes hold eight")),
         })
     }
@@ -288,18 +320,30 @@ impl Engine {
         let (sender, receiver) = listening.capacity().map(broadcast::channel).unzip();
         let (progress, _) = watch::channel(0);
         let (report_sender, report) = oneshot::channel();
-        let handle =
-            InvocationHandle { ids: seat.ids, stop: stop_sender.clone(), events: receiver, report };
+        let handle = InvocationHandle {
+            ids: seat.ids,
+            stop: stop_sender.clone(),
+            events: receiver,
+            report,
+        };
         let registration = self.shared.registry.register(
             seat.ids,
             seat.agent.name.clone(),
             seat.admitted_at,
             stop_sender.clone(),
-            Watched { events: sender.clone(), progress: progress.clone() },
+            Watched {
+                events: sender.clone(),
+                progress: progress.clone(),
+            },
         );
         self.shared.leases.hold(&seat.lease);
         let shared = self.shared.clone();
-        let channels = Channels { stop, stop_sender, events: sender, progress };
+        let channels = Channels {
+            stop,
+            stop_sender,
+            events: sender,
+            progress,
+        };
         tokio::spawn(async move {
             let permit = ticket.admitted().await;
             let report = supervise(&shared, &seat, start, &channels).await;
@@ -321,7 +365,10 @@ impl Engine {
     /// When it could not be made durable; running invocations are ended in any case.
     pub async fn kill(&self, reason: &str) -> Result<(), StoreError> {
         self.shared.registry.stop_all(CancelReason::KillSwitch);
-        let row = KillRow { reason: Arc::from(reason), at: self.shared.clock.now() };
+        let row = KillRow {
+            reason: Arc::from(reason),
+            at: self.shared.clock.now(),
+        };
         self.shared.store.set_kill(Some(row)).await
     }
 
@@ -451,17 +498,36 @@ fn agent_server(
     let (machine, journal, first, spec) = match start {
         Start::New(spec) => {
             let first = Event::Started(spec.clone());
-            (otto_core::invocation::Invocation::default(), PendingJournal::after(0), first, spec)
+            (
+                otto_core::invocation::Invocation::default(),
+                PendingJournal::after(0),
+                first,
+                spec,
+            )
         }
         Start::Resumed(recovered) => {
-            let crate::recovery::Recovered { machine, last_sequence, spec, resumption } = *recovered;
-            (machine, PendingJournal::after(last_sequence), Event::Resumed(resumption), spec)
+            let crate::recovery::Recovered {
+                machine,
+                last_sequence,
+                spec,
+                resumption,
+            } = *recovered;
+            (
+                machine,
+                PendingJournal::after(last_sequence),
+                Event::Resumed(resumption),
+                spec,
+            )
         }
     };
     let snapshot = shared.tools.snapshot();
-    let needed = spec.tools.iter().filter_map(|facts| snapshot.find(&facts.name));
-    let listed =
-        needed.fold(Permissions::NONE, |sum, tool| sum.union(tool.definition().permissions));
+    let needed = spec
+        .tools
+        .iter()
+        .filter_map(|facts| snapshot.find(&facts.name));
+    let listed = needed.fold(Permissions::NONE, |sum, tool| {
+        sum.union(tool.definition().permissions)
+    });
     let server = AgentServer {
         shared: shared.clone(),
         ids: seat.ids,
@@ -501,7 +567,11 @@ fn failed_report(shared: &Shared, seat: &Seat, why: &str) -> Report {
     Report {
         ids: seat.ids,
         agent: seat.agent.name.clone(),
-        outcome: Outcome::Failed { failure: Failure::Internal { message: Arc::from(why) } },
+        outcome: Outcome::Failed {
+            failure: Failure::Internal {
+                message: Arc::from(why),
+            },
+        },
         artifacts: Vec::new(),
         artifact_error: None,
         store_error: None,

@@ -11,7 +11,9 @@ use otto_core::{AgentName, InvocationId, ModelId, SessionId, ToolName};
 #[non_exhaustive]
 pub enum InvokeError {
     /// Otto is switched off, its default.
-    #[error("Otto is not enabled: set OTTO_ENABLED=true, or `enabled: true` in the operator's config.yml")]
+    #[error(
+        "Otto is not enabled: set OTTO_ENABLED=true, or `enabled: true` in the operator's config.yml"
+    )]
     NotEnabled,
     /// The kill switch is thrown.
     #[error("the kill switch is thrown ({reason}): lift it with `otto kill --lift`")]
@@ -39,7 +41,9 @@ pub enum InvokeError {
         agent: AgentName,
     },
     /// No price is known for the model.
-    #[error("agent `{agent}` uses model `{model}`, which has no known price: only priced models can be held to a budget")]
+    #[error(
+        "agent `{agent}` uses model `{model}`, which has no known price: only priced models can be held to a budget"
+    )]
     UnknownModel {
         /// The agent.
         agent: AgentName,

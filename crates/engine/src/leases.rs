@@ -27,7 +27,9 @@ impl Leases {
     /// Counts one more invocation under this lease.
     pub(crate) fn hold(&self, lease: &Lease) {
         let mut held = self.lock();
-        let entry = held.entry(lease.session).or_insert_with(|| (lease.clone(), 0));
+        let entry = held
+            .entry(lease.session)
+            .or_insert_with(|| (lease.clone(), 0));
         entry.0 = lease.clone();
         entry.1 += 1;
     }
@@ -49,7 +51,11 @@ impl Leases {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let leases: Vec<Lease> = self.lock().values().map(|(lease, _)| lease.clone()).collect();
+            let leases: Vec<Lease> = self
+                .lock()
+                .values()
+                .map(|(lease, _)| lease.clone())
+                .collect();
             for lease in leases {
                 let Some(store) = store.upgrade() else { return };
                 let session = lease.session;

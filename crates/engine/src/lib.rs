@@ -20,8 +20,8 @@ mod handle;
 mod leases;
 mod listener;
 mod recovery;
-mod registry;
 mod redaction;
+mod registry;
 mod report;
 mod scopes;
 mod telemetry;
@@ -30,12 +30,14 @@ mod tool_bus;
 
 pub use admission::Admission;
 pub use agent_server::AgentServer;
-pub use context_store::{ContextError, ContextGuard, ContextMetadata, ContextStore, DEFAULT_MAX_BYTES};
+pub use context_store::{
+    ContextError, ContextGuard, ContextMetadata, ContextStore, DEFAULT_MAX_BYTES,
+};
 pub use cost_tracker::{CostTracker, UsageReport};
 pub use engine::{Engine, EngineParts, EngineSettings, InvokeOptions, ResumeOptions};
 pub use error::InvokeError;
-pub use handle::{InvocationHandle, Ids};
-pub use listener::{ListenerEvent, Listening};
+pub use handle::{Ids, InvocationHandle};
+pub use listener::{LISTENER_CAPACITY, ListenerEvent, Listening};
 pub use registry::{Registry, RunningInvocation};
 pub use report::Report;
 pub use scopes::Ceilings;

@@ -46,11 +46,22 @@ impl Engine {
     ) -> Result<InvocationHandle, InvokeError> {
         let ticket = self.admit()?;
         let shared = self.shared();
-        let query = InvocationQuery { invocation: Some(invocation), ..InvocationQuery::default() };
-        let records = shared.store.invocations(query).await.map_err(store_failed("look up the invocation"))?;
-        let not_resumable =
-            |why: String| InvokeError::NotResumable { what: format!("invocation {invocation}"), why };
-        let record = records.first().ok_or_else(|| not_resumable("it is unknown here".to_owned()))?;
+        let query = InvocationQuery {
+            invocation: Some(invocation),
+            ..InvocationQuery::default()
+        };
+        let records = shared
+            .store
+            .invocations(query)
+            .await
+            .map_err(store_failed("look up the invocation"))?;
+        let not_resumable = |why: String| InvokeError::NotResumable {
+            what: format!("invocation {invocation}"),
+            why,
+        };
+        let record = records
+            .first()
+            .ok_or_else(|| not_resumable("it is unknown here".to_owned()))?;
         if let Some(outcome) = record.outcome
             && !record.resumable
         {
@@ -65,9 +76,13 @@ impl Engine {
             ClaimOutcome::Claimed(lease) => lease,
             ClaimOutcome::Held { node } => return Err(InvokeError::SessionBusy { session, node }),
         };
-        let (machine, last_sequence) =
-            fold(shared, invocation).await.map_err(|error| not_resumable(error.to_string()))?;
-        let spec = machine.spec().cloned().ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
+        let (machine, last_sequence) = fold(shared, invocation)
+            .await
+            .map_err(|error| not_resumable(error.to_string()))?;
+        let spec = machine
+            .spec()
+            .cloned()
+            .ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
         let agent = Arc::new(AgentConfig {
             budgets: self.raised(&agent, &options.raise),
             ..AgentConfig::clone(&agent)
@@ -75,9 +90,24 @@ impl Engine {
         let ids = ids_of(&spec);
         let resumption = self.resumption(&agent, &ids, options.decision);
         let admitted_at = shared.clock.now();
-        let seat = Seat { ids, agent, lease, admitted_at };
-        let recovered = Recovered { machine, last_sequence, spec, resumption };
-        Ok(self.spawn(ticket, seat, Start::Resumed(Box::new(recovered)), options.listening))
+        let seat = Seat {
+            ids,
+            agent,
+            lease,
+            admitted_at,
+        };
+        let recovered = Recovered {
+            machine,
+            last_sequence,
+            spec,
+            resumption,
+        };
+        Ok(self.spawn(
+            ticket,
+            seat,
+            Start::Resumed(Box::new(recovered)),
+            options.listening,
+        ))
     }
 
     /// The newest invocation of a session that can be taken up again.
@@ -85,9 +115,15 @@ impl Engine {
     /// # Errors
     /// When there is none, with the reason.
     pub async fn resumable_in(&self, session: SessionId) -> Result<InvocationId, InvokeError> {
-        let query = InvocationQuery { session: Some(session), ..InvocationQuery::default() };
+        let query = InvocationQuery {
+            session: Some(session),
+            ..InvocationQuery::default()
+        };
         let store = &self.shared().store;
-        let records = store.invocations(query).await.map_err(store_failed("look up the session"))?;
+        let records = store
+            .invocations(query)
+            .await
+            .map_err(store_failed("look up the session"))?;
         let not_resumable = |why: &str| InvokeError::NotResumable {
             what: format!("session {session}"),
             why: why.to_owned(),
@@ -104,7 +140,10 @@ impl Engine {
 
     /// The agent's limits with the raised ones in their place, within the operator's ceilings.
     fn raised(&self, agent: &AgentConfig, raise: &Budgets) -> Budgets {
-        let base = AgentConfig { budgets: raise.or(&agent.budgets), ..agent.clone() };
+        let base = AgentConfig {
+            budgets: raise.or(&agent.budgets),
+            ..agent.clone()
+        };
         self.effective_budgets(&base, &Budgets::default())
     }
 
@@ -116,14 +155,20 @@ impl Engine {
     ) -> Arc<Resumption> {
         Arc::new(Resumption {
             limits: self.limits(agent),
-            scopes: self.settings().ceilings.scopes(ids, &agent.name, &agent.budgets),
+            scopes: self
+                .settings()
+                .ceilings
+                .scopes(ids, &agent.name, &agent.budgets),
             decision,
         })
     }
 }
 
 /// The state of an invocation whose AgentServer has panicked, with its limits as they were.
-pub(crate) async fn after_panic(shared: &Arc<Shared>, seat: &Seat) -> Result<Recovered, RecoveryError> {
+pub(crate) async fn after_panic(
+    shared: &Arc<Shared>,
+    seat: &Seat,
+) -> Result<Recovered, RecoveryError> {
     let (machine, last_sequence) = fold(shared, seat.ids.invocation).await?;
     let spec = machine.spec().cloned().ok_or(RecoveryError::Empty)?;
     let resumption = Arc::new(Resumption {
@@ -131,10 +176,18 @@ pub(crate) async fn after_panic(shared: &Arc<Shared>, seat: &Seat) -> Result<Rec
         scopes: spec.scopes.clone(),
         decision: None,
     });
-    Ok(Recovered { machine, last_sequence, spec, resumption })
+    Ok(Recovered {
+        machine,
+        last_sequence,
+        spec,
+        resumption,
+    })
 }
 
-async fn fold(shared: &Shared, invocation: InvocationId) -> Result<(Invocation, u64), RecoveryError> {
+async fn fold(
+    shared: &Shared,
+    invocation: InvocationId,
+) -> Result<(Invocation, u64), RecoveryError> {
     let entries = shared.store.read(invocation).await?;
     let last_sequence = entries.last().map_or(0, |entry| entry.sequence);
     let machine = journal::fold(&entries)?;
@@ -142,5 +195,10 @@ async fn fold(shared: &Shared, invocation: InvocationId) -> Result<(Invocation, 
 }
 
 fn ids_of(spec: &InvocationSpec) -> Ids {
-    Ids { workflow: spec.workflow, session: spec.session, task: spec.task, invocation: spec.invocation }
+    Ids {
+        workflow: spec.workflow,
+        session: spec.session,
+        task: spec.task,
+        invocation: spec.invocation,
+    }
 }

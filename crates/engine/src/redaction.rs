@@ -74,7 +74,9 @@ impl DeltaRedactor {
 
     /// What was held back of text and thinking; called when a block or the reply has ended.
     pub(crate) fn flush(&mut self) -> (Option<String>, Option<String>) {
-        let Some(streams) = &mut self.streams else { return (None, None) };
+        let Some(streams) = &mut self.streams else {
+            return (None, None);
+        };
         (finish(&mut streams.text), finish(&mut streams.thinking))
     }
 }
@@ -85,7 +87,9 @@ fn push(
     index: u32,
     delta: &str,
 ) -> Option<String> {
-    let stream = streams.entry(index).or_insert_with(|| StreamRedactor::new(redactor.clone()));
+    let stream = streams
+        .entry(index)
+        .or_insert_with(|| StreamRedactor::new(redactor.clone()));
     let shown = stream.push(delta);
     (!shown.is_empty()).then_some(shown)
 }

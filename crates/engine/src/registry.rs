@@ -37,7 +37,10 @@ impl RunningInvocation {
     /// Its events from now on, if it was started with listening.
     #[must_use]
     pub fn subscribe(&self) -> Option<broadcast::Receiver<ListenerEvent>> {
-        self.watched.events.as_ref().map(broadcast::Sender::subscribe)
+        self.watched
+            .events
+            .as_ref()
+            .map(broadcast::Sender::subscribe)
     }
 
     /// The last durable sequence of its journal, as it grows; closed when the invocation has ended.
@@ -74,9 +77,18 @@ impl Registry {
         stop: watch::Sender<Option<CancelReason>>,
         watched: Watched,
     ) -> Registration {
-        let entry = RunningInvocation { ids, agent, since, stop, watched };
+        let entry = RunningInvocation {
+            ids,
+            agent,
+            since,
+            stop,
+            watched,
+        };
         self.lock().insert(ids.invocation, entry);
-        Registration { registry: self.clone(), invocation: ids.invocation }
+        Registration {
+            registry: self.clone(),
+            invocation: ids.invocation,
+        }
     }
 
     /// The running invocation of that id.
@@ -88,7 +100,11 @@ impl Registry {
     /// The running invocations of an agent, oldest first.
     #[must_use]
     pub fn of_agent(&self, agent: &AgentName) -> Vec<RunningInvocation> {
-        self.lock().values().filter(|entry| entry.agent == *agent).cloned().collect()
+        self.lock()
+            .values()
+            .filter(|entry| entry.agent == *agent)
+            .cloned()
+            .collect()
     }
 
     /// All running invocations, oldest first.
@@ -112,7 +128,11 @@ impl Registry {
 
     /// Asks the invocations of a session to end.
     pub(crate) fn stop_session(&self, session: otto_core::SessionId, reason: CancelReason) {
-        for entry in self.lock().values().filter(|entry| entry.ids.session == session) {
+        for entry in self
+            .lock()
+            .values()
+            .filter(|entry| entry.ids.session == session)
+        {
             request_stop(&entry.stop, reason);
         }
     }

@@ -40,11 +40,18 @@ impl Ceilings {
 
     /// The scopes of one invocation, from the narrowest to the widest.
     pub(crate) fn scopes(&self, ids: &Ids, agent: &AgentName, own: &Budgets) -> Vec<ScopeLimits> {
-        let agent_day = self.agents.iter().find(|(name, _)| name == agent).map(|(_, limits)| limits);
+        let agent_day = self
+            .agents
+            .iter()
+            .find(|(name, _)| name == agent)
+            .map(|(_, limits)| limits);
         let mut scopes = vec![
             of(ScopeKey::Invocation(ids.invocation), own),
             of(ScopeKey::Session(ids.session), &self.session),
-            of(ScopeKey::Agent(agent.clone()), agent_day.unwrap_or(&Budgets::default())),
+            of(
+                ScopeKey::Agent(agent.clone()),
+                agent_day.unwrap_or(&Budgets::default()),
+            ),
         ];
         if let Some(workflow) = ids.workflow {
             scopes.push(of(ScopeKey::Workflow(workflow), &self.workflow));
@@ -59,7 +66,11 @@ impl Ceilings {
 }
 
 fn of(scope: ScopeKey, limits: &Budgets) -> ScopeLimits {
-    ScopeLimits { scope, cost: limits.cost.clone(), tokens: limits.tokens.clone() }
+    ScopeLimits {
+        scope,
+        cost: limits.cost.clone(),
+        tokens: limits.tokens.clone(),
+    }
 }
 
 /// The node name that leases carry: unique per process, so that a restart is a takeover.

@@ -84,10 +84,22 @@ pub(crate) fn effects(ids: &Ids, effects: &[Effect]) {
             Effect::StopModel { .. } => "StopModel",
             Effect::RunTool { .. } => "RunTool",
             Effect::StopTool { .. } => "StopTool",
-            Effect::SetTimer { purpose: TimerPurpose::Deadline, .. } => "SetTimer(deadline)",
-            Effect::SetTimer { purpose: TimerPurpose::Backoff, .. } => "SetTimer(backoff)",
-            Effect::SetTimer { purpose: TimerPurpose::Contention, .. } => "SetTimer(contention)",
-            Effect::SetTimer { purpose: TimerPurpose::Grace, .. } => "SetTimer(grace)",
+            Effect::SetTimer {
+                purpose: TimerPurpose::Deadline,
+                ..
+            } => "SetTimer(deadline)",
+            Effect::SetTimer {
+                purpose: TimerPurpose::Backoff,
+                ..
+            } => "SetTimer(backoff)",
+            Effect::SetTimer {
+                purpose: TimerPurpose::Contention,
+                ..
+            } => "SetTimer(contention)",
+            Effect::SetTimer {
+                purpose: TimerPurpose::Grace,
+                ..
+            } => "SetTimer(grace)",
             Effect::Persist => "Persist",
             Effect::Finish { .. } => "Finish",
         };

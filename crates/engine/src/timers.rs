@@ -34,7 +34,11 @@ impl Timers {
 
     /// Takes one timer that is due.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<EffectId> {
-        let due = self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id);
+        let due = self
+            .due
+            .first()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, id)| *id);
         if due.is_some() {
             self.due.remove(0);
         }

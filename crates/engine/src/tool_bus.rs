@@ -39,7 +39,9 @@ impl std::fmt::Debug for ToolSnapshot {
 #[non_exhaustive]
 pub enum ToolBusError {
     /// The name is taken.
-    #[error("register tool `{name}`: a tool `{taken}` is there already; use `replace` to exchange it")]
+    #[error(
+        "register tool `{name}`: a tool `{taken}` is there already; use `replace` to exchange it"
+    )]
     NameTaken {
         /// The new name.
         name: ToolName,
@@ -74,8 +76,14 @@ impl ToolBus {
     pub fn register(&self, tool: Arc<dyn Tool>) -> Result<(), ToolBusError> {
         self.change(|tools| {
             let name = &tool.definition().name;
-            if let Some(taken) = tools.keys().find(|known| wire_name(known) == wire_name(name)) {
-                return Err(ToolBusError::NameTaken { name: name.clone(), taken: taken.clone() });
+            if let Some(taken) = tools
+                .keys()
+                .find(|known| wire_name(known) == wire_name(name))
+            {
+                return Err(ToolBusError::NameTaken {
+                    name: name.clone(),
+                    taken: taken.clone(),
+                });
             }
             tools.insert(name.clone(), tool.clone());
             Ok(())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use otto_anthropic::{AnthropicClient, AnthropicConfig};
-use otto_core::agent::{AgentConfig, DEFAULTS, Limit};
+use otto_core::agent::{AgentConfig, DEFAULTS, Limit, Origin};
 use otto_core::model::CacheUse;
 use otto_core::policy::{Permission, Permissions};
 use otto_core::port::llm_client::LlmClient;
@@ -16,7 +16,9 @@ use otto_core::port::tool::Tool;
 use otto_core::port::tool_host::ToolHost;
 use otto_core::redact::Redactor;
 use otto_engine::clock::{Clock, IdSource, RandomIds, SystemClock};
-use otto_engine::{Admission, Ceilings, Engine, EngineParts, EngineSettings, ToolBus, ToolBusError};
+use otto_engine::{
+    Admission, Ceilings, Engine, EngineParts, EngineSettings, ToolBus, ToolBusError,
+};
 use otto_store_embedded::{EmbeddedStore, StoreConfig};
 use otto_store_memory::MemoryStore;
 
@@ -41,7 +43,10 @@ pub struct Builder {
 enum Keep {
     InMemory,
     InDirectory(PathBuf),
-    In { store: Arc<dyn Store>, blobs: Option<Arc<dyn Blobs>> },
+    In {
+        store: Arc<dyn Store>,
+        blobs: Option<Arc<dyn Blobs>>,
+    },
 }
 
 /// Why an Otto could not be opened. Nothing was changed then, except that its state directory may exist.
@@ -51,6 +56,17 @@ pub enum OpenError {
     /// No provider was named.
     #[error("no provider: call `Builder::anthropic` or `Builder::client`")]
     NoProvider,
+    /// There is no key for the provider.
+    #[error("no key for the provider: set ANTHROPIC_API_KEY in the environment; `otto demo` works without one")]
+    NoKey,
+    /// The provider's address is not a URL.
+    #[error("the provider's address `{endpoint}`, set by {origin}, is not a URL such as https://api.anthropic.com")]
+    Endpoint {
+        /// The address.
+        endpoint: Arc<str>,
+        /// Where it was set.
+        origin: Origin,
+    },
     /// The provider's configuration is wrong.
     #[error("configure the provider")]
     Provider(#[from] otto_anthropic::ConfigError),
@@ -210,7 +226,7 @@ impl Builder {
             Keep::InMemory | Keep::In { .. } => None,
         };
         let (store, blobs) = open_store(self.keep, &node).await?;
-        let base = self.host.map(otto_tools::catalog).unwrap_or_default();
+        let base = self.host.as_ref().map(otto_tools::catalog).unwrap_or_default();
         let tools = ToolBus::new(base.into_iter().chain(self.tools))?;
         let prices = client.prices();
         let engine = Engine::start(EngineParts {
@@ -231,8 +247,11 @@ impl Builder {
                 node,
             },
         });
-        let agents: BTreeMap<_, _> =
-            self.agents.into_iter().map(|agent| (agent.name.clone(), Arc::new(agent))).collect();
+        let agents: BTreeMap<_, _> = self
+            .agents
+            .into_iter()
+            .map(|agent| (agent.name.clone(), Arc::new(agent)))
+            .collect();
         Ok(Otto {
             inner: Arc::new(Inner {
                 engine,
@@ -258,9 +277,16 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
             let config = StoreConfig::new(path.clone(), node.clone());
             // Opening reads and may migrate a file: not on the async threads.
             let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(config)).await;
-            let failed = |source| OpenError::Store { path: path.clone(), source };
+            let failed = |source| OpenError::Store {
+                path: path.clone(),
+                source,
+            };
             let store = opened
-                .map_err(|panic| failed(StoreError::Unavailable { detail: Arc::from(panic.to_string()) }))?
+                .map_err(|panic| {
+                    failed(StoreError::Unavailable {
+                        detail: Arc::from(panic.to_string()),
+                    })
+                })?
                 .map_err(failed)?;
             let store = Arc::new(store);
             Ok((store.clone(), Some(store)))

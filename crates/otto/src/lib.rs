@@ -14,7 +14,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let otto = Otto::builder()
 //!     .enabled(true)
-//!     .anthropic(AnthropicConfig::from_key(std::env::var("ANTHROPIC_API_KEY")?.into())?)?
+//!     .anthropic(AnthropicConfig::new(std::env::var("ANTHROPIC_API_KEY")?.into()))?
 //!     .agent(AgentBuilder::new("greeter", "claude-haiku-4-5").cost("$0.05").build()?)
 //!     .open()
 //!     .await?;
@@ -40,6 +40,7 @@ mod diagnostic;
 mod otto;
 mod suggest;
 mod typed_tool;
+mod wiring;
 mod yaml;
 
 pub use crate::agent::{AgentBuilder, InvalidAgent};
@@ -48,6 +49,7 @@ pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::otto::{Agent, Otto, UnknownAgent};
 pub use crate::typed_tool::TypedTool;
+pub use crate::wiring::prices;
 
 pub use otto_anthropic::{AnthropicClient, AnthropicConfig};
 pub use otto_core as core;

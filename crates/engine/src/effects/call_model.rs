@@ -25,7 +25,11 @@ impl AgentServer {
             time_left: self.machine.time_left(now),
         };
         let text = DeltaRedactor::new(&self.shared.redactor, self.events.is_some());
-        self.model = Some(OpenModelCall { id, stream: self.shared.client.call(call), text });
+        self.model = Some(OpenModelCall {
+            id,
+            stream: self.shared.client.call(call),
+            text,
+        });
     }
 
     pub(crate) fn stop_model(&mut self, id: EffectId) {
@@ -39,13 +43,21 @@ impl AgentServer {
         let event = match event {
             Some(ModelEvent::Started { .. }) => return None,
             Some(ModelEvent::TextDelta { index, text }) => {
-                if let Some(shown) = self.model.as_mut().and_then(|call| call.text.text(index, &text)) {
+                if let Some(shown) = self
+                    .model
+                    .as_mut()
+                    .and_then(|call| call.text.text(index, &text))
+                {
                     self.tell(|| ListenerEvent::Text(shown));
                 }
                 return None;
             }
             Some(ModelEvent::ThinkingDelta { index, text }) => {
-                if let Some(shown) = self.model.as_mut().and_then(|call| call.text.thinking(index, &text)) {
+                if let Some(shown) = self
+                    .model
+                    .as_mut()
+                    .and_then(|call| call.text.thinking(index, &text))
+                {
                     self.tell(|| ListenerEvent::Thinking(shown));
                 }
                 return None;
@@ -57,13 +69,20 @@ impl AgentServer {
             Some(ModelEvent::BlockFinished { index, block }) => {
                 self.flush_deltas();
                 let block = crate::redaction::block(&self.shared.redactor, block);
-                return Some(Event::BlockReceived { effect: id, index, block });
+                return Some(Event::BlockReceived {
+                    effect: id,
+                    index,
+                    block,
+                });
             }
             Some(ModelEvent::ToolCallConfirmed { index }) => {
                 return Some(Event::ToolCallReceived { effect: id, index });
             }
             Some(ModelEvent::Finished(finish)) => Event::ModelFinished { effect: id, finish },
-            Some(ModelEvent::Failed(failure)) => Event::ModelFailed { effect: id, failure },
+            Some(ModelEvent::Failed(failure)) => Event::ModelFailed {
+                effect: id,
+                failure,
+            },
             None => Event::ModelFailed {
                 effect: id,
                 failure: ModelFailure {
@@ -95,7 +114,9 @@ impl AgentServer {
 }
 
 /// The next event of the open model call; never resolves when none is open. Cancel safe.
-pub(crate) async fn next_model_event(call: &mut Option<OpenModelCall>) -> (EffectId, Option<ModelEvent>) {
+pub(crate) async fn next_model_event(
+    call: &mut Option<OpenModelCall>,
+) -> (EffectId, Option<ModelEvent>) {
     match call {
         Some(call) => (call.id, call.stream.next().await),
         None => std::future::pending().await,

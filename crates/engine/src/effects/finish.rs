@@ -32,8 +32,11 @@ impl AgentServer {
             Err(error) => self.store_error = Some(error.to_string()),
         }
         // A fenced AgentServer writes nothing: the invocation goes on elsewhere.
-        let (artifacts, artifact_error) =
-            if self.fenced { (Vec::new(), None) } else { self.store_artifacts(&outcome).await };
+        let (artifacts, artifact_error) = if self.fenced {
+            (Vec::new(), None)
+        } else {
+            self.store_artifacts(&outcome).await
+        };
         crate::telemetry::finished(&self.ids, &self.agent.name, &outcome, self.charged);
         self.tell(|| ListenerEvent::Finished(outcome.clone()));
         self.report = Some(Report {
@@ -55,7 +58,9 @@ impl AgentServer {
 fn is_resumable(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Completed { .. } | Outcome::Refused { .. } => false,
-        Outcome::BudgetExhausted { .. } | Outcome::DeadlineExceeded { .. } | Outcome::Failed { .. } => true,
+        Outcome::BudgetExhausted { .. }
+        | Outcome::DeadlineExceeded { .. }
+        | Outcome::Failed { .. } => true,
         Outcome::Cancelled { reason } => match reason {
             CancelReason::User
             | CancelReason::KillSwitch

@@ -28,7 +28,8 @@ impl AgentServer {
         let mut effects = effects.into_iter();
         while let Some(effect) = effects.next() {
             if self.perform(now, effect).await.is_err() {
-                self.inbox.push_back(Event::CancelRequested(CancelReason::StoreFailed));
+                self.inbox
+                    .push_back(Event::CancelRequested(CancelReason::StoreFailed));
                 for left_out in effects.by_ref() {
                     self.answer_unperformed(left_out).await;
                 }
@@ -39,7 +40,10 @@ impl AgentServer {
     async fn perform(&mut self, now: Timestamp, effect: Effect) -> Result<(), StoreFailed> {
         match effect {
             Effect::Reserve { id, quote } => self.reserve(id, quote).await,
-            Effect::Settle { reservation, settlement } => self.settle(now, reservation, settlement),
+            Effect::Settle {
+                reservation,
+                settlement,
+            } => self.settle(now, reservation, settlement),
             Effect::CallModel { id, request } => self.call_model(now, id, request),
             Effect::StopModel { id } => self.stop_model(id),
             Effect::RunTool { id, request } => self.run_tool(now, id, request),
@@ -77,7 +81,10 @@ impl AgentServer {
             }
             // A model call is never emitted behind a `Persist`; a settlement rides with `finish`; timers no
             // longer matter.
-            Effect::CallModel { .. } | Effect::Settle { .. } | Effect::SetTimer { .. } | Effect::Persist => {}
+            Effect::CallModel { .. }
+            | Effect::Settle { .. }
+            | Effect::SetTimer { .. }
+            | Effect::Persist => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `Persist`: everything before it is durable before anything after it begins.
 
-use otto_core::port::store::{Durability, Outcome};
 use otto_core::invocation::CancelReason;
+use otto_core::port::store::{Durability, Outcome};
 
 use crate::agent_server::AgentServer;
 use crate::effects::StoreFailed;
@@ -15,7 +15,12 @@ impl AgentServer {
         }
         let kept = entries.clone();
         let store = self.shared.store.clone();
-        let append = store.append(self.lease.clone(), self.ids.invocation, entries, Durability::Synced);
+        let append = store.append(
+            self.lease.clone(),
+            self.ids.invocation,
+            entries,
+            Durability::Synced,
+        );
         match self.after_settles(append).await {
             Ok(Outcome::Done | Outcome::AlreadyDone) => {
                 self.durable_up_to(sequence);

@@ -14,11 +14,22 @@ impl AgentServer {
         let entries = self.journal.take();
         let kept = entries.clone();
         let request = ReserveRequest {
-            id: ReservationId { invocation: self.ids.invocation, effect },
-            scopes: self.machine.spec().map(|spec| spec.scopes.clone()).unwrap_or_default(),
+            id: ReservationId {
+                invocation: self.ids.invocation,
+                effect,
+            },
+            scopes: self
+                .machine
+                .spec()
+                .map(|spec| spec.scopes.clone())
+                .unwrap_or_default(),
             quote,
         };
-        let call = ReserveCall { lease: self.lease.clone(), request, entries };
+        let call = ReserveCall {
+            lease: self.lease.clone(),
+            request,
+            entries,
+        };
         let store = self.shared.store.clone();
         let reply = store.reserve(call);
         let event = match self.after_settles(reply).await {
@@ -36,25 +47,39 @@ impl AgentServer {
             }
             Ok(ReserveReply::Ledger(ReserveOutcome::OverLimit(denial))) => {
                 if denial.is_contended() {
-                    self.tell(|| ListenerEvent::WaitingForBudget { denial: denial.clone() });
+                    self.tell(|| ListenerEvent::WaitingForBudget {
+                        denial: denial.clone(),
+                    });
                 }
                 Event::ReservationDenied { effect, denial }
             }
-            Ok(ReserveReply::Killed(_)) => {
-                Event::ReservationRefused { effect, reason: CancelReason::KillSwitch }
-            }
+            Ok(ReserveReply::Killed(_)) => Event::ReservationRefused {
+                effect,
+                reason: CancelReason::KillSwitch,
+            },
             Ok(ReserveReply::Fenced) => {
                 self.fenced = true;
-                Event::ReservationRefused { effect, reason: CancelReason::Fenced }
+                Event::ReservationRefused {
+                    effect,
+                    reason: CancelReason::Fenced,
+                }
             }
             Ok(ReserveReply::Ledger(ReserveOutcome::AlreadySettled)) => {
-                self.store_error = Some(format!("reservation {effect} was settled before it was asked for"));
-                Event::ReservationRefused { effect, reason: CancelReason::StoreFailed }
+                self.store_error = Some(format!(
+                    "reservation {effect} was settled before it was asked for"
+                ));
+                Event::ReservationRefused {
+                    effect,
+                    reason: CancelReason::StoreFailed,
+                }
             }
             Err(error) => {
                 self.journal.put_back(kept);
                 self.store_error = Some(error.to_string());
-                Event::ReservationRefused { effect, reason: CancelReason::StoreFailed }
+                Event::ReservationRefused {
+                    effect,
+                    reason: CancelReason::StoreFailed,
+                }
             }
         };
         self.inbox.push_back(event);

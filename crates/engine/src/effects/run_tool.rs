@@ -12,7 +12,8 @@ use otto_core::invocation::{Event, ToolEnding, ToolRequest, ToolResult};
 use otto_core::policy::{Decision, decide};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{
-    BudgetGuard, Cancellation, CorrelationIds, Tool, ToolContext, ToolError, ToolErrorKind, ToolOutput,
+    BudgetGuard, Cancellation, CorrelationIds, Tool, ToolContext, ToolError, ToolErrorKind,
+    ToolOutput,
 };
 use otto_core::{Money, Timestamp, ToolCallId};
 use tokio::time::Instant;
@@ -62,7 +63,11 @@ impl AgentServer {
             during_stream,
         });
         let cancel = CancellationToken::new();
-        let running = RunningTool { cancel: cancel.clone(), call: request.call.clone(), tool: tool_name };
+        let running = RunningTool {
+            cancel: cancel.clone(),
+            call: request.call.clone(),
+            tool: tool_name,
+        };
         self.running.insert(id, running);
 
         let tool = match self.admitted_tool(&request) {
@@ -90,7 +95,13 @@ impl AgentServer {
         let redactor = self.shared.redactor.clone();
         self.tools.spawn(async move {
             let result = run_to_end(&*tool, &context, &request.input, cancel).await;
-            (id, ToolResult { content: redaction::text(&redactor, &result.content), ..result })
+            (
+                id,
+                ToolResult {
+                    content: redaction::text(&redactor, &result.content),
+                    ..result
+                },
+            )
         });
     }
 
@@ -111,7 +122,10 @@ impl AgentServer {
             Decision::Denied { missing } if self.shared.settings.audit_mode => {
                 crate::telemetry::would_deny(&self.ids, &request.tool, missing);
                 let tool: Arc<str> = Arc::from(request.tool.as_str());
-                self.tell(|| ListenerEvent::WouldDeny { tool, missing: missing.to_string() });
+                self.tell(|| ListenerEvent::WouldDeny {
+                    tool,
+                    missing: missing.to_string(),
+                });
             }
             Decision::Denied { missing } => {
                 let text = format!(
@@ -180,9 +194,11 @@ async fn run_to_end(
     let duration = begun.elapsed();
     let bound = tool.definition().max_output_bytes;
     match ended {
-        Ok(ToolOutput { content }) => {
-            ToolResult { content: bounded(content, bound), ending: ToolEnding::Succeeded, duration }
-        }
+        Ok(ToolOutput { content }) => ToolResult {
+            content: bounded(content, bound),
+            ending: ToolEnding::Succeeded,
+            duration,
+        },
         Err(ToolError { kind, message }) => {
             let ending = match kind {
                 ToolErrorKind::ForModel => ToolEnding::Failed,
@@ -191,7 +207,11 @@ async fn run_to_end(
                 ToolErrorKind::Cancelled => ToolEnding::Cancelled,
                 ToolErrorKind::ForOperator => ToolEnding::OperatorFault,
             };
-            ToolResult { content: bounded(message, bound), ending, duration }
+            ToolResult {
+                content: bounded(message, bound),
+                ending,
+                duration,
+            }
         }
     }
 }
@@ -214,6 +234,9 @@ mod tests {
     #[test]
     fn long_output_is_cut_at_a_character_and_says_so() {
         assert_eq!(&*bounded("short".to_owned(), 5), "short");
-        assert_eq!(&*bounded("héllo".to_owned(), 2), "h\n[output cut: 1 of 6 bytes shown]");
+        assert_eq!(
+            &*bounded("héllo".to_owned(), 2),
+            "h\n[output cut: 1 of 6 bytes shown]"
+        );
     }
 }

@@ -21,8 +21,15 @@ pub(crate) struct PendingSettle {
 }
 
 impl AgentServer {
-    pub(crate) fn settle(&mut self, now: Timestamp, reservation: ReservationId, settlement: Settlement) {
-        let Some(spec) = self.machine.spec() else { return };
+    pub(crate) fn settle(
+        &mut self,
+        now: Timestamp,
+        reservation: ReservationId,
+        settlement: Settlement,
+    ) {
+        let Some(spec) = self.machine.spec() else {
+            return;
+        };
         let call = SettleCall {
             lease: self.lease.clone(),
             reservation,
@@ -54,7 +61,9 @@ impl AgentServer {
     fn settled(&mut self, settlement: &Settlement, reply: Result<SettleReply, StoreError>) {
         let settled = match reply {
             Ok(SettleReply::Ledger(SettleOutcome::Settled(settled))) => settled,
-            Ok(SettleReply::Ledger(SettleOutcome::AlreadySettled | SettleOutcome::Unknown)) => return,
+            Ok(SettleReply::Ledger(SettleOutcome::AlreadySettled | SettleOutcome::Unknown)) => {
+                return;
+            }
             Ok(SettleReply::Fenced) => {
                 self.fenced = true;
                 return;
@@ -71,7 +80,12 @@ impl AgentServer {
         };
         let spent = self.charged;
         let limit = self.agent.budgets.cost.as_ref().map(|limit| limit.value);
-        self.tell(|| ListenerEvent::Settled { usage, charged: settled.charged, spent, limit });
+        self.tell(|| ListenerEvent::Settled {
+            usage,
+            charged: settled.charged,
+            spent,
+            limit,
+        });
         for warning in settled.warnings {
             crate::telemetry::budget_warning(&self.ids, &warning);
             self.tell(|| ListenerEvent::BudgetWarning {

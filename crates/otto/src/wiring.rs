@@ -1,0 +1,70 @@
+//! From the operator's configuration to a builder: everything that the operator decides, in one place.
+//!
+//! What an application decides (its tools, its agents, its tool host) is added by the caller.
+//!
+//! Invariant: the provider's key goes from the environment into the client and the redactor, and nowhere else.
+
+use std::sync::Arc;
+
+use otto_anthropic::{AnthropicClient, AnthropicConfig};
+use otto_core::model::PriceTable;
+use otto_engine::Ceilings;
+use secrecy::SecretString;
+
+use crate::builder::{Builder, OpenError};
+use crate::config::OperatorConfig;
+
+impl Builder {
+    /// A builder with everything the operator has decided: whether agents run, ceilings, endpoint and key,
+    /// prices, redaction, audit mode, state directory.
+    ///
+    /// # Errors
+    /// When there is no key, or endpoint, key or a redaction pattern cannot be used.
+    pub fn configured(operator: &OperatorConfig) -> Result<Self, OpenError> {
+        let key = operator.api_key.as_ref().ok_or(OpenError::NoKey)?;
+        let client = anthropic(operator, key.value.clone())?;
+        Ok(Self::configured_with(operator)?.client(client))
+    }
+
+    /// As [`Builder::configured`], without a provider: for commands that only look, and for other providers.
+    ///
+    /// # Errors
+    /// When a redaction pattern cannot be used.
+    pub fn configured_with(operator: &OperatorConfig) -> Result<Self, OpenError> {
+        let ceilings = Ceilings {
+            daily_cost: operator.daily_cost.clone(),
+            session: operator.session_ceilings.clone(),
+            agents: operator.agent_ceilings.clone().into_iter().collect(),
+            workflow: operator.workflow_ceilings.clone(),
+            invocation: operator.ceilings.clone(),
+        };
+        let builder = Self::new()
+            .enabled(operator.enabled.value && !operator.kill_switch.value)
+            .state_dir(&operator.state_dir.value)
+            .ceilings(ceilings)
+            .audit_mode(operator.audit.value);
+        Ok(builder)
+    }
+}
+
+/// The price table in force: the built-in one with the operator's models added or in their place.
+#[must_use]
+pub fn prices(operator: &OperatorConfig) -> PriceTable {
+    let built_in = otto_anthropic::price_table();
+    if operator.prices.value.is_empty() {
+        return built_in;
+    }
+    let version = format!("{} + {}", built_in.version, operator.prices.origin);
+    let models = built_in.models().map(|model| (**model).clone()).chain(operator.prices.value.iter().cloned());
+    PriceTable::new(&version, models)
+}
+
+fn anthropic(operator: &OperatorConfig, key: SecretString) -> Result<Arc<AnthropicClient>, OpenError> {
+    let mut config = AnthropicConfig::new(key);
+    config.base_url = operator.endpoint.value.parse().map_err(|_| OpenError::Endpoint {
+        endpoint: operator.endpoint.value.clone(),
+        origin: operator.endpoint.origin.clone(),
+    })?;
+    config.prices = Some(Arc::new(prices(operator)));
+    Ok(Arc::new(AnthropicClient::new(config)?))
+}
