@@ -11,9 +11,15 @@ use otto_sandbox::ToolFailure;
 
 use crate::base_tool::BaseTool;
 use crate::hosted_tool::HostedTool;
-use crate::{fs_list, fs_read, fs_write, grep};
+use crate::{fs_edit, fs_list, fs_read, fs_write, grep};
 
-pub(crate) const CATALOG: &[BaseTool] = &[fs_read::TOOL, fs_write::TOOL, fs_list::TOOL, grep::TOOL];
+pub(crate) const CATALOG: &[BaseTool] = &[
+    fs_read::TOOL,
+    fs_write::TOOL,
+    fs_list::TOOL,
+    fs_edit::TOOL,
+    grep::TOOL,
+];
 
 /// The base tools as the ToolBus sees them; each call goes to `host`.
 #[must_use]

@@ -236,8 +236,8 @@ fn skip_lines(
                     inside = false;
                 }
                 None => {
+                    inside = used < chunk.len();
                     used = chunk.len();
-                    inside = true;
                     break;
                 }
             }

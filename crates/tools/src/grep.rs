@@ -26,7 +26,7 @@ use serde::Deserialize;
 use crate::base_tool::BaseTool;
 use crate::files::{WalkOptions, failure, globs, plain, spelled, types, walk};
 use crate::input::{self, OneOrMany};
-use crate::text::quote;
+use crate::text::{cut, quote};
 use sink::{Found, Patient, Report};
 
 // BOUND: a pattern is written by a model for one search; larger ones cost compile time.
@@ -38,6 +38,9 @@ const DFA_BYTES: usize = 32 * 1024 * 1024;
 
 // BOUND: nesting of a pattern; the parser's stack depends on it.
 const MAX_NESTING: u32 = 100;
+
+// BOUND: the part of an error that comes from the regex parser.
+const MAX_REASON_BYTES: usize = 500;
 
 // BOUND: matching lines of one answer.
 const DEFAULT_MAX_RESULTS: usize = 200;
@@ -295,7 +298,11 @@ fn matcher(input: &Input) -> Result<RegexMatcher, ToolFailure> {
         .nest_limit(MAX_NESTING)
         .build(pattern)
         .map_err(|error| {
-            let mut message = format!("the pattern {} is not valid: {error}", quote(pattern));
+            let mut message = format!(
+                "the pattern {} is not valid: {}",
+                quote(pattern),
+                reason(&error)
+            );
             if input.fixed != Some(true) {
                 message.push_str("; to search for it as plain text set `fixed` to true");
             }
@@ -307,4 +314,14 @@ fn matcher(input: &Input) -> Result<RegexMatcher, ToolFailure> {
             }
             ToolFailure::for_model(message)
         })
+}
+
+/// What is wrong with a pattern, without the drawing that the parser makes of it.
+fn reason(error: &grep_regex::Error) -> String {
+    let text = error.to_string();
+    let last = text
+        .lines()
+        .rev()
+        .find_map(|line| line.trim().strip_prefix("error: "));
+    cut(last.unwrap_or(&text).to_owned(), MAX_REASON_BYTES)
 }

@@ -16,6 +16,7 @@ mod base_tool;
 mod catalog;
 mod dispatch;
 mod files;
+mod fs_edit;
 mod fs_list;
 mod fs_read;
 mod fs_write;

@@ -14,10 +14,7 @@ const MAX_QUOTED_CHARS: usize = 300;
 
 /// Writes hidden characters out. Also says how many there were.
 pub(crate) fn reveal(text: &str) -> (Cow<'_, str>, usize) {
-    if text
-        .bytes()
-        .all(|byte| matches!(byte, b' '..0x7f | b'\n' | b'\t' | b'\r'))
-    {
+    if !text.chars().any(is_hidden) && !has_lone_return(text.as_bytes()) {
         return (Cow::Borrowed(text), 0);
     }
     let mut hidden = 0;
@@ -29,8 +26,8 @@ pub(crate) fn reveal(text: &str) -> (Cow<'_, str>, usize) {
         in_flag = c == '\u{1f3f4}'
             || in_flag && matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
         let keep = in_flag || c == '\u{e007f}' && shown.ends_with(is_flag_tag);
-        let carriage_return = c == '\r' && rest.peek().is_none_or(|next| *next == '\n');
-        if keep || carriage_return || !is_hidden(c) {
+        let lone_return = c == '\r' && rest.peek().is_some_and(|next| *next != '\n');
+        if keep || !is_hidden(c) && !lone_return {
             shown.push(c);
         } else {
             hidden += 1;
@@ -48,10 +45,18 @@ const fn is_flag_tag(c: char) -> bool {
     matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}')
 }
 
+/// Whether a carriage return stands anywhere but before a line end.
+fn has_lone_return(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .enumerate()
+        .any(|(at, byte)| *byte == b'\r' && bytes.get(at + 1).is_some_and(|next| *next != b'\n'))
+}
+
 const fn is_hidden(c: char) -> bool {
     match c {
-        '\n' | '\t' => false,
-        // C0 (with a carriage return inside a line), DEL and C1.
+        '\n' | '\t' | '\r' => false,
+        // C0, DEL and C1.
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
         // Direction overrides and isolates, zero-width space, word joiner and its invisible relatives.
         '\u{200b}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}' => {

@@ -102,7 +102,7 @@ impl Dir {
         {
             return Err(DirError::Changed);
         }
-        if present.is_some() && parent.holds(name, content) {
+        if present.is_some() && options.expected.is_none() && parent.holds(name, content) {
             parent.flush()?;
             return Ok(Written {
                 unchanged: true,
