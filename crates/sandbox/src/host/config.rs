@@ -27,6 +27,9 @@ pub struct HostConfig {
     /// A directory of Otto's own, outside every working directory, in which the self-test may make a
     /// directory for itself. It must exist.
     pub scratch: PathBuf,
+    /// Files and directories of Otto's own; absolute. Where a working directory holds one, no tool can change
+    /// it: the state directory at its default place lies inside the project.
+    pub protected: Vec<PathBuf>,
     /// An idle worker is ended after this time.
     pub idle_timeout: Duration,
     /// Calls of one agent with one grant that run at the same time; more wait.
@@ -68,6 +71,7 @@ impl HostConfig {
         Self {
             level: LevelChoice::Strongest,
             scratch: scratch.into(),
+            protected: Vec::new(),
             idle_timeout: Duration::from_secs(60),
             workers_per_grant: 4,
             max_workers: 2048,

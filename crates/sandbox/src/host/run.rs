@@ -1,6 +1,7 @@
 //! One call from request to result.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -286,7 +287,8 @@ impl Inner {
             WorkerKind::Http => Some(self.egress_policy(grant)?),
             _ => None,
         };
-        let protected = PROTECTED.iter().map(ToString::to_string).collect();
+        let own = self.own_files_in(grant.working_dir.as_deref());
+        let protected = PROTECTED.iter().map(ToString::to_string).chain(own).collect();
         Ok(WorkerSpec {
             kind,
             layers,
@@ -294,6 +296,14 @@ impl Inner {
             roots,
             protected,
             egress,
+        })
+    }
+
+    /// Otto's own files below this working directory, relative to it.
+    pub(crate) fn own_files_in(&self, working_dir: Option<&Path>) -> impl Iterator<Item = String> {
+        self.config.protected.iter().filter_map(move |path| {
+            let below = path.strip_prefix(working_dir?).ok()?;
+            below.to_str().filter(|below| !below.is_empty()).map(str::to_owned)
         })
     }
 
