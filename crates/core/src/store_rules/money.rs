@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::id::ReservationId;
 use crate::ledger::{ReserveOutcome, Scope, ScopeKey, SettleOutcome, Settlement};
+use crate::model::Usage;
 use crate::port::store::{
     Attribution, ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError,
 };
@@ -136,7 +137,7 @@ fn book<R: Rows>(
     let outcome = rows.ledger(id, &[])?.settle(id, settlement);
     if let SettleOutcome::Settled(settled) = &outcome {
         let usage = match settlement {
-            Settlement::Used { usage, .. } => Some(Some(*usage)),
+            Settlement::Used { usage, .. } => Some(Some(countable(usage))),
             Settlement::Forfeited => Some(None),
             Settlement::Released => None,
         };
@@ -148,6 +149,19 @@ fn book<R: Rows>(
         rows.keep_settlement(id, charge.as_ref())?;
     }
     Ok(outcome)
+}
+
+/// Usage as rows can hold it: a count beyond a signed 64-bit column stands at its end, as in the ledger.
+fn countable(usage: &Usage) -> Usage {
+    const MAX: u64 = i64::MAX.cast_unsigned();
+    Usage {
+        input_tokens: usage.input_tokens.min(MAX),
+        output_tokens: usage.output_tokens.min(MAX),
+        cache_read_tokens: usage.cache_read_tokens.min(MAX),
+        cache_write_5m_tokens: usage.cache_write_5m_tokens.min(MAX),
+        cache_write_1h_tokens: usage.cache_write_1h_tokens.min(MAX),
+        thinking_tokens: usage.thinking_tokens.min(MAX),
+    }
 }
 
 /// The accounts that the ledger will look at. One that names no scope is booked on its day.

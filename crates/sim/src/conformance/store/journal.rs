@@ -1,0 +1,318 @@
+//! The journal, submission keys, and the end of an invocation.
+
+use std::sync::Arc;
+
+use otto_core::invocation::OutcomeKind;
+use otto_core::port::store::{
+    Durability, Entry as JournalEntry, Outcome, StoreError, SubmitOutcome,
+};
+
+use super::fixture::*;
+use super::{Entry, World};
+use crate::conformance::block_on;
+
+pub(super) const CASES: &[Entry] = &[
+    (
+        "entries are read in order, also after a restart",
+        entries_are_kept,
+    ),
+    (
+        "entries that are there already are skipped, never replaced",
+        repeated_entries,
+    ),
+    ("a gap in the journal is refused", gaps_are_refused),
+    (
+        "only the session of an invocation may write it",
+        wrong_session,
+    ),
+    ("unknown invocations are not found", unknown_invocations),
+    ("an idempotency key is one invocation", keys),
+    ("submitting twice is one invocation", submit_twice),
+    ("an end is recorded once", finish_once),
+    (
+        "new entries reopen a resumable end, and only that",
+        reopening,
+    ),
+    ("large and odd texts are kept as they are", odd_texts),
+];
+
+fn entries_are_kept(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    assert_eq!(
+        driven
+            .append_with(entries(1..=3), Durability::Relaxed)
+            .expect("append"),
+        Outcome::Done
+    );
+    assert_eq!(
+        node.journal(1),
+        entries(1..=3),
+        "relaxed is visible at once"
+    );
+    assert_eq!(open(world, "b").journal(1), entries(1..=3), "to every node");
+    assert_eq!(
+        driven.append(entries(4..=4)).expect("append"),
+        Outcome::Done
+    );
+    drop((driven, node));
+    assert_eq!(open(world, "c").journal(1), entries(1..=4));
+}
+
+fn repeated_entries(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    driven.append(entries(1..=3)).expect("append");
+    assert_eq!(
+        driven.append(entries(1..=3)).expect("append"),
+        Outcome::AlreadyDone
+    );
+    assert_eq!(
+        driven.append(entries(2..=2)).expect("append"),
+        Outcome::AlreadyDone
+    );
+    assert_eq!(
+        driven.append(entries(2..=5)).expect("append"),
+        Outcome::Done,
+        "what is new is kept"
+    );
+    let other = JournalEntry {
+        sequence: 1,
+        payload: Arc::from("\"other\""),
+    };
+    assert_eq!(
+        driven.append(vec![other]).expect("append"),
+        Outcome::AlreadyDone
+    );
+    assert_eq!(
+        driven.append(Vec::new()).expect("append"),
+        Outcome::AlreadyDone
+    );
+    assert_eq!(node.journal(1), entries(1..=5));
+}
+
+fn gaps_are_refused(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    for wrong in [
+        vec![entry(2)],
+        vec![entry(0)],
+        vec![entry(1), entry(3)],
+        vec![entry(1), entry(1)],
+        vec![entry(u64::MAX)],
+    ] {
+        let answer = driven.append(wrong.clone());
+        assert!(
+            matches!(answer, Err(StoreError::Invalid { .. })),
+            "{wrong:?}: {answer:?}"
+        );
+        assert_eq!(node.journal(1), [], "nothing of a refused call is kept");
+    }
+    driven.append(entries(1..=2)).expect("append");
+    assert!(matches!(
+        driven.append(vec![entry(4)]),
+        Err(StoreError::Invalid { .. })
+    ));
+    assert!(matches!(
+        driven.append(vec![entry(2), entry(4)]),
+        Err(StoreError::Invalid { .. })
+    ));
+    assert_eq!(node.journal(1), entries(1..=2));
+}
+
+fn wrong_session(world: &dyn World) {
+    let node = open(world, "a");
+    let (first, second) = (node.drive(1, 1), node.drive(2, 2));
+    let answer = block_on(node.store.append(
+        first.lease.clone(),
+        invocation(2),
+        entries(1..=1),
+        Durability::Synced,
+    ));
+    assert!(
+        matches!(answer, Err(StoreError::Invalid { .. })),
+        "{answer:?}"
+    );
+    let mut call = second.settle_call(1, used(), Vec::new());
+    call.attribution.session = session(1);
+    let answer = block_on(node.store.settle(call));
+    assert!(
+        matches!(answer, Err(StoreError::Invalid { .. })),
+        "{answer:?}"
+    );
+    let mut moved = submission(&node, 2, 1);
+    moved.session = session(2);
+    let answer = block_on(node.store.submit(moved));
+    assert!(
+        matches!(answer, Err(StoreError::Invalid { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(node.journal(2), []);
+}
+
+fn unknown_invocations(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    assert!(matches!(
+        block_on(node.store.read(invocation(9))),
+        Err(StoreError::NotFound { .. })
+    ));
+    let answer = block_on(node.store.append(
+        driven.lease.clone(),
+        invocation(9),
+        entries(1..=1),
+        Durability::Synced,
+    ));
+    assert!(
+        matches!(answer, Err(StoreError::NotFound { .. })),
+        "{answer:?}"
+    );
+    let mut call = driven.reserve_call(1, 1_000_000, Vec::new());
+    call.request.id.invocation = invocation(9);
+    let answer = driven.reserve_as(call);
+    assert!(
+        matches!(answer, Err(StoreError::NotFound { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(
+        node.journal(1),
+        [],
+        "a known invocation without entries has an empty journal"
+    );
+}
+
+fn keys(world: &dyn World) {
+    let node = open(world, "a");
+    let mut keyed = submission(&node, 1, 1);
+    keyed.idempotency_key = Some(Arc::from("order 17"));
+    node.drive_as(keyed.clone());
+    let mut second = submission(&node, 2, 2);
+    second.idempotency_key = Some(Arc::from("order 17"));
+    assert_eq!(
+        node.submit(second.clone()),
+        SubmitOutcome::Duplicate(invocation(1))
+    );
+    drop(node);
+    let other = open(world, "b");
+    second.node = other.name.clone();
+    assert_eq!(
+        other.submit(second.clone()),
+        SubmitOutcome::Duplicate(invocation(1)),
+        "also for another node"
+    );
+    assert_eq!(other.unfinished(), [invocation(1)]);
+    second.idempotency_key = Some(Arc::from("order 18"));
+    assert!(matches!(
+        other.submit(second.clone()),
+        SubmitOutcome::Accepted(_)
+    ));
+    for wrong in [String::new(), "k".repeat(257)] {
+        second.invocation = invocation(3);
+        second.idempotency_key = Some(Arc::from(wrong));
+        let answer = block_on(other.store.submit(second.clone()));
+        assert!(
+            matches!(answer, Err(StoreError::Invalid { .. })),
+            "{answer:?}"
+        );
+    }
+}
+
+fn submit_twice(world: &dyn World) {
+    let node = open(world, "a");
+    let first = node.drive(1, 1);
+    assert_eq!(node.drive(1, 1).lease, first.lease);
+    assert_eq!(node.unfinished(), [invocation(1)]);
+    first.finish(entries(1..=1), false);
+    assert_eq!(
+        node.submit(first.submission),
+        SubmitOutcome::Duplicate(invocation(1)),
+        "one that ended does not begin again"
+    );
+    assert_eq!(node.record(1).outcome, Some(OutcomeKind::Completed));
+}
+
+fn finish_once(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    driven.append(entries(1..=1)).expect("append");
+    assert_eq!(driven.finish(entries(2..=3), false), Outcome::Done);
+    assert_eq!(driven.finish(entries(2..=3), false), Outcome::AlreadyDone);
+    assert_eq!(
+        driven.finish(entries(4..=4), true),
+        Outcome::AlreadyDone,
+        "a final end stays"
+    );
+    assert_eq!(node.journal(1), entries(1..=3));
+    assert_eq!(node.unfinished(), []);
+    drop((driven, node));
+    let record = open(world, "b").record(1);
+    assert_eq!(
+        (record.outcome, record.resumable),
+        (Some(OutcomeKind::Completed), false)
+    );
+    assert_eq!(
+        (&*record.summary, &*record.result),
+        ("in a line", "the result")
+    );
+    assert!(record.finished_at.is_some());
+}
+
+fn reopening(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    assert_eq!(driven.finish(entries(1..=2), true), Outcome::Done);
+    assert!(node.record(1).resumable);
+    assert_eq!(
+        driven.append(entries(1..=2)).expect("append"),
+        Outcome::AlreadyDone
+    );
+    assert_eq!(node.unfinished(), [], "a late repetition does not reopen");
+    assert_eq!(driven.finish(entries(1..=2), true), Outcome::AlreadyDone);
+    assert_eq!(
+        driven.append(entries(3..=3)).expect("append"),
+        Outcome::Done
+    );
+    let record = node.record(1);
+    assert_eq!(
+        (record.outcome, record.finished_at, record.resumable),
+        (None, None, false)
+    );
+    assert_eq!(
+        node.unfinished(),
+        [invocation(1)],
+        "a crash from here on is found"
+    );
+    assert_eq!(driven.finish(entries(4..=4), false), Outcome::Done);
+    assert_eq!(
+        driven.append(entries(5..=5)).expect("append"),
+        Outcome::Done,
+        "what arrives late is kept"
+    );
+    assert_eq!(node.unfinished(), [], "and reopens nothing");
+    assert_eq!(node.journal(1), entries(1..=5));
+}
+
+fn odd_texts(world: &dyn World) {
+    let node = open(world, "a");
+    let mut odd = submission(&node, 1, 1);
+    odd.title = Arc::from("nul \0, quote ', \u{202e}, \u{10FFFF}");
+    let driven = node.drive_as(odd.clone());
+    let payloads = [
+        String::new(),
+        "\0".to_owned(),
+        "ü\u{10FFFF}';--".to_owned(),
+        "x".repeat(3_000_000),
+    ];
+    let written: Vec<JournalEntry> = (1..)
+        .zip(&payloads)
+        .map(|(sequence, payload)| JournalEntry {
+            sequence,
+            payload: Arc::from(payload.as_str()),
+        })
+        .collect();
+    driven.append(written.clone()).expect("append");
+    drop((driven, node));
+    let node = open(world, "b");
+    assert!(node.journal(1) == written, "texts come back as they were");
+    assert_eq!(node.record(1).title, odd.title);
+}

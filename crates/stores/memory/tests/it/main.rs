@@ -1,0 +1,3 @@
+//! The store in memory against the conformance suites, and its bounds.
+
+mod conformance;
