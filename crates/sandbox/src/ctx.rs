@@ -278,7 +278,7 @@ pub struct Place<'a> {
 /// When a tool should end by itself, so that what it has found so far still reaches the caller before the
 /// host ends the call: a tenth of the time, at most 250 ms, before the deadline.
 #[must_use]
-pub fn soft_deadline(now: Instant, time_left: Duration) -> Instant {
+pub(crate) fn soft_deadline(now: Instant, time_left: Duration) -> Instant {
     now + (time_left - (time_left / 10).min(MAX_MARGIN))
 }
 

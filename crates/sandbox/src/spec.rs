@@ -182,6 +182,8 @@ pub(crate) struct ExecSpec {
     pub(crate) read_only: Vec<WirePath>,
     /// Directories that may be changed beside the working directory.
     pub(crate) writable: Vec<WirePath>,
+    /// Variables from the operator.
+    pub(crate) env: Vec<(String, String)>,
     pub(crate) network: ExecNetwork,
     pub(crate) limits: ExecLimits,
     pub(crate) program: ExecProgram,
@@ -298,12 +300,6 @@ impl fmt::Display for Ended {
             Self::Signal(signal) => write!(f, "signal {signal} ended it"),
         }
     }
-}
-
-/// How a program ran; what [`crate::ExecOutcome`] is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Executed {
-    pub(crate) outcome: crate::ctx::ExecOutcome,
 }
 
 impl SetupFailure {

@@ -9,7 +9,7 @@
 
 mod config;
 mod connection;
-mod exec;
+pub(crate) mod exec;
 mod pins;
 mod pool;
 mod run;

@@ -5,16 +5,17 @@
 //! set a limit to what it is, signal nothing (signal 0), start a process that ends at once.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::WorkerCtx;
 use crate::dir::{Backup, ScanBuffer, WriteOptions};
 use crate::spec::WirePath;
-use crate::sys::{self, Arg};
+use crate::sys::{self, Arg, Fork, Namespaces};
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,13 @@ pub(crate) enum Attack {
     NewNamespace,
     /// Trace another process.
     Trace(i32),
+    /// Connect to a TCP port of this host.
+    Connect(u16),
+    /// Open a file for writing by its absolute path.
+    OpenForWriting(WirePath),
+    /// Leave a process behind that has left its group, its session and its parent, and that holds a lock on
+    /// a file for as long as it lives.
+    LeaveDaemon(WirePath),
 }
 
 /// What the kernel said to one step.
@@ -123,6 +131,9 @@ fn attempt(attack: &Attack, ctx: &WorkerCtx) -> io::Result<()> {
         Attack::NewNamespace => {
             sys::raw(libc::SYS_unshare, &[number(libc::CLONE_NEWUSER)]).map(drop)
         }
+        Attack::Connect(port) => connect(*port),
+        Attack::OpenForWriting(path) => open(path, i64::from(libc::O_WRONLY | libc::O_CLOEXEC), 0),
+        Attack::LeaveDaemon(path) => leave_daemon(path),
         Attack::Trace(pid) => {
             let seize = i64::from(libc::PTRACE_SEIZE);
             sys::raw(
@@ -132,6 +143,39 @@ fn attempt(attack: &Attack, ctx: &WorkerCtx) -> io::Result<()> {
             .map(drop)
         }
     }
+}
+
+fn connect(port: u16) -> io::Result<()> {
+    let stream = sys::raw(libc::SYS_socket, &[number(libc::AF_INET), number(libc::SOCK_STREAM), number(0)])?;
+    // A `sockaddr_in`: family, port, address, padding.
+    let mut address = [0; 16];
+    address[..2].copy_from_slice(&u16::try_from(libc::AF_INET).unwrap_or(0).to_ne_bytes());
+    address[2..4].copy_from_slice(&port.to_be_bytes());
+    address[4..8].copy_from_slice(&[127, 0, 0, 1]);
+    sys::raw(libc::SYS_connect, &[Arg::Number(stream), Arg::Bytes(&address), number(16)]).map(drop)
+}
+
+fn leave_daemon(lock: &WirePath) -> io::Result<()> {
+    // BOUND: a daemon that nothing kills ends by itself.
+    const LIFE: Duration = Duration::from_secs(60);
+    let (ready, holds) = io::pipe()?;
+    if let Fork::Child = sys::fork(Namespaces::NONE)? {
+        drop(ready);
+        let _ = rustix::process::setsid();
+        if let Ok(Fork::Child) = sys::fork(Namespaces::NONE) {
+            let held = std::fs::File::options().append(true).create(true).open(lock.to_path());
+            if held.as_ref().is_ok_and(|file| file.lock().is_ok()) {
+                let _ = (&holds).write_all(b"x");
+                drop(holds);
+                std::thread::sleep(LIFE);
+            }
+        }
+        sys::exit_now(0);
+    }
+    drop(holds);
+    let mut byte = Vec::new();
+    (&ready).take(1).read_to_end(&mut byte)?;
+    if byte.is_empty() { Err(io::Error::from_raw_os_error(libc::EPERM)) } else { Ok(()) }
 }
 
 fn inside(ctx: &WorkerCtx) -> io::Result<&crate::dir::Dir> {

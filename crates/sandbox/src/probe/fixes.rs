@@ -58,3 +58,15 @@ pub(super) fn for_landlock(errno: Option<i32>) -> &'static str {
 
 /// How to get a Landlock that is enough without namespaces.
 pub(super) const FOR_OLD_LANDLOCK: &str = "without namespaces, Landlock version 3 is needed: use a kernel of version 6.2 or later, or allow namespaces";
+
+/// How to get the sandbox of programs, where workers can be confined and programs cannot.
+pub(super) fn for_programs(failure: &SetupFailure) -> String {
+    match failure.stage {
+        Stage::MountView if failure.detail.contains("/proc") => {
+            "a container hides a part of its /proc, so the kernel gives no new one: run the container with an unmasked \
+             /proc (with Docker: `--security-opt systempaths=unconfined`)"
+                .to_owned()
+        }
+        _ => for_namespaces(failure),
+    }
+}

@@ -13,6 +13,7 @@ mod doctor;
 mod fixes;
 mod proof;
 mod scene;
+mod steps;
 
 pub use doctor::{Check, DoctorReport, Expectation, Mechanism};
 pub(crate) use proof::{Proof, prove};

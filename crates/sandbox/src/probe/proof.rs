@@ -2,17 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use otto_core::policy::{Permission, Permissions};
 use otto_core::port::tool_host::{Enforcement, HostGrant};
 
-use crate::host::{CallError, Connection, LevelChoice, WorkerHostInner};
-use crate::spec::{Layers, SetupFailure, Start, WirePath, WorkerKind};
+use crate::ctx::ExecEnd;
+use crate::host::{CallError, Connection, LevelChoice, WorkerHostInner, exec};
+use crate::spec::{ExecProgram, Layers, SetupFailure, Stage, Start, WirePath, WorkerKind};
+use crate::wire;
 
 use super::attacks::{Attack, Attacked};
 use super::doctor::{Check, Expectation};
 use super::fixes;
-use super::scene::{READABLE, Scene, WRITTEN};
+use super::scene::Scene;
+use super::steps::{self, Step};
 
 /// What was tried and what came of it.
 #[derive(Debug, Clone)]
@@ -65,6 +69,10 @@ pub(crate) async fn prove(inner: &Arc<WorkerHostInner>) -> Result<Proof, ProveEr
     for level in levels {
         match attack_level(inner, *level, &mut proof).await? {
             Reached::Yes => {
+                proof.exec = match inner.exec_level(*level) {
+                    Ok(level) => attack_exec(inner, level, &mut proof).await?,
+                    Err(reason) => Err(reason),
+                };
                 conclude(&mut proof, *level);
                 return Ok(proof);
             }
@@ -134,10 +142,80 @@ fn conclude(proof: &mut Proof, level: Enforcement) {
             what.join("; ")
         ))
     };
-    proof.exec = match &proof.verdict {
-        Err(reason) => Err(reason.clone()),
-        Ok(level) => Ok(*level),
+    if let Err(reason) = &proof.verdict {
+        proof.exec = Err(reason.clone());
+    }
+}
+
+/// Attacks the sandbox of programs. A sandbox that cannot be built is a reason to run no programs, not to
+/// run no tools.
+async fn attack_exec(
+    inner: &Arc<WorkerHostInner>,
+    level: Enforcement,
+    proof: &mut Proof,
+) -> Result<Result<Enforcement, String>, ProveError> {
+    let scene = new_scene(inner)?;
+    // A server of this host, outside the sandbox.
+    let server = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|server| Ok((server.local_addr()?, server)));
+    let (address, _server) =
+        server.map_err(|error| ProveError::Spec(format!("listen on loopback for the self-test: {error}")))?;
+    let steps = steps::of_program(&scene, address.port());
+    let attacks: Vec<Attack> = steps.iter().map(|step| step.attack.clone()).collect();
+    let program = ExecProgram::Attack(wire::encode(&attacks).map_err(CallError::from)?);
+    let layers = inner.layers.unwrap_or(Layers::of(level));
+    let spec = inner
+        .exec_spec(&scene.working_dir(), layers, program)
+        .map_err(|error| ProveError::Spec(error.message))?;
+    inner.pins.unpin(&scene.working_dir());
+    let outcome = match exec::run(inner, spec).await {
+        Ok(outcome) => outcome,
+        Err(CallError::Setup(failure)) => {
+            let fix = fixes::for_programs(&failure);
+            return Ok(Err(format!("sandbox_unavailable: the sandbox of programs cannot be built ({failure}); fix: {fix}")));
+        }
+        Err(other) => return Err(other.into()),
     };
+    if let ExecEnd::NotStarted(reason) = &outcome.end {
+        return Ok(Err(format!("sandbox_unavailable: the sandbox of programs cannot be built ({reason})")));
+    }
+    let results: Vec<Attacked> = wire::decode(&outcome.stdout).map_err(CallError::from)?;
+    if results.len() != steps.len() {
+        return Err(CallError::Protocol("it gave another number of results than it was given attacks").into());
+    }
+    proof.checks.extend(steps.iter().zip(&results).map(|(step, result)| step.judge(EXEC_DOMAIN, result)));
+    proof.checks.push(daemon_is_gone(&scene).await);
+    Ok(Ok(level))
+}
+
+const EXEC_DOMAIN: &str = "exec";
+
+/// The process that was left behind held a lock; if it is dead, the lock is free.
+async fn daemon_is_gone(scene: &Scene) -> Check {
+    // BOUND: the kernel empties a namespace in a few milliseconds; a busy machine gets a second.
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut passed = false;
+    for _ in 0..TRIES {
+        let free = std::fs::File::options().append(true).open(scene.lock()).is_ok_and(|file| file.try_lock().is_ok());
+        if free {
+            passed = true;
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Check {
+        domain: EXEC_DOMAIN,
+        name: "outlive the sandbox as a daemon",
+        expectation: Expectation::Refused,
+        passed,
+        outcome: if passed { "it was killed".to_owned() } else { "it still lives".to_owned() },
+    }
+}
+
+
+fn new_scene(inner: &WorkerHostInner) -> Result<Scene, ProveError> {
+    let path = inner.config.scratch.clone();
+    Scene::new(&path).map_err(|error| ProveError::Scene { path, error })
 }
 
 async fn attack_level(
@@ -164,8 +242,7 @@ async fn attack_level(
         }
         Ok(_) => {}
     }
-    let path = inner.config.scratch.clone();
-    let scene = Scene::new(&path).map_err(|error| ProveError::Scene { path, error })?;
+    let scene = new_scene(inner)?;
     // All kinds at once: most of the time goes by in the kernel.
     let compute = attack_kind(inner, level, WorkerKind::Compute, &scene);
     let read = attack_kind(inner, level, WorkerKind::Read, &scene);
@@ -186,7 +263,6 @@ async fn attack_level(
 }
 
 fn unreached(level: Enforcement, failure: &SetupFailure) -> Unreached {
-    use crate::spec::Stage;
     let fix = match failure.stage {
         Stage::Landlock => fixes::for_landlock(Some(failure.errno)).to_owned(),
         Stage::Seccomp => {
@@ -221,7 +297,7 @@ async fn attack_kind(
         .map_err(|error| std::io::Error::other(error.message))?;
     inner.pins.unpin(&scene.working_dir());
     let start = Start::Worker(spec);
-    let steps = steps(kind, scene);
+    let steps = steps::of_worker(kind, scene);
     let attacks: Vec<Attack> = steps.iter().map(|step| step.attack.clone()).collect();
     let (mut worker, _) = Connection::start_worker(&inner.booted, &start).await?;
     let results = worker.attack(&attacks).await?;
@@ -236,7 +312,7 @@ async fn attack_kind(
         .map(|(step, result)| step.judge(kind.as_str(), result))
         .collect();
     // Running a program is tried last and alone: if it works, there is nobody left to say so.
-    for path in PROGRAMS
+    for path in steps::PROGRAMS
         .iter()
         .map(PathBuf::from)
         .filter(|path| path.exists())
@@ -265,101 +341,3 @@ fn permissions(kind: WorkerKind) -> Permissions {
     }
 }
 
-const PROGRAMS: [&str; 4] = ["/bin/true", "/usr/bin/true", "/bin/sh", "/usr/bin/env"];
-
-/// An attack and what must come of it.
-struct Step {
-    name: &'static str,
-    expectation: Expectation,
-    attack: Attack,
-}
-
-impl Step {
-    fn refused(name: &'static str, attack: Attack) -> Self {
-        Self {
-            name,
-            expectation: Expectation::Refused,
-            attack,
-        }
-    }
-
-    fn when(allowed: bool, name: &'static str, attack: Attack) -> Self {
-        let expectation = if allowed {
-            Expectation::Allowed
-        } else {
-            Expectation::Refused
-        };
-        Self {
-            name,
-            expectation,
-            attack,
-        }
-    }
-
-    fn judge(&self, domain: &'static str, result: &Attacked) -> Check {
-        let passed = match (self.expectation, result.errno) {
-            (Expectation::Allowed, None) => true,
-            (Expectation::Refused, Some(errno)) => is_refusal(errno),
-            _ => false,
-        };
-        let outcome = match result.errno {
-            None => "it succeeded".to_owned(),
-            Some(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
-        };
-        Check {
-            domain,
-            name: self.name,
-            expectation: self.expectation,
-            passed,
-            outcome,
-        }
-    }
-}
-
-/// Numbers that say "you may not" or "there is no such thing for you"; anything else, such as a full table
-/// or a bad argument, would pass by accident.
-fn is_refusal(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::EPERM | libc::EACCES | libc::ENOENT | libc::EROFS | libc::ESRCH | libc::ENOSYS
-    )
-}
-
-fn steps(kind: WorkerKind, scene: &Scene) -> Vec<Step> {
-    let otto = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-    let canary = WirePath::new(&scene.canary());
-    vec![
-        Step::when(
-            kind.reads(),
-            "read a file of the working directory",
-            Attack::ReadInside(READABLE.to_owned()),
-        ),
-        Step::when(
-            kind.writes(),
-            "write a file of the working directory",
-            Attack::WriteInside(WRITTEN.to_owned()),
-        ),
-        Step::when(
-            kind.reads(),
-            "list the working directory",
-            Attack::ListInside,
-        ),
-        Step::refused("read a file outside", Attack::Open(canary)),
-        Step::refused(
-            "read /etc/passwd",
-            Attack::Open(WirePath::new("/etc/passwd".as_ref())),
-        ),
-        Step::refused(
-            "create a file outside",
-            Attack::Create(WirePath::new(&scene.planted())),
-        ),
-        Step::refused("make an internet socket", Attack::InternetSocket),
-        Step::refused("make a unix socket", Attack::UnixSocket),
-        Step::refused("make a process", Attack::Fork),
-        Step::refused("signal Otto", Attack::Signal(otto)),
-        Step::refused("change a limit of Otto", Attack::Limit(otto)),
-        Step::refused("trace Otto", Attack::Trace(otto)),
-        Step::refused("use io_uring", Attack::IoUring),
-        Step::refused("enter a new namespace", Attack::NewNamespace),
-    ]
-}

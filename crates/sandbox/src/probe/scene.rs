@@ -46,6 +46,11 @@ impl Scene {
         self.root.join("outside")
     }
 
+    /// A file that a process of the exec sandbox holds a lock on while it lives.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.working_dir().join("lock")
+    }
+
     /// A file that this process can read and no worker may.
     pub(super) fn canary(&self) -> PathBuf {
         self.outside().join("canary")

@@ -146,6 +146,8 @@ const CHANGE: &[libc::c_long] = &[
     libc::SYS_fallocate,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
+    // Two writers of one file must not replace the same version of it.
+    libc::SYS_flock,
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
     libc::SYS_renameat2,
