@@ -26,6 +26,8 @@ mod exec;
 mod host;
 mod in_process;
 mod launcher;
+mod lock;
+mod overlap;
 mod probe;
 mod spec;
 mod sys;
@@ -39,7 +41,10 @@ pub use ctx::{
     WorkerRequest,
 };
 pub use dir::{Access, Dir, DirError};
+pub use egress::ConnectRate;
 pub use host::{ExecPolicy, HostConfig, LevelChoice, PinError, WorkerHost};
 pub use in_process::InProcessHost;
+pub use lock::{LockConfig, LockError, MainLock, lock_main};
+pub use overlap::{DirClaim, DirProblem, DirProblemKind, Reserved, check_working_dirs};
 pub use probe::{Check, DoctorReport, Expectation, Mechanism};
 pub use spec::{ExecLimits, ExecNetwork};

@@ -4,7 +4,7 @@
 //! nothing here is a check; it only keeps the protocol.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -12,8 +12,9 @@ use std::time::Instant;
 use rustix::process::fchdir;
 
 use crate::confine::Opened;
-use crate::ctx::{Dispatch, StopFlag, ToolFailure, WorkerAnswer, WorkerCtx, WorkerRequest};
+use crate::ctx::{Dispatch, Egress, StopFlag, ToolFailure, WorkerAnswer, WorkerCtx, WorkerRequest};
 use crate::dir::{Access, Dir};
+use crate::egress::Client;
 use crate::probe::attacks::{self, Attack};
 use crate::spec::{MAX_REQUEST_FRAME_BYTES, WorkerSpec, to_otto, to_worker};
 use crate::wire::{self, Frame};
@@ -22,10 +23,11 @@ use crate::wire::{self, Frame};
 pub(crate) fn run(
     spec: &WorkerSpec,
     opened: Opened,
+    channel: Option<OwnedFd>,
     dispatch: Dispatch,
     stream: &UnixStream,
 ) -> io::Result<()> {
-    let mut ctx = context(spec, opened)?;
+    let mut ctx = context(spec, opened, channel)?;
     while let Some(Frame { tag, payload }) =
         wire::read_frame(&mut &*stream, MAX_REQUEST_FRAME_BYTES)?
     {
@@ -50,7 +52,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn context(spec: &WorkerSpec, opened: Opened) -> io::Result<WorkerCtx> {
+fn context(spec: &WorkerSpec, opened: Opened, channel: Option<OwnedFd>) -> io::Result<WorkerCtx> {
     let access = if spec.kind.writes() {
         Access::ReadWrite
     } else {
@@ -73,7 +75,7 @@ fn context(spec: &WorkerSpec, opened: Opened) -> io::Result<WorkerCtx> {
         roots,
         deadline: Instant::now(),
         stop: StopFlag::default(),
-        egress: None,
+        egress: channel.map(|channel| Box::new(Client::new(channel)) as Box<dyn Egress>),
     })
 }
 

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::ConnectRate;
+
 // BOUND: RFC 1035, section 2.3.4.
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
@@ -67,6 +69,8 @@ pub(crate) struct EgressPolicy {
     /// What may have a private address or be an address, by the operator's word. It does not allow anything
     /// by itself: it must be in `allowed` too.
     pub(crate) private: Vec<HostRule>,
+    /// How often one host may be connected to.
+    pub(crate) rate: ConnectRate,
 }
 
 impl EgressPolicy {
@@ -83,7 +87,7 @@ impl EgressPolicy {
             .any(|rule| !rule.below && rule.matches(host, port))
     }
 
-    /// Every port that can be connected to; `None` when there are too many to list.
+    /// Every port that can be connected to.
     pub(crate) fn ports(&self) -> Vec<u16> {
         let mut ports: Vec<u16> = self.allowed.iter().flat_map(HostRule::ports).collect();
         ports.sort_unstable();
@@ -236,6 +240,7 @@ mod tests {
         EgressPolicy {
             allowed: allowed.iter().map(parse).collect(),
             private: Vec::new(),
+            rate: ConnectRate::default(),
         }
     }
 
@@ -347,6 +352,7 @@ mod tests {
         let policy = EgressPolicy {
             allowed: vec![parse("*.internal"), parse("localhost:8080")],
             private: vec![parse("*.internal"), parse("localhost:8080")],
+            rate: ConnectRate::default(),
         };
         assert!(policy.may_be_private(&Host::parse("localhost").unwrap(), 8080));
         assert!(!policy.may_be_private(&Host::parse("localhost").unwrap(), 8081));

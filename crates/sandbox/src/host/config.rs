@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::egress::ConnectRate;
 use crate::spec::{ExecLimits, ExecNetwork};
 
 /// How strongly workers are to be confined.
@@ -41,6 +42,8 @@ pub struct HostConfig {
     /// Hosts (`host:port`, `address:port`) that may be reached although their address is private or given as
     /// a number. From the operator's own configuration only.
     pub private_hosts: Vec<String>,
+    /// How often one host may be connected to by one agent.
+    pub connect_rate: ConnectRate,
     /// What programs get.
     pub exec: ExecPolicy,
 }
@@ -77,6 +80,7 @@ impl HostConfig {
             max_workers: 2048,
             max_answer_bytes: crate::MAX_ANSWER_BYTES,
             private_hosts: Vec::new(),
+            connect_rate: ConnectRate::default(),
             exec: ExecPolicy::default(),
         }
     }

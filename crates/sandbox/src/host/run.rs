@@ -321,7 +321,8 @@ impl Inner {
         let private = self.private_hosts.clone().map_err(|error| {
             ToolError::for_operator(format!("private hosts of the operator: {error}"))
         })?;
-        Ok(EgressPolicy { allowed, private })
+        let rate = self.config.connect_rate.share(self.config.workers_per_grant);
+        Ok(EgressPolicy { allowed, private, rate })
     }
 }
 

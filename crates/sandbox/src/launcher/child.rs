@@ -1,16 +1,17 @@
 //! Making one process: copy, shed, confine, work.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::process::{Pid, setpgid};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, setpgid, waitpid};
 
 use crate::confine::{self, Prepared};
 use crate::ctx::Dispatch;
 use crate::spec::{Layers, OrFail, Ready, SetupFailure, Stage, Start, WorkerSpec, to_otto};
 use crate::sys::{self, Fork, Namespaces};
-use crate::{exec, wire, worker};
+use crate::{egress, exec, wire, worker};
 
 /// The processes that one request made.
 pub(super) struct Made {
@@ -45,13 +46,24 @@ fn start_worker(
     dispatch: Dispatch,
     stream: &UnixStream,
 ) -> Result<Made, SetupFailure> {
-    let main = copy(spec.layers, &[stream.as_fd()], || {
-        work(spec, prepared, dispatch, stream)
-    })?;
-    Ok(Made {
-        main,
-        companion: None,
-    })
+    let Some(policy) = &spec.egress else {
+        let main = copy(spec.layers, &[stream.as_fd()], || work(spec, prepared, dispatch, stream, None))?;
+        return Ok(Made { main, companion: None });
+    };
+    let (inside, outside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .or_fail(Stage::Egress, "make the channel between the worker and its egress process")?;
+    // It has to reach the network, so it stays in the namespaces of the host; everything else is taken from it.
+    let layers = spec.layers.without(Layers::NAMESPACES);
+    let companion = copy(layers, &[outside.as_fd()], || egress::serve(policy, layers, prepared, outside.as_fd()))?;
+    let kept = [stream.as_fd(), inside.as_fd()];
+    match copy(spec.layers, &kept, || work(spec, prepared, dispatch, stream, inside.try_clone().ok())) {
+        Ok(main) => Ok(Made { main, companion: Some(companion) }),
+        Err(failure) => {
+            let _ = kill_process(companion, Signal::KILL);
+            let _ = waitpid(Some(companion), WaitOptions::empty());
+            Err(failure)
+        }
+    }
 }
 
 fn work(
@@ -59,12 +71,13 @@ fn work(
     prepared: &Prepared,
     dispatch: Dispatch,
     stream: &UnixStream,
+    channel: Option<OwnedFd>,
 ) -> io::Result<()> {
     match confine::worker(spec, prepared) {
         Ok((opened, landlock_abi)) => {
             let ready = wire::encode(&Ready { landlock_abi })?;
             wire::write_frame(&mut &*stream, to_otto::READY, &ready)?;
-            worker::run(spec, opened, dispatch, stream)
+            worker::run(spec, opened, channel, dispatch, stream)
         }
         Err(failure) => fail(stream, &failure),
     }
