@@ -73,7 +73,13 @@ impl CircuitBreaker {
     /// A closed circuit.
     #[must_use]
     pub const fn new(config: BreakerConfig) -> Self {
-        Self { config, state: State::Closed, failures: 0, pauses: 0, probes: 0 }
+        Self {
+            config,
+            state: State::Closed,
+            failures: 0,
+            pauses: 0,
+            probes: 0,
+        }
     }
 
     /// Asks whether a call may be made now.
@@ -85,14 +91,19 @@ impl CircuitBreaker {
         };
         if is_due {
             self.probes += 1;
-            self.state = State::Probing { probe: self.probes, since: now };
+            self.state = State::Probing {
+                probe: self.probes,
+                since: now,
+            };
             return Admission::Probe(self.probes);
         }
         let retry_after = match self.state {
             State::Open { until } => until.saturating_sub(now),
             State::Closed | State::Probing { .. } => self.config.first_pause,
         };
-        Admission::Refused { retry_after: retry_after.max(Duration::from_millis(1)) }
+        Admission::Refused {
+            retry_after: retry_after.max(Duration::from_millis(1)),
+        }
     }
 
     /// The provider answered this call like one that is up: it began a reply or refused the request.
@@ -141,9 +152,14 @@ impl CircuitBreaker {
     }
 
     fn open(&mut self, now: Duration) {
-        let pause = self.config.first_pause.saturating_mul(1 << self.pauses.min(16));
+        let pause = self
+            .config
+            .first_pause
+            .saturating_mul(1 << self.pauses.min(16));
         self.pauses = self.pauses.saturating_add(1);
-        self.state = State::Open { until: now.saturating_add(pause.min(self.config.longest_pause)) };
+        self.state = State::Open {
+            until: now.saturating_add(pause.min(self.config.longest_pause)),
+        };
     }
 
     fn is_current_probe(&self, admission: Admission) -> bool {
@@ -163,7 +179,9 @@ mod tests {
     }
 
     fn refused(millis: u64) -> Admission {
-        Admission::Refused { retry_after: at(millis) }
+        Admission::Refused {
+            retry_after: at(millis),
+        }
     }
 
     fn opened() -> CircuitBreaker {
@@ -214,7 +232,11 @@ mod tests {
         for _ in 0..8 {
             breaker.failed(Admission::Allowed, at(now));
         }
-        assert_eq!(breaker.admit(at(now)), refused(1_000), "a good end starts anew");
+        assert_eq!(
+            breaker.admit(at(now)),
+            refused(1_000),
+            "a good end starts anew"
+        );
     }
 
     #[test]
@@ -241,7 +263,11 @@ mod tests {
         breaker.failed(silent, at(61_200));
         breaker.answered(silent);
         breaker.abandoned(dropped, at(61_200));
-        assert_eq!(breaker.admit(at(61_200)), refused(1_000), "old probes have no say");
+        assert_eq!(
+            breaker.admit(at(61_200)),
+            refused(1_000),
+            "old probes have no say"
+        );
         breaker.answered(next);
         assert_eq!(breaker.admit(at(61_300)), Admission::Allowed);
     }

@@ -84,12 +84,22 @@ async fn open(shared: Arc<Shared>, call: ModelCall) -> Result<Box<ReplyStream>, 
     let now = Instant::now();
     let deadline = now + call.time_left.min(LONGEST_ATTEMPT);
     if now >= deadline {
-        return Err(without_response(ModelFailureKind::Timeout, "no time is left for a model call", Billing::NotBilled));
+        return Err(without_response(
+            ModelFailureKind::Timeout,
+            "no time is left for a model call",
+            Billing::NotBilled,
+        ));
     }
-    let tools = shared.wire_tools(&call.conversation.tools).map_err(|error| not_sent(&error))?;
-    let body = encode(&call.conversation, &call.request, &tools, shared.options).map_err(|error| not_sent(&error))?;
+    let tools = shared
+        .wire_tools(&call.conversation.tools)
+        .map_err(|error| not_sent(&error))?;
+    let body = encode(&call.conversation, &call.request, &tools, shared.options)
+        .map_err(|error| not_sent(&error))?;
     let client = shared.http.client(&shared.masker).await?;
-    let ticket = shared.breaker.admit().map_err(|(retry_after, failures)| circuit_open(retry_after, failures))?;
+    let ticket = shared
+        .breaker
+        .admit()
+        .map_err(|(retry_after, failures)| circuit_open(retry_after, failures))?;
 
     let mut request = Request::new(Method::POST, shared.endpoint.clone());
     *request.headers_mut() = shared.headers.clone();
@@ -104,17 +114,24 @@ async fn open(shared: Arc<Shared>, call: ModelCall) -> Result<Box<ReplyStream>, 
             }
             return Err(failure);
         }
-        Err(_) if patience == deadline => return Err(timed_out("the time for this attempt is over")),
+        Err(_) if patience == deadline => {
+            return Err(timed_out("the time for this attempt is over"));
+        }
         Err(_) => {
             ticket.failed();
-            return Err(timed_out(&format!("no answer for {:?}", shared.idle_timeout)));
+            return Err(timed_out(&format!(
+                "no answer for {:?}",
+                shared.idle_timeout
+            )));
         }
     };
     let head = head(&response);
     if let Err(what) = expect_events(&response, &head) {
         return Err(refused(response, head, what, deadline, ticket, &shared.masker).await);
     }
-    Ok(Box::new(reply(response, &head, &shared, &call, tools, ticket, deadline)))
+    Ok(Box::new(reply(
+        response, &head, &shared, &call, tools, ticket, deadline,
+    )))
 }
 
 /// The reply that a good response carries.
@@ -130,12 +147,23 @@ fn reply(
     let decoder = Decoder::new(DecodeContext {
         tools,
         max_output_tokens: call.request.max_output_tokens,
-        request_id: head.request_id.as_deref().map(|id| shared.masker.clean_id(id)),
+        request_id: head
+            .request_id
+            .as_deref()
+            .map(|id| shared.masker.clean_id(id)),
         surcharged: call.conversation.model.surcharge_percent > 100,
     });
-    let limits = WatchdogLimits { idle: shared.idle_timeout, thinking: shared.thinking_timeout, deadline };
+    let limits = WatchdogLimits {
+        idle: shared.idle_timeout,
+        thinking: shared.thinking_timeout,
+        deadline,
+    };
     let watchdog = Watchdog::new(limits, Instant::now());
-    let body = Box::pin(response.bytes_stream().map_err(|error| chain(&error.without_url())));
+    let body = Box::pin(
+        response
+            .bytes_stream()
+            .map_err(|error| chain(&error.without_url())),
+    );
     ReplyStream::new(body, decoder, watchdog, shared.masker.clone(), ticket)
 }
 
@@ -148,12 +176,19 @@ enum Unexpected {
 }
 
 fn expect_events(response: &Response, head: &ResponseHead) -> Result<(), Unexpected> {
-    let media_type = head.content_type.split(';').next().unwrap_or_default().trim();
+    let media_type = head
+        .content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     if head.status != 200 || !media_type.eq_ignore_ascii_case("text/event-stream") {
         return Err(Unexpected::NoEvents);
     }
     match response.headers().get(header::CONTENT_ENCODING) {
-        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Unexpected::Encoded),
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Unexpected::Encoded)
+        }
         _ => Ok(()),
     }
 }
@@ -206,7 +241,11 @@ async fn error_body(mut response: Response, deadline: Instant) -> Vec<u8> {
 
 fn head(response: &Response) -> ResponseHead {
     let headers = response.headers();
-    let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
     ResponseHead {
         status: response.status().as_u16(),
         content_type: text("content-type").unwrap_or_default(),
@@ -226,12 +265,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let single = |name: &str| {
         let mut values = headers.get_all(name).iter();
         let first = values.next()?.to_str().ok()?;
-        values.all(|other| other.as_bytes() == first.as_bytes()).then_some(first)
+        values
+            .all(|other| other.as_bytes() == first.as_bytes())
+            .then_some(first)
     };
     if let Some(wait) = single("retry-after-ms").and_then(parse_retry_after_ms) {
         return Some(wait);
     }
-    let now = single("date").and_then(parse_http_date).unwrap_or_else(jiff::Timestamp::now);
+    let now = single("date")
+        .and_then(parse_http_date)
+        .unwrap_or_else(jiff::Timestamp::now);
     parse_retry_after(single("retry-after")?, now)
 }
 
@@ -265,11 +308,23 @@ fn timed_out(what: &str) -> ModelFailure {
 /// A request that got no response.
 fn unanswered(error: &reqwest::Error, masker: &Masker) -> ModelFailure {
     let (kind, what, billing) = if error.is_connect() {
-        (ModelFailureKind::Unreachable, "cannot connect to the provider", Billing::NotBilled)
+        (
+            ModelFailureKind::Unreachable,
+            "cannot connect to the provider",
+            Billing::NotBilled,
+        )
     } else if error.is_builder() {
-        (ModelFailureKind::InvalidRequest, "the request cannot be sent", Billing::NotBilled)
+        (
+            ModelFailureKind::InvalidRequest,
+            "the request cannot be sent",
+            Billing::NotBilled,
+        )
     } else {
-        (ModelFailureKind::CutStream, "the connection broke before the reply began", Billing::Unknown)
+        (
+            ModelFailureKind::CutStream,
+            "the connection broke before the reply began",
+            Billing::Unknown,
+        )
     };
     let mut causes = chain(error);
     if let Some(url) = error.url() {

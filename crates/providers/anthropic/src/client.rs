@@ -57,20 +57,28 @@ impl AnthropicClient {
     /// When the configuration cannot work or would send the key unencrypted.
     pub fn new(config: AnthropicConfig) -> Result<Self, ConfigError> {
         config.check_limits()?;
-        let prices = config.prices.clone().unwrap_or_else(|| shared_price_table(config.residency));
+        let prices = config
+            .prices
+            .clone()
+            .unwrap_or_else(|| shared_price_table(config.residency));
         let shared = Shared {
             endpoint: config.endpoint()?,
             headers: headers(config.key_header()?),
             masker: Masker::new(config.key.clone()),
             http: Http::new(&config)?,
-            options: EncodeOptions { residency: config.residency, thinking_display: config.thinking_display },
+            options: EncodeOptions {
+                residency: config.residency,
+                thinking_display: config.thinking_display,
+            },
             idle_timeout: config.idle_timeout,
             thinking_timeout: config.thinking_timeout,
             breaker: Arc::new(SharedBreaker::new(CircuitBreaker::new(config.breaker))),
             prices,
             tools: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 }
 
@@ -122,19 +130,36 @@ impl Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("endpoint", &self.endpoint.as_str()).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("endpoint", &self.endpoint.as_str())
+            .finish_non_exhaustive()
     }
 }
 
 fn headers(key: HeaderValue) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(HeaderName::from_static("x-api-key"), key);
-    headers.insert(HeaderName::from_static("anthropic-version"), HeaderValue::from_static(API_VERSION));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+    headers.insert(
+        HeaderName::from_static("anthropic-version"),
+        HeaderValue::from_static(API_VERSION),
+    );
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::ACCEPT,
+        HeaderValue::from_static("text/event-stream, application/json"),
+    );
     // A compressed stream would be a bomb to guard against, and events would wait for each other.
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("otto/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static(concat!("otto/", env!("CARGO_PKG_VERSION"))),
+    );
     headers
 }
 
@@ -147,23 +172,32 @@ pub(crate) struct SharedBreaker {
 
 impl SharedBreaker {
     pub(crate) fn new(machine: CircuitBreaker) -> Self {
-        Self { machine: Mutex::new(machine), origin: Instant::now() }
+        Self {
+            machine: Mutex::new(machine),
+            origin: Instant::now(),
+        }
     }
 
     /// A ticket for one call or, while the circuit is open, how long to wait and after how many failures.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Ticket, (Duration, u32)> {
-        let (admission, failures) = self.with(|machine, now| (machine.admit(now), machine.failures()));
+        let (admission, failures) =
+            self.with(|machine, now| (machine.admit(now), machine.failures()));
         match admission {
             Admission::Refused { retry_after } => Err((retry_after, failures)),
-            Admission::Allowed | Admission::Probe(_) => {
-                Ok(Ticket { breaker: self.clone(), admission, is_settled: false })
-            }
+            Admission::Allowed | Admission::Probe(_) => Ok(Ticket {
+                breaker: self.clone(),
+                admission,
+                is_settled: false,
+            }),
         }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut CircuitBreaker, Duration) -> T) -> T {
         let now = self.origin.elapsed();
-        act(&mut self.machine.lock().unwrap_or_else(PoisonError::into_inner), now)
+        act(
+            &mut self.machine.lock().unwrap_or_else(PoisonError::into_inner),
+            now,
+        )
     }
 }
 
@@ -178,26 +212,30 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// The provider answered; how the reply goes on is not known yet.
     pub(crate) fn answered(&self) {
-        self.breaker.with(|machine, _| machine.answered(self.admission));
+        self.breaker
+            .with(|machine, _| machine.answered(self.admission));
     }
 
     /// The reply ended well.
     pub(crate) fn finished(mut self) {
         self.is_settled = true;
-        self.breaker.with(|machine, _| machine.finished(self.admission));
+        self.breaker
+            .with(|machine, _| machine.finished(self.admission));
     }
 
     /// The provider is down, as far as this call can tell.
     pub(crate) fn failed(mut self) {
         self.is_settled = true;
-        self.breaker.with(|machine, now| machine.failed(self.admission, now));
+        self.breaker
+            .with(|machine, now| machine.failed(self.admission, now));
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.breaker.with(|machine, now| machine.abandoned(self.admission, now));
+            self.breaker
+                .with(|machine, now| machine.abandoned(self.admission, now));
         }
     }
 }

@@ -27,7 +27,11 @@ pub(crate) struct ResponseHead {
 }
 
 /// A failure without a response.
-pub(crate) fn without_response(kind: ModelFailureKind, message: &str, billing: Billing) -> ModelFailure {
+pub(crate) fn without_response(
+    kind: ModelFailureKind,
+    message: &str,
+    billing: Billing,
+) -> ModelFailure {
     ModelFailure {
         kind,
         message: message.into(),
@@ -46,10 +50,15 @@ pub(crate) fn of_response(head: &ResponseHead, body: &[u8], masker: &Masker) -> 
         Some(error) => classify(head, error),
         None => by_status(head.status),
     };
-    let request_id = head.request_id.as_deref().or(error.as_ref().and_then(|error| error.request_id.as_deref()));
+    let request_id = head
+        .request_id
+        .as_deref()
+        .or(error.as_ref().and_then(|error| error.request_id.as_deref()));
     let is_final = matches!(
         kind,
-        ModelFailureKind::SpendLimit | ModelFailureKind::Authentication | ModelFailureKind::Permission
+        ModelFailureKind::SpendLimit
+            | ModelFailureKind::Authentication
+            | ModelFailureKind::Permission
     );
     ModelFailure {
         kind,
@@ -65,7 +74,10 @@ pub(crate) fn of_response(head: &ResponseHead, body: &[u8], masker: &Masker) -> 
 
 /// The class of an error event in the middle of a reply.
 pub(crate) fn classify_in_stream(error: &ErrorBody) -> ModelFailureKind {
-    let head = ResponseHead { status: 200, ..ResponseHead::default() };
+    let head = ResponseHead {
+        status: 200,
+        ..ResponseHead::default()
+    };
     match by_type(&head, error) {
         Some(kind) => kind,
         None => ModelFailureKind::Server,
@@ -91,8 +103,12 @@ fn by_type(head: &ResponseHead, error: &ErrorBody) -> Option<ModelFailureKind> {
         "not_found_error" => ModelFailureKind::NotFound,
         "request_too_large" => ModelFailureKind::PromptTooLong,
         "rate_limit_error" => match error.code.as_deref() {
-            Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => ModelFailureKind::SpendLimit,
-            _ if head.retry_after.is_none() && is_spend_limit(message) => ModelFailureKind::SpendLimit,
+            Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => {
+                ModelFailureKind::SpendLimit
+            }
+            _ if head.retry_after.is_none() && is_spend_limit(message) => {
+                ModelFailureKind::SpendLimit
+            }
             _ => ModelFailureKind::RateLimited,
         },
         "timeout_error" => ModelFailureKind::Timeout,
@@ -154,15 +170,24 @@ fn describe(head: &ResponseHead, error: Option<&ErrorBody>, body: &[u8]) -> Stri
         }
         0..=299 if body.is_empty() => format!("the provider answered {status} without a reply"),
         0..=299 => {
-            let content_type = if head.content_type.is_empty() { "no content type" } else { &head.content_type };
+            let content_type = if head.content_type.is_empty() {
+                "no content type"
+            } else {
+                &head.content_type
+            };
             format!(
                 "expected a stream of events (text/event-stream), got {status} with {content_type}: \
                  is the base URL that of the API?"
             )
         }
-        407 => format!("the proxy answered {status}: it wants a user name and password in the proxy URL"),
+        407 => format!(
+            "the proxy answered {status}: it wants a user name and password in the proxy URL"
+        ),
         _ if body.is_empty() => format!("the provider answered {status} without a message"),
-        _ => format!("the provider answered {status}: {}", String::from_utf8_lossy(body)),
+        _ => format!(
+            "the provider answered {status}: {}",
+            String::from_utf8_lossy(body)
+        ),
     }
 }
 
@@ -171,8 +196,15 @@ mod tests {
     use super::*;
 
     fn of(status: u16, body: &str) -> ModelFailure {
-        let head = ResponseHead { status, ..ResponseHead::default() };
-        of_response(&head, body.as_bytes(), &Masker::new("sk-ant-test-key".into()))
+        let head = ResponseHead {
+            status,
+            ..ResponseHead::default()
+        };
+        of_response(
+            &head,
+            body.as_bytes(),
+            &Masker::new("sk-ant-test-key".into()),
+        )
     }
 
     fn json(kind: &str, message: &str, code: &str) -> String {
@@ -210,7 +242,12 @@ mod tests {
             (204, "", K::Protocol),
             (200, "", K::Protocol),
         ] {
-            for body in [json(kind, "text", ""), json("brand_new_error", "text", ""), "<html>".into(), String::new()] {
+            for body in [
+                json(kind, "text", ""),
+                json("brand_new_error", "text", ""),
+                "<html>".into(),
+                String::new(),
+            ] {
                 assert_eq!(of(status, &body).kind, class, "{status} {body}");
             }
         }
@@ -218,35 +255,113 @@ mod tests {
 
     #[test]
     fn a_known_type_counts_more_than_the_status() {
-        assert_eq!(of(200, &json("overloaded_error", "", "")).kind, ModelFailureKind::Overloaded);
-        assert_eq!(of(500, &json("authentication_error", "", "")).kind, ModelFailureKind::Authentication);
+        assert_eq!(
+            of(200, &json("overloaded_error", "", "")).kind,
+            ModelFailureKind::Overloaded
+        );
+        assert_eq!(
+            of(500, &json("authentication_error", "", "")).kind,
+            ModelFailureKind::Authentication
+        );
     }
 
     #[test]
     fn own_limits_and_long_prompts_are_told_apart() {
         use ModelFailureKind as K;
         for (status, kind, message, code, class) in [
-            (400, "invalid_request_error", "prompt is too long: 213462 tokens > 200000 maximum", "", K::PromptTooLong),
-            (400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 1", "", K::PromptTooLong),
-            (400, "invalid_request_error", "Your credit balance is too low to access", "", K::SpendLimit),
-            (400, "invalid_request_error", "You have reached your specified API usage limits", "", K::SpendLimit),
-            (400, "invalid_request_error", "You have reached your specified workspace API usage limits", "", K::SpendLimit),
-            (429, "rate_limit_error", "x", "enforced_spend_limit_reached", K::SpendLimit),
-            (429, "rate_limit_error", "x", "contract_spend_limit_reached", K::SpendLimit),
-            (429, "rate_limit_error", "x", "ramp_limit_exceeded", K::RateLimited),
-            (429, "rate_limit_error", "You have reached your API usage limits: until", "", K::SpendLimit),
-            (429, "rate_limit_error", "This request would exceed the rate limit", "", K::RateLimited),
+            (
+                400,
+                "invalid_request_error",
+                "prompt is too long: 213462 tokens > 200000 maximum",
+                "",
+                K::PromptTooLong,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "input length and `max_tokens` exceed context limit: 1",
+                "",
+                K::PromptTooLong,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "Your credit balance is too low to access",
+                "",
+                K::SpendLimit,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "You have reached your specified API usage limits",
+                "",
+                K::SpendLimit,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "You have reached your specified workspace API usage limits",
+                "",
+                K::SpendLimit,
+            ),
+            (
+                429,
+                "rate_limit_error",
+                "x",
+                "enforced_spend_limit_reached",
+                K::SpendLimit,
+            ),
+            (
+                429,
+                "rate_limit_error",
+                "x",
+                "contract_spend_limit_reached",
+                K::SpendLimit,
+            ),
+            (
+                429,
+                "rate_limit_error",
+                "x",
+                "ramp_limit_exceeded",
+                K::RateLimited,
+            ),
+            (
+                429,
+                "rate_limit_error",
+                "You have reached your API usage limits: until",
+                "",
+                K::SpendLimit,
+            ),
+            (
+                429,
+                "rate_limit_error",
+                "This request would exceed the rate limit",
+                "",
+                K::RateLimited,
+            ),
         ] {
-            assert_eq!(of(status, &json(kind, message, code)).kind, class, "{message} {code}");
+            assert_eq!(
+                of(status, &json(kind, message, code)).kind,
+                class,
+                "{message} {code}"
+            );
         }
         let head = ResponseHead {
             status: 429,
             retry_after: Some(Duration::from_secs(1)),
             ..ResponseHead::default()
         };
-        let body = json("rate_limit_error", "You have reached your API usage limits", "");
+        let body = json(
+            "rate_limit_error",
+            "You have reached your API usage limits",
+            "",
+        );
         let failure = of_response(&head, body.as_bytes(), &Masker::new("k".into()));
-        assert_eq!(failure.kind, K::RateLimited, "a wait was named, so it is no monthly limit");
+        assert_eq!(
+            failure.kind,
+            K::RateLimited,
+            "a wait was named, so it is no monthly limit"
+        );
     }
 
     #[test]
@@ -262,7 +377,11 @@ mod tests {
     #[test]
     fn the_providers_word_on_retries_is_kept_but_not_for_what_cannot_change() {
         let with = |status, should_retry| {
-            let head = ResponseHead { status, should_retry, ..ResponseHead::default() };
+            let head = ResponseHead {
+                status,
+                should_retry,
+                ..ResponseHead::default()
+            };
             of_response(&head, b"", &Masker::new("k".into())).should_retry
         };
         assert_eq!(with(529, Some(true)), Some(true));
@@ -275,11 +394,24 @@ mod tests {
 
     #[test]
     fn messages_name_status_type_and_text_without_the_key() {
-        let failure = of(401, &json("authentication_error", "invalid x-api-key sk-ant-test-key", ""));
-        assert_eq!(&*failure.message, "the provider answered 401 authentication_error: invalid x-api-key [key]");
+        let failure = of(
+            401,
+            &json(
+                "authentication_error",
+                "invalid x-api-key sk-ant-test-key",
+                "",
+            ),
+        );
+        assert_eq!(
+            &*failure.message,
+            "the provider answered 401 authentication_error: invalid x-api-key [key]"
+        );
         assert_eq!(failure.request_id.as_deref(), Some("req_1"));
         let failure = of(401, "who is sk-ant-test-key?\u{1b}[2J");
-        assert_eq!(&*failure.message, "the provider answered 401: who is [key]?\\u{1b}[2J");
+        assert_eq!(
+            &*failure.message,
+            "the provider answered 401: who is [key]?\\u{1b}[2J"
+        );
         assert!(of(302, "").message.contains("redirect"));
     }
 }

@@ -65,8 +65,11 @@ impl Http {
             }
         };
         self.client.get_or_try_init(build).await.map_err(|how| {
-            let message = masker.clean(&format!("cannot set up TLS: {how}; are the system's certificates installed?"));
-            let mut failure = without_response(ModelFailureKind::Unreachable, &message, Billing::NotBilled);
+            let message = masker.clean(&format!(
+                "cannot set up TLS: {how}; are the system's certificates installed?"
+            ));
+            let mut failure =
+                without_response(ModelFailureKind::Unreachable, &message, Billing::NotBilled);
             failure.should_retry = Some(false);
             failure
         })
@@ -98,10 +101,17 @@ impl Http {
         };
         if self.is_local {
             // Whatever a resolver says, this name means this machine.
-            let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            let addresses = [
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ];
             let addresses = addresses.map(|address| SocketAddr::new(address, 0));
             let builder = builder.resolve_to_addrs("localhost", &addresses);
-            if self.needs_certificates() { builder } else { builder.tls_certs_only([]) }
+            if self.needs_certificates() {
+                builder
+            } else {
+                builder.tls_certs_only([])
+            }
         } else {
             builder
         }

@@ -25,6 +25,8 @@ mod watchdog;
 
 pub use breaker::{Admission, BreakerConfig, CircuitBreaker};
 pub use client::AnthropicClient;
-pub use config::{AnthropicConfig, ConfigError, DataResidency, Plaintext, ProxySource, ThinkingDisplay};
+pub use config::{
+    AnthropicConfig, ConfigError, DataResidency, Plaintext, ProxySource, ThinkingDisplay,
+};
 pub use prices::{MODELS, ModelFacts, ThinkingDefault, facts, price_table, price_table_for};
 pub use retry_after::parse_retry_after;

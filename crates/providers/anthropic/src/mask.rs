@@ -49,7 +49,11 @@ impl Masker {
                 shown.push('…');
                 break;
             }
-            if is_harmless(character) { shown.push(character) } else { shown.extend(character.escape_default()) }
+            if is_harmless(character) {
+                shown.push(character)
+            } else {
+                shown.extend(character.escape_default())
+            }
         }
         shown.into()
     }
@@ -67,7 +71,8 @@ fn mask_prefixed(text: &str) -> String {
     let mut masked = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         masked.push_str(MASK);
-        let is_key = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+        let is_key =
+            |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
         masked.push_str(part.trim_start_matches(is_key));
     }
     masked
@@ -96,18 +101,30 @@ mod tests {
 
     #[test]
     fn the_key_is_masked_wherever_it_stands() {
-        assert_eq!(clean(&format!("invalid x-api-key: {KEY}")), "invalid x-api-key: [key]");
+        assert_eq!(
+            clean(&format!("invalid x-api-key: {KEY}")),
+            "invalid x-api-key: [key]"
+        );
         assert_eq!(clean(&format!("{KEY}{KEY}")), "[key][key]");
-        assert_eq!(clean("other sk-ant-api03-AAAA_b-c, and more"), "other [key], and more");
+        assert_eq!(
+            clean("other sk-ant-api03-AAAA_b-c, and more"),
+            "other [key], and more"
+        );
         let edge = format!("{}{KEY}", "a".repeat(MAX_CHARS - 10));
         assert!(!clean(&edge).contains("SECRET"));
         let gateway = Masker::new("gateway/key+1".into());
-        assert_eq!(&*gateway.clean("no such key: gateway/key+1!"), "no such key: [key]!");
+        assert_eq!(
+            &*gateway.clean("no such key: gateway/key+1!"),
+            "no such key: [key]!"
+        );
     }
 
     #[test]
     fn control_characters_are_escaped_and_length_is_bounded() {
-        assert_eq!(clean("a\u{1b}[31mb\nc\u{202e}d"), "a\\u{1b}[31mb\\nc\\u{202e}d");
+        assert_eq!(
+            clean("a\u{1b}[31mb\nc\u{202e}d"),
+            "a\\u{1b}[31mb\\nc\\u{202e}d"
+        );
         assert_eq!(clean("Grüße 日本 🚀"), "Grüße 日本 🚀");
         assert_eq!(clean(&"ü".repeat(100_000)).chars().count(), MAX_CHARS + 1);
     }

@@ -66,8 +66,15 @@ pub const MODELS: &[ModelFacts] = &[
     adaptive("claude-fable-5", FABLE_5),
     adaptive("claude-mythos-5", FABLE_5),
     adaptive("claude-opus-5-5", prices("4", "20", "5", "8", "0.2")),
-    ModelFacts { hidden_prompt_tokens: 286, ..adaptive("claude-opus-5", OPUS) },
-    ModelFacts { hidden_prompt_tokens: 290, thinking: OFF, ..adaptive("claude-opus-4-8", OPUS) },
+    ModelFacts {
+        hidden_prompt_tokens: 286,
+        ..adaptive("claude-opus-5", OPUS)
+    },
+    ModelFacts {
+        hidden_prompt_tokens: 290,
+        thinking: OFF,
+        ..adaptive("claude-opus-4-8", OPUS)
+    },
     ModelFacts {
         aliases: &["claude-opus-4-7-20260416"],
         hidden_prompt_tokens: 675,
@@ -86,16 +93,31 @@ pub const MODELS: &[ModelFacts] = &[
         hidden_prompt_tokens: 354,
         ..adaptive("claude-sonnet-5", prices("2", "10", "2.5", "4", "0.2"))
     },
-    ModelFacts { hidden_prompt_tokens: 497, thinking: OFF, ..adaptive("claude-sonnet-4-6", SONNET_4) },
-    generation_4_5("claude-sonnet-4-5-20250929", &["claude-sonnet-4-5"], SONNET_4),
+    ModelFacts {
+        hidden_prompt_tokens: 497,
+        thinking: OFF,
+        ..adaptive("claude-sonnet-4-6", SONNET_4)
+    },
+    generation_4_5(
+        "claude-sonnet-4-5-20250929",
+        &["claude-sonnet-4-5"],
+        SONNET_4,
+    ),
     ModelFacts {
         long_context: Some(LongContextTier {
             threshold_prompt_tokens: 100_000,
             prices: prices("0.5", "2.5", "0.625", "1", "0.05"),
         }),
-        ..adaptive("claude-haiku-5-5", prices("0.1", "0.5", "0.125", "0.2", "0.01"))
+        ..adaptive(
+            "claude-haiku-5-5",
+            prices("0.1", "0.5", "0.125", "0.2", "0.01"),
+        )
     },
-    generation_4_5("claude-haiku-4-5-20251001", &["claude-haiku-4-5"], prices("1", "5", "1.25", "2", "0.1")),
+    generation_4_5(
+        "claude-haiku-4-5-20251001",
+        &["claude-haiku-4-5"],
+        prices("1", "5", "1.25", "2", "0.1"),
+    ),
 ];
 
 const OFF: ThinkingDefault = ThinkingDefault::Disabled;
@@ -121,7 +143,11 @@ const fn adaptive(id: &'static str, prices: TokenPrices) -> ModelFacts {
 }
 
 /// A model of the 4.5 generation.
-const fn generation_4_5(id: &'static str, aliases: &'static [&'static str], prices: TokenPrices) -> ModelFacts {
+const fn generation_4_5(
+    id: &'static str,
+    aliases: &'static [&'static str],
+    prices: TokenPrices,
+) -> ModelFacts {
     ModelFacts {
         id,
         aliases,
@@ -136,7 +162,13 @@ const fn generation_4_5(id: &'static str, aliases: &'static [&'static str], pric
 }
 
 /// Input, output, five-minute write, one-hour write and read, in dollars per million tokens.
-const fn prices(input: &str, output: &str, write_5m: &str, write_1h: &str, read: &str) -> TokenPrices {
+const fn prices(
+    input: &str,
+    output: &str,
+    write_5m: &str,
+    write_1h: &str,
+    read: &str,
+) -> TokenPrices {
     TokenPrices {
         input: per_token(input),
         output: per_token(output),
@@ -172,7 +204,9 @@ const fn per_token(dollars_per_million: &str) -> Money {
 /// What is known of the model of that id or alias.
 #[must_use]
 pub fn facts(id: &ModelId) -> Option<&'static ModelFacts> {
-    MODELS.iter().find(|model| model.id == id.as_str() || model.aliases.contains(&id.as_str()))
+    MODELS
+        .iter()
+        .find(|model| model.id == id.as_str() || model.aliases.contains(&id.as_str()))
 }
 
 /// The built-in price table for calls that run anywhere, without surcharge.
@@ -198,7 +232,9 @@ pub fn price_table_for(residency: DataResidency) -> PriceTable {
             prices: model.prices,
             long_context: model.long_context,
             surcharge_percent: match residency {
-                DataResidency::UnitedStates | DataResidency::WorkspaceDefault if model.accepts_inference_geo => {
+                DataResidency::UnitedStates | DataResidency::WorkspaceDefault
+                    if model.accepts_inference_geo =>
+                {
                     US_SURCHARGE_PERCENT
                 }
                 _ => 100,
@@ -213,7 +249,9 @@ pub(crate) fn shared_price_table(residency: DataResidency) -> Arc<PriceTable> {
     static GLOBAL: LazyLock<Arc<PriceTable>> = LazyLock::new(|| Arc::new(price_table()));
     match residency {
         DataResidency::Global => GLOBAL.clone(),
-        DataResidency::UnitedStates | DataResidency::WorkspaceDefault => Arc::new(price_table_for(residency)),
+        DataResidency::UnitedStates | DataResidency::WorkspaceDefault => {
+            Arc::new(price_table_for(residency))
+        }
     }
 }
 
@@ -223,19 +261,30 @@ mod tests {
 
     #[test]
     fn decimals_are_exact() {
-        for (text, picodollars) in [("8", 8_000_000), ("0.2", 200_000), ("12.50", 12_500_000), ("0.000001", 1)] {
+        for (text, picodollars) in [
+            ("8", 8_000_000),
+            ("0.2", 200_000),
+            ("12.50", 12_500_000),
+            ("0.000001", 1),
+        ] {
             assert_eq!(per_token(text).picodollars(), picodollars, "{text}");
         }
     }
 
     #[test]
     fn only_models_that_accept_a_region_have_a_surcharge() {
-        for (residency, percent) in
-            [(DataResidency::Global, 100), (DataResidency::UnitedStates, 110), (DataResidency::WorkspaceDefault, 110)]
-        {
+        for (residency, percent) in [
+            (DataResidency::Global, 100),
+            (DataResidency::UnitedStates, 110),
+            (DataResidency::WorkspaceDefault, 110),
+        ] {
             let table = price_table_for(residency);
             for (spec, facts) in table.models().zip(MODELS) {
-                let expected = if facts.accepts_inference_geo { percent } else { 100 };
+                let expected = if facts.accepts_inference_geo {
+                    percent
+                } else {
+                    100
+                };
                 assert_eq!(spec.surcharge_percent, expected, "{}", spec.id);
             }
         }
@@ -245,7 +294,10 @@ mod tests {
     fn an_alias_finds_its_model() {
         let alias = ModelId::new("claude-haiku-4-5").unwrap();
         assert_eq!(facts(&alias).unwrap().id, "claude-haiku-4-5-20251001");
-        assert_eq!(price_table().find(&alias).unwrap().id.as_str(), "claude-haiku-4-5-20251001");
+        assert_eq!(
+            price_table().find(&alias).unwrap().id.as_str(),
+            "claude-haiku-4-5-20251001"
+        );
         assert_eq!(facts(&ModelId::new("claude-unknown").unwrap()), None);
     }
 }

@@ -62,7 +62,10 @@ fn until(value: &str, now: Timestamp) -> Option<Duration> {
 fn http_date(value: &str) -> Option<DateTime> {
     let value = value.trim();
     let parsed = jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", value);
-    parsed.and_then(|date| date.to_datetime()).ok().filter(|_| value.len() <= MAX_VALUE_BYTES)
+    parsed
+        .and_then(|date| date.to_datetime())
+        .ok()
+        .filter(|_| value.len() <= MAX_VALUE_BYTES)
 }
 
 /// Reads digits, optionally with a fraction, as a number of units of `unit_millis` milliseconds.
@@ -91,7 +94,11 @@ mod tests {
     const NOW: i64 = 1_795_348_800;
 
     fn check(value: &str, expected: Option<Duration>) {
-        assert_eq!(parse_retry_after(value, Timestamp::from_second(NOW).unwrap()), expected, "{value:?}");
+        assert_eq!(
+            parse_retry_after(value, Timestamp::from_second(NOW).unwrap()),
+            expected,
+            "{value:?}"
+        );
     }
 
     #[test]
@@ -116,8 +123,8 @@ mod tests {
     #[test]
     fn nonsense_is_no_wish() {
         for value in [
-            "", " ", "0", "0.0", "-1", "-0", "+1", "NaN", "inf", "1e3", "1e400", "1,5", "1.", ".5", "1.2.3", "0x10",
-            "soon", "5 s", "5, 5", "5;5", "\u{661}", "1\0",
+            "", " ", "0", "0.0", "-1", "-0", "+1", "NaN", "inf", "1e3", "1e400", "1,5", "1.", ".5",
+            "1.2.3", "0x10", "soon", "5 s", "5, 5", "5;5", "\u{661}", "1\0",
         ] {
             check(value, None);
         }
@@ -127,7 +134,10 @@ mod tests {
 
     #[test]
     fn dates_are_read() {
-        check("Sun, 22 Nov 2026 12:00:30 GMT", Some(Duration::from_secs(30)));
+        check(
+            "Sun, 22 Nov 2026 12:00:30 GMT",
+            Some(Duration::from_secs(30)),
+        );
         check("Sun, 22 Nov 2026 11:59:59 GMT", None);
         check("Sun, 22 Nov 2026 12:00:00 GMT", None);
         check("Thu, 01 Jan 1970 00:00:00 GMT", None);
@@ -137,9 +147,18 @@ mod tests {
 
     #[test]
     fn milliseconds_are_read() {
-        assert_eq!(parse_retry_after_ms("1500"), Some(Duration::from_millis(1_500)));
-        assert_eq!(parse_retry_after_ms("0.5"), Some(Duration::from_micros(500)));
-        assert_eq!(parse_retry_after_ms("99999999999999999999999"), Some(LONGEST));
+        assert_eq!(
+            parse_retry_after_ms("1500"),
+            Some(Duration::from_millis(1_500))
+        );
+        assert_eq!(
+            parse_retry_after_ms("0.5"),
+            Some(Duration::from_micros(500))
+        );
+        assert_eq!(
+            parse_retry_after_ms("99999999999999999999999"),
+            Some(LONGEST)
+        );
         for value in ["", "0", "-5", "NaN", "1e9", "x"] {
             assert_eq!(parse_retry_after_ms(value), None, "{value:?}");
         }

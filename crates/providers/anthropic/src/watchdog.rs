@@ -73,11 +73,21 @@ pub(crate) struct Watchdog {
 impl Watchdog {
     pub(crate) fn new(limits: WatchdogLimits, now: Instant) -> Self {
         let due = limits.deadline.min(now + limits.idle);
-        Self { limits, last_byte: now, last_progress: now, sleep: Box::pin(tokio::time::sleep_until(due)) }
+        Self {
+            limits,
+            last_byte: now,
+            last_progress: now,
+            sleep: Box::pin(tokio::time::sleep_until(due)),
+        }
     }
 
     /// Bytes came. Says whether time is up, since a server that never pauses never lets the timer run.
-    pub(crate) fn bytes(&mut self, now: Instant, made_progress: bool, pace: Pace) -> Option<Expired> {
+    pub(crate) fn bytes(
+        &mut self,
+        now: Instant,
+        made_progress: bool,
+        pace: Pace,
+    ) -> Option<Expired> {
         self.last_byte = now;
         if made_progress {
             self.last_progress = now;
@@ -108,8 +118,14 @@ impl Watchdog {
             Pace::Thinking => self.limits.thinking.max(self.limits.idle),
             Pace::Complete => COMPLETE_PATIENCE.min(self.limits.idle),
         };
-        let silent = (self.last_byte + self.limits.idle, Expired::Silent(self.limits.idle));
-        let standing = (self.last_progress + standstill, Expired::Standstill(standstill));
+        let silent = (
+            self.last_byte + self.limits.idle,
+            Expired::Silent(self.limits.idle),
+        );
+        let standing = (
+            self.last_progress + standstill,
+            Expired::Standstill(standstill),
+        );
         let over = (self.limits.deadline, Expired::Deadline);
         let earlier = |a: (Instant, Expired), b: (Instant, Expired)| if b.0 < a.0 { b } else { a };
         earlier(earlier(over, silent), standing)

@@ -45,7 +45,10 @@ pub(super) struct OpenBlock {
 enum BlockKind {
     Text,
     Thinking,
-    ToolCall { id: ToolCallId, tool: ToolCallName },
+    ToolCall {
+        id: ToolCallId,
+        tool: ToolCallName,
+    },
     ServerToolCall,
     /// Complete at its start; deltas, if any, are not understood.
     Whole(BlockView),
@@ -67,38 +70,69 @@ pub(super) struct Grown {
 impl OpenBlock {
     /// Opens a block from its start object.
     pub(super) fn open(index: u32, raw: &RawValue, tools: &WireTools) -> Result<Self, Broken> {
-        let start: BlockStart<'_> = serde_json::from_str(raw.get())
-            .map_err(|error| Broken::protocol(format!("block {index} does not begin as a block: {error}")))?;
+        let start: BlockStart<'_> = serde_json::from_str(raw.get()).map_err(|error| {
+            Broken::protocol(format!("block {index} does not begin as a block: {error}"))
+        })?;
         let text_of = |field: Option<&RawValue>, name: &str| match field {
             None => Ok(String::new()),
-            Some(value) => string(value)
-                .ok_or_else(|| Broken::protocol(format!("block {index} begins with a `{name}` that is no text"))),
+            Some(value) => string(value).ok_or_else(|| {
+                Broken::protocol(format!(
+                    "block {index} begins with a `{name}` that is no text"
+                ))
+            }),
         };
         let (kind, grown, signature) = match start.kind.as_str() {
             "text" => (BlockKind::Text, text_of(start.text, "text")?, None),
             "thinking" => {
                 let signature = text_of(start.signature, "signature")?;
                 let signature = (!signature.is_empty()).then_some(signature);
-                (BlockKind::Thinking, text_of(start.thinking, "thinking")?, signature)
+                (
+                    BlockKind::Thinking,
+                    text_of(start.thinking, "thinking")?,
+                    signature,
+                )
             }
             "tool_use" => {
-                let (Some(id), Some(name)) = (start.id.and_then(string), start.name.and_then(string)) else {
-                    return Err(Broken::protocol(format!("the tool call in block {index} has no id or no name")));
+                let (Some(id), Some(name)) =
+                    (start.id.and_then(string), start.name.and_then(string))
+                else {
+                    return Err(Broken::protocol(format!(
+                        "the tool call in block {index} has no id or no name"
+                    )));
                 };
                 let tool = match tools.find(&name) {
                     Some(known) => ToolCallName::Known(known.clone()),
                     None => ToolCallName::Unknown(name.into()),
                 };
-                (BlockKind::ToolCall { id: ToolCallId(id.into()), tool }, String::new(), None)
+                (
+                    BlockKind::ToolCall {
+                        id: ToolCallId(id.into()),
+                        tool,
+                    },
+                    String::new(),
+                    None,
+                )
             }
             "server_tool_use" => (BlockKind::ServerToolCall, String::new(), None),
             // Its text is hidden, but it is thinking: whoever drops thinking must drop it too.
-            "redacted_thinking" => (BlockKind::Whole(BlockView::Thinking("".into())), String::new(), None),
+            "redacted_thinking" => (
+                BlockKind::Whole(BlockView::Thinking("".into())),
+                String::new(),
+                None,
+            ),
             "fallback" => (BlockKind::Fallback, String::new(), None),
             _ => (BlockKind::Whole(BlockView::Opaque), String::new(), None),
         };
         let start = raw.get().into();
-        Ok(Self { index, kind, start, grown, signature, citations: Vec::new(), is_overlong: false })
+        Ok(Self {
+            index,
+            kind,
+            start,
+            grown,
+            signature,
+            citations: Vec::new(),
+            is_overlong: false,
+        })
     }
 
     /// The tool call that has begun with this block, if it is one.
@@ -132,19 +166,27 @@ impl OpenBlock {
             return Ok(Grown::default());
         }
         let missing = || Broken::protocol(format!("a delta of block {index} lacks its content"));
-        let text_of = |field: Option<super::wire::Text<'_>>| field.map(|text| text.0.into_owned()).ok_or_else(missing);
+        let text_of = |field: Option<super::wire::Text<'_>>| {
+            field.map(|text| text.0.into_owned()).ok_or_else(missing)
+        };
         match (kind, &self.kind) {
             ("text_delta", BlockKind::Text) => {
                 let text = text_of(delta.text)?;
                 self.grown.push_str(&text);
                 let bytes = text.len();
-                Ok(Grown::output(bytes, (bytes > 0).then_some(ModelEvent::TextDelta { index, text })))
+                Ok(Grown::output(
+                    bytes,
+                    (bytes > 0).then_some(ModelEvent::TextDelta { index, text }),
+                ))
             }
             ("thinking_delta", BlockKind::Thinking) => {
                 let text = text_of(delta.thinking)?;
                 self.grown.push_str(&text);
                 let bytes = text.len();
-                Ok(Grown::output(bytes, (bytes > 0).then_some(ModelEvent::ThinkingDelta { index, text })))
+                Ok(Grown::output(
+                    bytes,
+                    (bytes > 0).then_some(ModelEvent::ThinkingDelta { index, text }),
+                ))
             }
             ("input_json_delta", BlockKind::ToolCall { .. } | BlockKind::ServerToolCall) => {
                 let fragment = delta.partial_json.ok_or_else(missing)?;
@@ -160,48 +202,92 @@ impl OpenBlock {
                 let signature = text_of(delta.signature)?;
                 let kept_bytes = signature.len();
                 self.signature = Some(signature);
-                Ok(Grown { kept_bytes, ..Grown::default() })
+                Ok(Grown {
+                    kept_bytes,
+                    ..Grown::default()
+                })
             }
             ("citations_delta", BlockKind::Text) => {
                 let citation = delta.citation.ok_or_else(missing)?.get();
                 self.citations.push(citation.into());
-                Ok(Grown { kept_bytes: citation.len(), ..Grown::default() })
+                Ok(Grown {
+                    kept_bytes: citation.len(),
+                    ..Grown::default()
+                })
             }
             (
-                "text_delta" | "thinking_delta" | "input_json_delta" | "signature_delta" | "citations_delta",
+                "text_delta" | "thinking_delta" | "input_json_delta" | "signature_delta"
+                | "citations_delta",
                 _,
-            ) => Err(Broken::protocol(format!("block {index} got a `{kind}` that belongs to another kind of block"))),
+            ) => Err(Broken::protocol(format!(
+                "block {index} got a `{kind}` that belongs to another kind of block"
+            ))),
             _ => Ok(Grown::default()),
         }
     }
 
     /// Closes the block.
     pub(super) fn finish(self) -> Result<Block, Broken> {
-        let raw = |replaced: &[(&str, Replacement<'_>)]| rebuild(&self.start, replaced).map(Arc::from);
+        let raw =
+            |replaced: &[(&str, Replacement<'_>)]| rebuild(&self.start, replaced).map(Arc::from);
         let wrap = |error: serde_json::Error| {
-            Broken::protocol(format!("block {} cannot be sent back as it came: {error}", self.index))
+            Broken::protocol(format!(
+                "block {} cannot be sent back as it came: {error}",
+                self.index
+            ))
         };
         match &self.kind {
-            BlockKind::Whole(view) => Ok(Block { raw: self.start.into(), view: view.clone() }),
-            BlockKind::Fallback => Ok(Block { raw: self.start.into(), view: BlockView::Opaque }),
+            BlockKind::Whole(view) => Ok(Block {
+                raw: self.start.into(),
+                view: view.clone(),
+            }),
+            BlockKind::Fallback => Ok(Block {
+                raw: self.start.into(),
+                view: BlockView::Opaque,
+            }),
             BlockKind::Text => {
                 let citations = self.all_citations();
                 let mut replaced = vec![("text", Replacement::Text(&self.grown))];
-                replaced.extend(citations.as_deref().map(|list| ("citations", Replacement::Raw(list))));
+                replaced.extend(
+                    citations
+                        .as_deref()
+                        .map(|list| ("citations", Replacement::Raw(list))),
+                );
                 let raw = raw(&replaced).map_err(wrap)?;
-                Ok(Block { raw, view: BlockView::Text(self.grown.into()) })
+                Ok(Block {
+                    raw,
+                    view: BlockView::Text(self.grown.into()),
+                })
             }
             BlockKind::Thinking => {
                 let mut replaced = vec![("thinking", Replacement::Text(&self.grown))];
-                replaced.extend(self.signature.as_deref().map(|text| ("signature", Replacement::Text(text))));
+                replaced.extend(
+                    self.signature
+                        .as_deref()
+                        .map(|text| ("signature", Replacement::Text(text))),
+                );
                 let raw = raw(&replaced).map_err(wrap)?;
-                Ok(Block { raw, view: BlockView::Thinking(self.grown.into()) })
+                Ok(Block {
+                    raw,
+                    view: BlockView::Thinking(self.grown.into()),
+                })
             }
             BlockKind::ServerToolCall => {
-                let input = if is_object(&self.grown) { &self.grown } else { EMPTY_OBJECT };
+                let input = if is_object(&self.grown) {
+                    &self.grown
+                } else {
+                    EMPTY_OBJECT
+                };
                 let replaced = [("input", Replacement::Raw(input))];
-                let kept: &[_] = if self.grown.is_empty() { &[] } else { &replaced };
-                Ok(Block { raw: raw(kept).map_err(wrap)?, view: BlockView::Opaque })
+                let kept: &[_] = if self.grown.is_empty() {
+                    &[]
+                } else {
+                    &replaced
+                };
+                Ok(Block {
+                    raw: raw(kept).map_err(wrap)?,
+                    view: BlockView::Opaque,
+                })
             }
             BlockKind::ToolCall { id, tool } => {
                 let input = self.tool_input();
@@ -211,8 +297,15 @@ impl OpenBlock {
                     ToolInput::Invalid(_) => EMPTY_OBJECT,
                 };
                 let raw = raw(&[("input", Replacement::Raw(sent))]).map_err(wrap)?;
-                let call = ToolCallBlock { id: id.clone(), tool: tool.clone(), input };
-                Ok(Block { raw, view: BlockView::ToolCall(call) })
+                let call = ToolCallBlock {
+                    id: id.clone(),
+                    tool: tool.clone(),
+                    input,
+                };
+                Ok(Block {
+                    raw,
+                    view: BlockView::ToolCall(call),
+                })
             }
         }
     }
@@ -221,7 +314,9 @@ impl OpenBlock {
     fn tool_input(&self) -> ToolInput {
         let placeholder: Option<BlockStart<'_>> = serde_json::from_str(&self.start).ok();
         let text = if self.grown.is_empty() {
-            placeholder.and_then(|start| start.input).map_or(EMPTY_OBJECT, RawValue::get)
+            placeholder
+                .and_then(|start| start.input)
+                .map_or(EMPTY_OBJECT, RawValue::get)
         } else {
             &self.grown
         };
@@ -238,15 +333,24 @@ impl OpenBlock {
             return None;
         }
         let start: Option<BlockStart<'_>> = serde_json::from_str(&self.start).ok();
-        let first: Vec<&RawValue> = start.and_then(|start| lenient(start.citations)).unwrap_or_default();
-        let all = first.into_iter().map(RawValue::get).chain(self.citations.iter().map(|citation| &**citation));
+        let first: Vec<&RawValue> = start
+            .and_then(|start| lenient(start.citations))
+            .unwrap_or_default();
+        let all = first
+            .into_iter()
+            .map(RawValue::get)
+            .chain(self.citations.iter().map(|citation| &**citation));
         Some(format!("[{}]", all.collect::<Vec<_>>().join(",")))
     }
 }
 
 impl Grown {
     fn output(bytes: usize, event: Option<ModelEvent>) -> Self {
-        Self { event, output_bytes: bytes, kept_bytes: bytes }
+        Self {
+            event,
+            output_bytes: bytes,
+            kept_bytes: bytes,
+        }
     }
 }
 
@@ -259,7 +363,10 @@ enum Replacement<'a> {
 }
 
 /// The object with some fields replaced, or added at its end if it did not have them.
-fn rebuild(object: &str, replaced: &[(&str, Replacement<'_>)]) -> Result<String, serde_json::Error> {
+fn rebuild(
+    object: &str,
+    replaced: &[(&str, Replacement<'_>)],
+) -> Result<String, serde_json::Error> {
     let Fields(fields) = serde_json::from_str(object)?;
     let grown = replaced.iter().map(|(_, value)| match value {
         Replacement::Text(text) | Replacement::Raw(text) => text.len() + 16,

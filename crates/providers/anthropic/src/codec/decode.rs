@@ -71,7 +71,10 @@ impl Decoder {
     /// A decoder at the beginning of a reply.
     #[must_use]
     pub fn new(context: DecodeContext) -> Self {
-        Self { sse: SseParser::new(), reply: Reply::new(context) }
+        Self {
+            sse: SseParser::new(),
+            reply: Reply::new(context),
+        }
     }
 
     /// Takes the next bytes and appends the events they complete. Does nothing once done.
@@ -84,12 +87,20 @@ impl Decoder {
             if let Err(broken) = reply.event(event, out) {
                 reply.fail(broken, out);
             }
-            if reply.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if reply.is_done() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         if let Err(error) = parsed
             && !self.is_done()
         {
-            self.fail(ModelFailureKind::Protocol, format!("the reply is no event stream: {error}"), out);
+            self.fail(
+                ModelFailureKind::Protocol,
+                format!("the reply is no event stream: {error}"),
+                out,
+            );
         }
     }
 
@@ -105,17 +116,37 @@ impl Decoder {
             self.reply.finish(out);
             return;
         }
-        let place = if self.reply.has_started() { "before it was complete" } else { "before it began" };
+        let place = if self.reply.has_started() {
+            "before it was complete"
+        } else {
+            "before it began"
+        };
         let (kind, message) = match end {
-            StreamEnd::Clean => (ModelFailureKind::CutStream, format!("the reply ended {place}")),
-            StreamEnd::Broken(how) => (ModelFailureKind::CutStream, format!("the reply broke off {place}: {how}")),
-            StreamEnd::TimedOut(what) => (ModelFailureKind::Timeout, format!("the reply was given up {place}: {what}")),
+            StreamEnd::Clean => (
+                ModelFailureKind::CutStream,
+                format!("the reply ended {place}"),
+            ),
+            StreamEnd::Broken(how) => (
+                ModelFailureKind::CutStream,
+                format!("the reply broke off {place}: {how}"),
+            ),
+            StreamEnd::TimedOut(what) => (
+                ModelFailureKind::Timeout,
+                format!("the reply was given up {place}: {what}"),
+            ),
         };
         self.fail(kind, message, out);
     }
 
     fn fail(&mut self, kind: ModelFailureKind, message: String, out: &mut VecDeque<ModelEvent>) {
-        self.reply.fail(Broken { kind, message, request_id: None }, out);
+        self.reply.fail(
+            Broken {
+                kind,
+                message,
+                request_id: None,
+            },
+            out,
+        );
     }
 
     /// Whether the last event is out.

@@ -48,7 +48,9 @@ pub struct EncodeOptions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// Two tools would have one name on the wire.
-    #[error("tools `{first}` and `{second}` would both be called `{wire}` by the model: rename one of them")]
+    #[error(
+        "tools `{first}` and `{second}` would both be called `{wire}` by the model: rename one of them"
+    )]
     ToolNameClash {
         /// One tool.
         first: ToolName,
@@ -64,7 +66,9 @@ pub enum EncodeError {
         tool: ToolName,
     },
     /// The opaque user id is too long.
-    #[error("the user id for the provider has {chars} characters: at most {MAX_USER_ID_CHARS} are allowed")]
+    #[error(
+        "the user id for the provider has {chars} characters: at most {MAX_USER_ID_CHARS} are allowed"
+    )]
     UserIdTooLong {
         /// Its length.
         chars: usize,
@@ -76,7 +80,9 @@ pub enum EncodeError {
     #[error("the call allows no output tokens")]
     NoOutputTokens,
     /// The body exceeds what the provider takes.
-    #[error("the request has {bytes} bytes: the provider takes at most {MAX_REQUEST_BYTES}; shorten the history")]
+    #[error(
+        "the request has {bytes} bytes: the provider takes at most {MAX_REQUEST_BYTES}; shorten the history"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -95,7 +101,10 @@ pub fn encode(
     tools: &WireTools,
     options: EncodeOptions,
 ) -> Result<Bytes, EncodeError> {
-    debug_assert!(tools.is_for(&conversation.tools), "tools of another conversation");
+    debug_assert!(
+        tools.is_for(&conversation.tools),
+        "tools of another conversation"
+    );
     let model = &conversation.model;
     let max_tokens = request.max_output_tokens.min(model.max_output_tokens);
     if max_tokens == 0 {
@@ -122,7 +131,9 @@ pub fn encode(
 
 /// What only some models accept.
 fn push_model_options(out: &mut String, conversation: &Conversation, options: EncodeOptions) {
-    let Some(facts) = facts(&conversation.model.id) else { return };
+    let Some(facts) = facts(&conversation.model.id) else {
+        return;
+    };
     if facts.accepts_inference_geo
         && let Some(geo) = options.residency.wire_name()
     {
@@ -130,14 +141,18 @@ fn push_model_options(out: &mut String, conversation: &Conversation, options: En
         push_string(out, geo);
     }
     // Asking for the default mode by name changes nothing but lets the display be chosen.
-    if options.thinking_display == ThinkingDisplay::Summarized && facts.thinking == ThinkingDefault::Adaptive {
+    if options.thinking_display == ThinkingDisplay::Summarized
+        && facts.thinking == ThinkingDefault::Adaptive
+    {
         push_key(out, "thinking");
         out.push_str(r#"{"type":"adaptive","display":"summarized"}"#);
     }
 }
 
 fn push_user_id(out: &mut String, conversation: &Conversation) -> Result<(), EncodeError> {
-    let Some(user_id) = conversation.user_id.as_deref() else { return Ok(()) };
+    let Some(user_id) = conversation.user_id.as_deref() else {
+        return Ok(());
+    };
     let chars = user_id.chars().count();
     if chars > MAX_USER_ID_CHARS {
         return Err(EncodeError::UserIdTooLong { chars });
@@ -194,7 +209,11 @@ fn push_messages(
         }
         match &**message {
             Message::User(blocks) => {
-                let marker = if marked.contains(&Some(position)) { marker(cache) } else { "" };
+                let marker = if marked.contains(&Some(position)) {
+                    marker(cache)
+                } else {
+                    ""
+                };
                 push_user(out, blocks, marker);
             }
             Message::Assistant(message) => push_assistant(out, message),
@@ -213,20 +232,35 @@ fn marked_messages(history: &[std::sync::Arc<Message>], cache: CacheUse) -> [Opt
     if cache == CacheUse::None {
         return [None, None];
     }
-    let is_marked = |message: &Message| matches!(message, Message::User(_)) && sent_blocks(message) > 0;
+    let is_marked =
+        |message: &Message| matches!(message, Message::User(_)) && sent_blocks(message) > 0;
     let Some(newest) = history.iter().rposition(|message| is_marked(message)) else {
         return [None, None];
     };
-    let previous = history[..newest].iter().rposition(|message| is_marked(message));
-    let added = |from: usize| history[from + 1..=newest].iter().map(|message| sent_blocks(message)).sum::<usize>();
-    [Some(newest), previous.filter(|from| added(*from) > CACHE_LOOKBACK_BLOCKS)]
+    let previous = history[..newest]
+        .iter()
+        .rposition(|message| is_marked(message));
+    let added = |from: usize| {
+        history[from + 1..=newest]
+            .iter()
+            .map(|message| sent_blocks(message))
+            .sum::<usize>()
+    };
+    [
+        Some(newest),
+        previous.filter(|from| added(*from) > CACHE_LOOKBACK_BLOCKS),
+    ]
 }
 
 fn push_user(out: &mut String, blocks: &[UserBlock], marker: &str) {
     out.push_str("{\"role\":\"user\",\"content\":[");
     let start = out.len();
-    let results = blocks.iter().filter(|block| matches!(block, UserBlock::ToolResult(_)));
-    let texts = blocks.iter().filter(|block| matches!(block, UserBlock::Text(text) if !text.is_empty()));
+    let results = blocks
+        .iter()
+        .filter(|block| matches!(block, UserBlock::ToolResult(_)));
+    let texts = blocks
+        .iter()
+        .filter(|block| matches!(block, UserBlock::Text(text) if !text.is_empty()));
     for block in results.chain(texts) {
         if out.len() > start {
             out.push_str("},");
@@ -268,9 +302,10 @@ fn push_assistant(out: &mut String, message: &AssistantMessage) {
 /// How many blocks of a message are sent.
 fn sent_blocks(message: &Message) -> usize {
     match message {
-        Message::User(blocks) => {
-            blocks.iter().filter(|block| !matches!(block, UserBlock::Text(text) if text.is_empty())).count()
-        }
+        Message::User(blocks) => blocks
+            .iter()
+            .filter(|block| !matches!(block, UserBlock::Text(text) if text.is_empty()))
+            .count(),
         Message::Assistant(message) => message.blocks.iter().filter(|block| is_sent(block)).count(),
     }
 }
@@ -304,7 +339,9 @@ fn expected_bytes(conversation: &Conversation, request: &ModelRequest, tools: &W
                     UserBlock::ToolResult(result) => result.content.len() + PER_BLOCK,
                 })
                 .sum::<usize>(),
-            Message::Assistant(message) => message.blocks.iter().map(|block| block.raw.len() + 1).sum(),
+            Message::Assistant(message) => {
+                message.blocks.iter().map(|block| block.raw.len() + 1).sum()
+            }
         })
         .sum();
     let content = history + conversation.system_prompt.len() + tools.definitions().len();

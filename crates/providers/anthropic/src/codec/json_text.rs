@@ -76,7 +76,11 @@ fn first_special(bytes: &[u8]) -> Option<usize> {
         position += 8;
     }
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    words.remainder().iter().position(is_special).map(|offset| position + offset)
+    words
+        .remainder()
+        .iter()
+        .position(is_special)
+        .map(|offset| position + offset)
 }
 
 #[cfg(test)]
@@ -85,14 +89,25 @@ mod tests {
 
     #[test]
     fn every_character_reads_back_at_every_position() {
-        for special in (0..=0x7fu8).map(char::from).chain(['\u{80}', 'ü', '\u{2028}', '日', '🚀', '\u{10ffff}']) {
+        for special in (0..=0x7fu8).map(char::from).chain([
+            '\u{80}',
+            'ü',
+            '\u{2028}',
+            '日',
+            '🚀',
+            '\u{10ffff}',
+        ]) {
             for length in 0..20 {
                 for at in 0..=length {
                     let mut text = "a".repeat(length);
                     text.insert(at, special);
                     let mut json = String::new();
                     push_string(&mut json, &text);
-                    assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text, "{json}");
+                    assert_eq!(
+                        serde_json::from_str::<String>(&json).unwrap(),
+                        text,
+                        "{json}"
+                    );
                 }
             }
         }
@@ -100,7 +115,13 @@ mod tests {
 
     #[test]
     fn neighbors_of_a_special_byte_do_not_hide_it() {
-        for text in ["\u{1f}\"\\", "!\"#$%&'(", "\" ! \" ! \"", "\u{7f}\u{1f}\u{20}\u{21}", "ÿ\u{1}ÿ\\ÿ\""] {
+        for text in [
+            "\u{1f}\"\\",
+            "!\"#$%&'(",
+            "\" ! \" ! \"",
+            "\u{7f}\u{1f}\u{20}\u{21}",
+            "ÿ\u{1}ÿ\\ÿ\"",
+        ] {
             let mut json = String::new();
             push_string(&mut json, text);
             assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);

@@ -51,7 +51,11 @@ pub(super) struct Broken {
 
 impl Broken {
     pub(super) fn protocol(message: String) -> Self {
-        Self { kind: ModelFailureKind::Protocol, message, request_id: None }
+        Self {
+            kind: ModelFailureKind::Protocol,
+            message,
+            request_id: None,
+        }
     }
 }
 
@@ -136,7 +140,11 @@ impl Reply {
     }
 
     /// Takes one event of the stream.
-    pub(super) fn event(&mut self, event: SseEvent<'_>, out: &mut VecDeque<ModelEvent>) -> Result<(), Broken> {
+    pub(super) fn event(
+        &mut self,
+        event: SseEvent<'_>,
+        out: &mut VecDeque<ModelEvent>,
+    ) -> Result<(), Broken> {
         if event.data.is_empty() {
             return Ok(());
         }
@@ -160,11 +168,14 @@ impl Reply {
 
     fn start(&mut self, event: &Event<'_>, out: &mut VecDeque<ModelEvent>) -> Result<(), Broken> {
         if self.phase != Phase::Waiting {
-            return Err(Broken::protocol("the reply began twice (`message_start`)".to_owned()));
+            return Err(Broken::protocol(
+                "the reply began twice (`message_start`)".to_owned(),
+            ));
         }
         let message = event.message.map_or("null", |raw| raw.get());
-        let message: MessageStart<'_> = serde_json::from_str(message)
-            .map_err(|error| Broken::protocol(format!("`message_start` has no usable message: {error}")))?;
+        let message: MessageStart<'_> = serde_json::from_str(message).map_err(|error| {
+            Broken::protocol(format!("`message_start` has no usable message: {error}"))
+        })?;
         self.usage.start(message.usage);
         self.served_by = ModelId::new(message.model.as_str()).ok();
         if self.served_by.is_none() {
@@ -183,15 +194,22 @@ impl Reply {
     fn open(&mut self, event: &Event<'_>, out: &mut VecDeque<ModelEvent>) -> Result<(), Broken> {
         let index = parsed_index(event, "content_block_start")?;
         self.expect_content("content_block_start")?;
-        if self.open.len() + self.closed.len() + self.left_out.len() >= MAX_BLOCKS || index as usize >= MAX_BLOCKS {
-            return Err(Broken::protocol(format!("the reply has more than {MAX_BLOCKS} blocks")));
+        if self.open.len() + self.closed.len() + self.left_out.len() >= MAX_BLOCKS
+            || index as usize >= MAX_BLOCKS
+        {
+            return Err(Broken::protocol(format!(
+                "the reply has more than {MAX_BLOCKS} blocks"
+            )));
         }
-        let is_open = self.open.iter().any(|block| block.index == index) || self.left_out.contains(&index);
+        let is_open =
+            self.open.iter().any(|block| block.index == index) || self.left_out.contains(&index);
         if is_open || self.closed.contains(&index) {
             return Err(Broken::protocol(format!("block {index} began twice")));
         }
         let Some(raw) = event.content_block else {
-            return Err(Broken::protocol(format!("block {index} begins without a block")));
+            return Err(Broken::protocol(format!(
+                "block {index} begins without a block"
+            )));
         };
         let block = OpenBlock::open(index, raw, &self.context.tools)?;
         self.count_bytes(block.initial_output_bytes(), raw.get().len())?;
@@ -213,23 +231,41 @@ impl Reply {
                 ToolCallName::Known(name) => Arc::from(name.as_str()),
                 ToolCallName::Unknown(text) => text.clone(),
             };
-            out.push_back(ModelEvent::ToolCallStarted { index, id: id.clone(), tool });
+            out.push_back(ModelEvent::ToolCallStarted {
+                index,
+                id: id.clone(),
+                tool,
+            });
         }
         self.open.push(block);
         Ok(())
     }
 
-    fn grow(&mut self, index: &u32, delta: Option<Delta<'_>>, out: &mut VecDeque<ModelEvent>) -> Result<(), Broken> {
+    fn grow(
+        &mut self,
+        index: &u32,
+        delta: Option<Delta<'_>>,
+        out: &mut VecDeque<ModelEvent>,
+    ) -> Result<(), Broken> {
         self.expect_content("content_block_delta")?;
         // The last one opened is nearly always the one that grows.
-        let Some(block) = self.open.iter_mut().rev().find(|block| block.index == *index) else {
+        let Some(block) = self
+            .open
+            .iter_mut()
+            .rev()
+            .find(|block| block.index == *index)
+        else {
             if self.left_out.contains(index) {
                 return Ok(());
             }
-            return Err(Broken::protocol(format!("a delta came for block {index}, which is not open")));
+            return Err(Broken::protocol(format!(
+                "a delta came for block {index}, which is not open"
+            )));
         };
         let Some(delta) = delta else {
-            return Err(Broken::protocol(format!("a delta of block {index} is empty")));
+            return Err(Broken::protocol(format!(
+                "a delta of block {index} is empty"
+            )));
         };
         let grown = block.grow(delta)?;
         self.count_bytes(grown.output_bytes, grown.kept_bytes)?;
@@ -249,7 +285,9 @@ impl Reply {
             return Ok(());
         }
         let Some(at) = self.open.iter().position(|block| block.index == index) else {
-            return Err(Broken::protocol(format!("block {index} stopped without being open")));
+            return Err(Broken::protocol(format!(
+                "block {index} stopped without being open"
+            )));
         };
         let block = self.open.remove(at);
         let is_call = block.tool_call().is_some();
@@ -262,24 +300,46 @@ impl Reply {
         Ok(())
     }
 
-    fn end_content(&mut self, event: &Event<'_>, out: &mut VecDeque<ModelEvent>) -> Result<(), Broken> {
+    fn end_content(
+        &mut self,
+        event: &Event<'_>,
+        out: &mut VecDeque<ModelEvent>,
+    ) -> Result<(), Broken> {
         if !matches!(self.phase, Phase::Content | Phase::Ending) {
-            return Err(Broken::protocol("`message_delta` came before `message_start`".to_owned()));
+            return Err(Broken::protocol(
+                "`message_delta` came before `message_start`".to_owned(),
+            ));
         }
-        if let Some(index) = self.open.first().map(|block| block.index).or(self.left_out.first().copied()) {
-            return Err(Broken::protocol(format!("the reply ended while block {index} was open")));
+        if let Some(index) = self
+            .open
+            .first()
+            .map(|block| block.index)
+            .or(self.left_out.first().copied())
+        {
+            return Err(Broken::protocol(format!(
+                "the reply ended while block {index} was open"
+            )));
         }
         self.phase = Phase::Ending;
         self.progress += 1;
         self.usage.delta(event.usage);
-        let Some(reason) = event.delta.as_ref().and_then(|delta| delta.stop_reason.as_ref()) else {
+        let Some(reason) = event
+            .delta
+            .as_ref()
+            .and_then(|delta| delta.stop_reason.as_ref())
+        else {
             return Ok(());
         };
-        let details = event.delta.as_ref().and_then(|delta| lenient(delta.stop_details));
+        let details = event
+            .delta
+            .as_ref()
+            .and_then(|delta| lenient(delta.stop_details));
         let stop = stop_reason(reason.as_str(), details.unwrap_or_default());
         match &self.stop {
             Some(known) if *known != stop => {
-                return Err(Broken::protocol("the reply gave two different stop reasons".to_owned()));
+                return Err(Broken::protocol(
+                    "the reply gave two different stop reasons".to_owned(),
+                ));
             }
             Some(_) => {}
             None => {
@@ -294,7 +354,9 @@ impl Reply {
 
     fn stop(&mut self, out: &mut VecDeque<ModelEvent>) -> Result<(), Broken> {
         if self.phase != Phase::Ending {
-            return Err(Broken::protocol("`message_stop` came before `message_delta`".to_owned()));
+            return Err(Broken::protocol(
+                "`message_stop` came before `message_delta`".to_owned(),
+            ));
         }
         self.finish(out);
         Ok(())
@@ -303,21 +365,35 @@ impl Reply {
     /// Ends the reply properly. Only after the first `message_delta`.
     pub(super) fn finish(&mut self, out: &mut VecDeque<ModelEvent>) {
         // A stop reason that never came is as unknown as one that nobody knows.
-        let stop = self.stop.take().unwrap_or_else(|| StopReason::Other("none given".into()));
+        let stop = self
+            .stop
+            .take()
+            .unwrap_or_else(|| StopReason::Other("none given".into()));
         if stop == StopReason::ToolUse {
             self.confirm_all(out);
         }
         let usage = self.usage.finished(self.output_bytes);
         self.phase = Phase::Done;
-        out.push_back(ModelEvent::Finished(ModelFinish { stop, usage, served_by: self.served_by.take() }));
+        out.push_back(ModelEvent::Finished(ModelFinish {
+            stop,
+            usage,
+            served_by: self.served_by.take(),
+        }));
     }
 
     /// Ends the reply with a failure.
     pub(super) fn fail(&mut self, broken: Broken, out: &mut VecDeque<ModelEvent>) {
         // Only after its stop reason is a reply's usage final.
-        let usage: Option<Usage> = self.stop.is_some().then(|| self.usage.finished(self.output_bytes)).flatten();
+        let usage: Option<Usage> = self
+            .stop
+            .is_some()
+            .then(|| self.usage.finished(self.output_bytes))
+            .flatten();
         self.phase = Phase::Done;
-        let request_id = broken.request_id.map(Arc::from).or_else(|| self.context.request_id.clone());
+        let request_id = broken
+            .request_id
+            .map(Arc::from)
+            .or_else(|| self.context.request_id.clone());
         out.push_back(ModelEvent::Failed(ModelFailure {
             kind: broken.kind,
             message: broken.message.into(),
@@ -330,14 +406,22 @@ impl Reply {
     }
 
     fn confirm_all(&mut self, out: &mut VecDeque<ModelEvent>) {
-        out.extend(self.unconfirmed.drain(..).map(|index| ModelEvent::ToolCallConfirmed { index }));
+        out.extend(
+            self.unconfirmed
+                .drain(..)
+                .map(|index| ModelEvent::ToolCallConfirmed { index }),
+        );
     }
 
     fn expect_content(&self, kind: &str) -> Result<(), Broken> {
         match self.phase {
             Phase::Content => Ok(()),
-            Phase::Waiting => Err(Broken::protocol(format!("`{kind}` came before `message_start`"))),
-            Phase::Ending | Phase::Done => Err(Broken::protocol(format!("`{kind}` came after `message_delta`"))),
+            Phase::Waiting => Err(Broken::protocol(format!(
+                "`{kind}` came before `message_start`"
+            ))),
+            Phase::Ending | Phase::Done => Err(Broken::protocol(format!(
+                "`{kind}` came after `message_delta`"
+            ))),
         }
     }
 
@@ -347,10 +431,14 @@ impl Reply {
         self.kept_bytes = self.kept_bytes.saturating_add(kept as u64);
         let tokens = self.context.max_output_tokens;
         if self.output_bytes > tokens.saturating_mul(MAX_BYTES_PER_TOKEN) {
-            return Err(Broken::protocol(format!("the reply is longer than {tokens} output tokens can be")));
+            return Err(Broken::protocol(format!(
+                "the reply is longer than {tokens} output tokens can be"
+            )));
         }
         if self.kept_bytes > MAX_REPLY_BYTES {
-            return Err(Broken::protocol(format!("the reply is longer than {MAX_REPLY_BYTES} bytes")));
+            return Err(Broken::protocol(format!(
+                "the reply is longer than {MAX_REPLY_BYTES} bytes"
+            )));
         }
         Ok(())
     }
@@ -381,21 +469,32 @@ fn unreadable(event: SseEvent<'_>, error: &serde_json::Error) -> Result<(), Brok
         "error" => Err(provider_error(event.data)),
         "content_block_delta" => {
             let delta: Option<Head<'_>> = lenient(head.delta);
-            match delta.and_then(|delta| delta.kind).as_ref().map(|kind| kind.as_str()) {
-                Some("text_delta" | "thinking_delta" | "input_json_delta" | "signature_delta" | "citations_delta")
+            match delta
+                .and_then(|delta| delta.kind)
+                .as_ref()
+                .map(|kind| kind.as_str())
+            {
+                Some(
+                    "text_delta" | "thinking_delta" | "input_json_delta" | "signature_delta"
+                    | "citations_delta",
+                )
                 | None => broken("`content_block_delta`"),
                 Some(_) => Ok(()),
             }
         }
-        kind @ ("message_start" | "content_block_start" | "content_block_stop" | "message_delta" | "message_stop") => {
-            broken(&format!("`{kind}`"))
-        }
+        kind @ ("message_start"
+        | "content_block_start"
+        | "content_block_stop"
+        | "message_delta"
+        | "message_stop") => broken(&format!("`{kind}`")),
         _ => Ok(()),
     }
 }
 
 fn parsed_index(event: &Event<'_>, kind: &str) -> Result<u32, Broken> {
-    event.index.ok_or_else(|| Broken::protocol(format!("`{kind}` has no index")))
+    event
+        .index
+        .ok_or_else(|| Broken::protocol(format!("`{kind}` has no index")))
 }
 
 /// The failure that an `error` event announces.
@@ -404,7 +503,11 @@ fn provider_error(data: &[u8]) -> Broken {
     let kind = failure::classify_in_stream(&body);
     let name = body.kind.as_deref().unwrap_or("an error of no type");
     let text = body.message.as_deref().unwrap_or("no message");
-    Broken { kind, message: format!("the provider ended the reply with {name}: {text}"), request_id: body.request_id }
+    Broken {
+        kind,
+        message: format!("the provider ended the reply with {name}: {text}"),
+        request_id: body.request_id,
+    }
 }
 
 fn stop_reason(reason: &str, details: StopDetails<'_>) -> StopReason {

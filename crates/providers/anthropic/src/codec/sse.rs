@@ -168,7 +168,10 @@ impl SseParser {
         on_event: &mut impl FnMut(SseEvent<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let flow = if self.has_data {
-            on_event(SseEvent { name: &self.name, data: inline.unwrap_or(&self.data) })
+            on_event(SseEvent {
+                name: &self.name,
+                data: inline.unwrap_or(&self.data),
+            })
         } else {
             ControlFlow::Continue(())
         };
@@ -269,7 +272,10 @@ mod tests {
     }
 
     fn check(stream: &str, expected: &[(&str, &str)]) {
-        let expected: Vec<_> = expected.iter().map(|(n, d)| ((*n).to_owned(), (*d).to_owned())).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(n, d)| ((*n).to_owned(), (*d).to_owned()))
+            .collect();
         let bytes = stream.as_bytes();
         assert_eq!(events(&[bytes]), expected, "whole: {stream:?}");
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
@@ -297,7 +303,10 @@ mod tests {
         check("data\ndata: b\n\n", &[("", "\nb")]);
         check(": comment\n\n:data: no\ndata: a\n:\n\n", &[("", "a")]);
         check("id: 1\nretry: 5\ndata: a\nother\n\n", &[("", "a")]);
-        check("data: gr\u{fc}\u{df}e \u{1f680}\n\n", &[("", "gr\u{fc}\u{df}e \u{1f680}")]);
+        check(
+            "data: gr\u{fc}\u{df}e \u{1f680}\n\n",
+            &[("", "gr\u{fc}\u{df}e \u{1f680}")],
+        );
     }
 
     #[test]
@@ -335,11 +344,17 @@ mod tests {
     fn lines_and_events_are_capped_however_they_arrive() {
         let too_long = vec![b'a'; MAX_EVENT_BYTES + 1];
         let ignore = |_: SseEvent<'_>| ControlFlow::Continue(());
-        assert_eq!(SseParser::new().push(&too_long, ignore), Err(SseError::LineTooLong));
+        assert_eq!(
+            SseParser::new().push(&too_long, ignore),
+            Err(SseError::LineTooLong)
+        );
 
         let mut ended = too_long.clone();
         ended.push(b'\n');
-        assert_eq!(SseParser::new().push(&ended, ignore), Err(SseError::LineTooLong));
+        assert_eq!(
+            SseParser::new().push(&ended, ignore),
+            Err(SseError::LineTooLong)
+        );
 
         let mut parser = SseParser::new();
         let mut line = b"data: ".to_vec();
@@ -355,7 +370,9 @@ mod tests {
         let mut stream = b"data: ".to_vec();
         stream.resize(1024 * 1024, b'a');
         parser.push(&stream, |_| ControlFlow::Continue(())).unwrap();
-        parser.push(b"a\n\n", |_| ControlFlow::Continue(())).unwrap();
+        parser
+            .push(b"a\n\n", |_| ControlFlow::Continue(()))
+            .unwrap();
         assert!(parser.line.capacity() <= KEPT_CAPACITY && parser.data.capacity() <= KEPT_CAPACITY);
     }
 }

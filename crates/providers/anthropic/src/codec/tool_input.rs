@@ -28,7 +28,9 @@ pub struct InvalidToolInput(#[source] serde_json::Error);
 /// number outside the range of a double.
 pub fn check_tool_input(text: &str) -> Result<(), InvalidToolInput> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let checked = (&mut deserializer).deserialize_map(Strict).and_then(|()| deserializer.end());
+    let checked = (&mut deserializer)
+        .deserialize_map(Strict)
+        .and_then(|()| deserializer.end());
     checked.map_err(InvalidToolInput)
 }
 
@@ -87,7 +89,10 @@ impl<'de> Visitor<'de> for Strict {
         }
         keys.sort_unstable();
         match keys.array_windows().find(|[a, b]| a == b) {
-            Some([key, _]) => Err(de::Error::custom(format_args!("doubled key `{}`", key.escape_debug()))),
+            Some([key, _]) => Err(de::Error::custom(format_args!(
+                "doubled key `{}`",
+                key.escape_debug()
+            ))),
             None => Ok(()),
         }
     }
@@ -156,6 +161,9 @@ mod tests {
     fn the_reason_shows_the_key_escaped() {
         let error = check_tool_input("{\"\\u001b\":1,\"\\u001b\":2}").unwrap_err();
         let reason = std::error::Error::source(&error).unwrap().to_string();
-        assert!(reason.contains("doubled key") && !reason.contains('\u{1b}'), "{reason}");
+        assert!(
+            reason.contains("doubled key") && !reason.contains('\u{1b}'),
+            "{reason}"
+        );
     }
 }

@@ -11,7 +11,9 @@ use otto_core::model::Usage;
 use serde_json::value::RawValue;
 
 use crate::codec::reply::MAX_BYTES_PER_TOKEN;
-use crate::codec::wire::{CacheCreation, Count, OutputDetails, ServerToolUse, WireUsage, lenient, string};
+use crate::codec::wire::{
+    CacheCreation, Count, OutputDetails, ServerToolUse, WireUsage, lenient, string,
+};
 
 /// The counters of one reply.
 #[derive(Debug, Default)]
@@ -31,7 +33,10 @@ pub(super) struct UsageMeter {
 
 impl UsageMeter {
     pub(super) fn new(surcharged: bool) -> Self {
-        Self { surcharged, ..Self::default() }
+        Self {
+            surcharged,
+            ..Self::default()
+        }
     }
 
     /// Takes the usage of `message_start`. Its output count is a placeholder.
@@ -68,7 +73,9 @@ impl UsageMeter {
 
     /// The final usage, if it is complete and believable for a reply of so many bytes of output.
     pub(super) fn finished(&self, output_bytes: u64) -> Option<Usage> {
-        let (Some(_), Some(output)) = (self.input, self.output) else { return None };
+        let (Some(_), Some(output)) = (self.input, self.output) else {
+            return None;
+        };
         let usage = self.so_far();
         let is_understated = output.saturating_mul(MAX_BYTES_PER_TOKEN) < output_bytes;
         let is_believable = !self.uncertain && usage.prompt_tokens() > 0 && !is_understated;
@@ -85,8 +92,12 @@ impl UsageMeter {
         if let Some(tokens) = self.tokens(usage.input_tokens) {
             self.input = Some(self.input.unwrap_or(0).max(tokens));
         }
-        self.cache_read = self.cache_read.max(self.tokens(usage.cache_read_input_tokens).unwrap_or(0));
-        self.cache_write = self.cache_write.max(self.tokens(usage.cache_creation_input_tokens).unwrap_or(0));
+        self.cache_read = self
+            .cache_read
+            .max(self.tokens(usage.cache_read_input_tokens).unwrap_or(0));
+        self.cache_write = self
+            .cache_write
+            .max(self.tokens(usage.cache_creation_input_tokens).unwrap_or(0));
         if let Some(raw) = usage.cache_creation {
             let split = lenient::<CacheCreation>(Some(raw));
             self.uncertain |= split.is_none();
@@ -101,9 +112,12 @@ impl UsageMeter {
         {
             self.thinking = self.thinking.max(tokens);
         }
-        let searched = lenient::<ServerToolUse>(usage.server_tool_use)
-            .is_some_and(|used| !matches!(used.web_search_requests, Count::Absent | Count::Tokens(0)));
-        let is = |raw: Option<&RawValue>, word: &str| raw.and_then(string).is_some_and(|text| text == word);
+        let searched = lenient::<ServerToolUse>(usage.server_tool_use).is_some_and(|used| {
+            !matches!(used.web_search_requests, Count::Absent | Count::Tokens(0))
+        });
+        let is = |raw: Option<&RawValue>, word: &str| {
+            raw.and_then(string).is_some_and(|text| text == word)
+        };
         let dearer_region = is(usage.inference_geo, "us") && !self.surcharged;
         self.uncertain |= searched || dearer_region || is(usage.speed, "fast");
         self.tokens(usage.output_tokens)
@@ -143,9 +157,18 @@ mod tests {
     fn counters_keep_their_maximum() {
         let usage = finished(
             r#"{"input_tokens":5,"output_tokens":1,"cache_read_input_tokens":7}"#,
-            &[r#"{"output_tokens":30}"#, r#"{"output_tokens":30,"input_tokens":9}"#, r#"{"output_tokens":20}"#],
+            &[
+                r#"{"output_tokens":30}"#,
+                r#"{"output_tokens":30,"input_tokens":9}"#,
+                r#"{"output_tokens":20}"#,
+            ],
         );
-        let expected = Usage { input_tokens: 9, output_tokens: 30, cache_read_tokens: 7, ..Usage::default() };
+        let expected = Usage {
+            input_tokens: 9,
+            output_tokens: 30,
+            cache_read_tokens: 7,
+            ..Usage::default()
+        };
         assert_eq!(usage, Some(expected));
     }
 
@@ -156,7 +179,10 @@ mod tests {
             &[r#"{"output_tokens":9}"#],
         )
         .unwrap();
-        assert_eq!((usage.cache_write_5m_tokens, usage.cache_write_1h_tokens), (4, 6));
+        assert_eq!(
+            (usage.cache_write_5m_tokens, usage.cache_write_1h_tokens),
+            (4, 6)
+        );
     }
 
     #[test]
@@ -165,29 +191,56 @@ mod tests {
         assert!(finished(nulls, &[r#"{"output_tokens":9}"#]).is_some());
         assert_eq!(finished(nulls, &[]), None);
         assert_eq!(finished(nulls, &[r#"{"output_tokens":null}"#]), None);
-        assert_eq!(finished(r#"{"output_tokens":1}"#, &[r#"{"output_tokens":9}"#]), None);
+        assert_eq!(
+            finished(r#"{"output_tokens":1}"#, &[r#"{"output_tokens":9}"#]),
+            None
+        );
     }
 
     #[test]
     fn a_placeholder_is_not_a_count() {
-        assert_eq!(finished(r#"{"input_tokens":3,"output_tokens":4}"#, &["{}"]), None);
+        assert_eq!(
+            finished(r#"{"input_tokens":3,"output_tokens":4}"#, &["{}"]),
+            None
+        );
     }
 
     #[test]
     fn nonsense_is_as_good_as_missing() {
-        for value in ["-1", "1.5", "\"9\"", "18446744073709551616", "[]", "{\"a\":1}", "true"] {
-            for field in ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"] {
-                let delta = format!("{{\"output_tokens\":9,\"input_tokens\":3,\"{field}\":{value}}}");
+        for value in [
+            "-1",
+            "1.5",
+            "\"9\"",
+            "18446744073709551616",
+            "[]",
+            "{\"a\":1}",
+            "true",
+        ] {
+            for field in [
+                "input_tokens",
+                "output_tokens",
+                "cache_read_input_tokens",
+                "cache_creation_input_tokens",
+            ] {
+                let delta =
+                    format!("{{\"output_tokens\":9,\"input_tokens\":3,\"{field}\":{value}}}");
                 let delta = if matches!(field, "output_tokens" | "input_tokens") {
                     format!("{{\"{field}\":{value}}}")
                 } else {
                     delta
                 };
-                assert_eq!(finished(r#"{"input_tokens":3}"#, &[&delta]), None, "{delta}");
+                assert_eq!(
+                    finished(r#"{"input_tokens":3}"#, &[&delta]),
+                    None,
+                    "{delta}"
+                );
             }
         }
         assert_eq!(finished(r#"{"input_tokens":3}"#, &["[]"]), None);
-        assert_eq!(finished("\"none\"", &[r#"{"input_tokens":3,"output_tokens":9}"#]), None);
+        assert_eq!(
+            finished("\"none\"", &[r#"{"input_tokens":3,"output_tokens":9}"#]),
+            None
+        );
     }
 
     #[test]

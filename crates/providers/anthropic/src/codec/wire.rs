@@ -279,11 +279,15 @@ impl ErrorBody {
         }
         let outer: Outer<'_> = serde_json::from_slice(json).ok()?;
         let inner: Inner<'_> = serde_json::from_str(outer.error.get()).ok()?;
-        let details: Option<Details<'_>> = inner.details.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let details: Option<Details<'_>> = inner
+            .details
+            .and_then(|raw| serde_json::from_str(raw.get()).ok());
         Some(Self {
             kind: inner.kind.and_then(string),
             message: inner.message.and_then(string),
-            code: details.and_then(|details| details.error_code).and_then(string),
+            code: details
+                .and_then(|details| details.error_code)
+                .and_then(string),
             request_id: outer.request_id.and_then(string),
         })
     }

@@ -30,8 +30,10 @@ impl WireTools {
     /// # Errors
     /// When two tools share a wire name, or a schema is not a JSON object.
     pub fn new(facts: &[ToolFacts]) -> Result<Self, EncodeError> {
-        let mut names: Vec<(Box<str>, ToolName)> =
-            facts.iter().map(|tool| (wire_name(&tool.name), tool.name.clone())).collect();
+        let mut names: Vec<(Box<str>, ToolName)> = facts
+            .iter()
+            .map(|tool| (wire_name(&tool.name), tool.name.clone()))
+            .collect();
         names.sort_by(|(a, _), (b, _)| a.cmp(b));
         if let Some(pair) = names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(EncodeError::ToolNameClash {
@@ -43,7 +45,9 @@ impl WireTools {
         let mut definitions = String::new();
         for tool in facts {
             if !is_object(&tool.input_schema) {
-                return Err(EncodeError::InvalidSchema { tool: tool.name.clone() });
+                return Err(EncodeError::InvalidSchema {
+                    tool: tool.name.clone(),
+                });
             }
             if !definitions.is_empty() {
                 definitions.push(',');
@@ -59,13 +63,20 @@ impl WireTools {
             definitions.push_str(&tool.input_schema);
             definitions.push('}');
         }
-        Ok(Self { facts: facts.to_vec(), names, definitions })
+        Ok(Self {
+            facts: facts.to_vec(),
+            names,
+            definitions,
+        })
     }
 
     /// The tool of that wire name.
     #[must_use]
     pub fn find(&self, wire_name: &str) -> Option<&ToolName> {
-        let at = self.names.binary_search_by(|(known, _)| (**known).cmp(wire_name)).ok()?;
+        let at = self
+            .names
+            .binary_search_by(|(known, _)| (**known).cmp(wire_name))
+            .ok()?;
         Some(&self.names[at].1)
     }
 
@@ -120,7 +131,10 @@ mod tests {
     #[test]
     fn a_clash_is_an_error() {
         let error = WireTools::new(&[tool("fs.read", "{}"), tool("fs_read", "{}")]).unwrap_err();
-        assert!(matches!(error, EncodeError::ToolNameClash { .. }), "{error}");
+        assert!(
+            matches!(error, EncodeError::ToolNameClash { .. }),
+            "{error}"
+        );
         assert!(WireTools::new(&[tool("a", "{}"), tool("a", "{}")]).is_err());
     }
 
@@ -128,7 +142,10 @@ mod tests {
     fn a_schema_that_is_no_object_is_an_error() {
         for schema in ["", "[]", "true", "{", "{},\"x\":1"] {
             let error = WireTools::new(&[tool("a", schema)]).unwrap_err();
-            assert!(matches!(error, EncodeError::InvalidSchema { .. }), "{schema}");
+            assert!(
+                matches!(error, EncodeError::InvalidSchema { .. }),
+                "{schema}"
+            );
         }
     }
 }
