@@ -1,0 +1,12 @@
+//! The server as a client meets it: over real sockets, byte by byte.
+
+mod billing;
+mod caching;
+mod client;
+mod faults;
+mod many;
+mod models;
+mod protocol;
+mod refusals;
+mod templates;
+mod thinking;
