@@ -21,6 +21,8 @@ pub(crate) const TURNS: usize = 1_000;
 pub(crate) const BLOCKS: usize = 64;
 /// Most `let` names of a conversation.
 pub(crate) const LETS: usize = 64;
+/// Most conditions of a `when` and alternatives of a `let`.
+pub(crate) const ALTERNATIVES: usize = 16;
 /// Most fault entries of a turn.
 pub(crate) const FAULTS: usize = 64;
 /// Most plays of a turn that counts them; `repeat: forever` has no count.
@@ -35,6 +37,8 @@ pub(crate) const FILTERS: usize = 16;
 pub(crate) const REGEX_BYTES: usize = 1 << 20;
 /// Largest value an expression or a template may make.
 pub(crate) const VALUE_BYTES: usize = 4 << 20;
+/// What evaluating a value costs at least, in bytes of [`WORK_BYTES`]: bounds how many are evaluated.
+pub(crate) const WORK_PER_VALUE: usize = 64;
 /// All bytes that the expressions of one request may make together.
 pub(crate) const WORK_BYTES: usize = 64 << 20;
 /// Longest wait a script may ask for.

@@ -36,6 +36,7 @@ pub(super) enum Filter {
     Unique,
     Tally,
     Sort,
+    ByNumber(Regex),
     Reverse,
     Keep(Regex),
     Drop(Regex),
@@ -44,6 +45,7 @@ pub(super) enum Filter {
     Above(i64),
     Below(i64),
     Not,
+    Then(Json),
     Trim,
     Upper,
     Lower,
@@ -55,7 +57,7 @@ pub(super) enum Filter {
 }
 
 /// The names of all filters, for messages and for the documentation test.
-pub(super) const NAMES: [&str; 36] = [
+pub(super) const NAMES: [&str; 38] = [
     "lines",
     "line_count",
     "split",
@@ -76,6 +78,7 @@ pub(super) const NAMES: [&str; 36] = [
     "unique",
     "tally",
     "sort",
+    "by_number",
     "reverse",
     "keep",
     "drop",
@@ -84,6 +87,7 @@ pub(super) const NAMES: [&str; 36] = [
     "above",
     "below",
     "not",
+    "then",
     "trim",
     "upper",
     "lower",
@@ -123,6 +127,7 @@ impl Filter {
             "unique" => Self::Unique,
             "tally" => Self::Tally,
             "sort" => Self::Sort,
+            "by_number" => Self::ByNumber(arguments.regex()?),
             "reverse" => Self::Reverse,
             "keep" => Self::Keep(arguments.regex()?),
             "drop" => Self::Drop(arguments.regex()?),
@@ -131,6 +136,7 @@ impl Filter {
             "above" => Self::Above(arguments.number()?),
             "below" => Self::Below(arguments.number()?),
             "not" => Self::Not,
+            "then" => Self::Then(arguments.literal()?),
             "trim" => Self::Trim,
             "upper" => Self::Upper,
             "lower" => Self::Lower,
@@ -214,6 +220,9 @@ impl Filter {
             Self::Unique => unique(value),
             Self::Tally => tally(&value),
             Self::Sort => entries(value, |list| list.sort_by_key(to_text)),
+            Self::ByNumber(regex) => entries(value, |list| {
+                list.sort_by_cached_key(|entry| std::cmp::Reverse(captured_number(regex, entry)));
+            }),
             Self::Reverse => entries(value, |list| list.reverse()),
             Self::Keep(regex) => keep(value, |text| regex.is_match(text)),
             Self::Drop(regex) => keep(value, |text| !regex.is_match(text)),
@@ -222,6 +231,8 @@ impl Filter {
             Self::Above(limit) => number(&value).is_some_and(|n| n > *limit).into(),
             Self::Below(limit) => number(&value).is_some_and(|n| n < *limit).into(),
             Self::Not => (!is_true(&value)).into(),
+            Self::Then(instead) if is_true(&value) => instead.clone(),
+            Self::Then(_) => Json::Null,
             Self::Trim => each(value, |text| text.trim().into()),
             Self::Upper => each(value, |text| text.to_uppercase().into()),
             Self::Lower => each(value, |text| text.to_lowercase().into()),
@@ -437,6 +448,12 @@ fn captured<'t>(found: &regex::Captures<'t>) -> Option<&'t str> {
 
 fn first_capture<'t>(regex: &Regex, text: &'t str) -> Option<&'t str> {
     regex.captures(text).as_ref().and_then(captured)
+}
+
+/// The number a pattern finds in an entry; entries without one come last.
+fn captured_number(regex: &Regex, entry: &Json) -> i64 {
+    let text = to_text(entry);
+    first_capture(regex, &text).and_then(|number| number.parse().ok()).unwrap_or(i64::MIN)
 }
 
 fn point(value: &Json, pointer: &str) -> Json {

@@ -31,8 +31,9 @@ impl Work {
         Self(Cell::new(limits::WORK_BYTES))
     }
 
-    /// Uses up `bytes`.
+    /// Uses up `bytes`, and a little for the value itself.
     pub(crate) fn spend(&self, bytes: usize) -> Result<(), Failure> {
+        let bytes = bytes.saturating_add(limits::WORK_PER_VALUE);
         match self.0.get().checked_sub(bytes) {
             Some(left) => {
                 self.0.set(left);
@@ -88,17 +89,23 @@ impl<'a> Scope<'a> {
                 .filter(|call| call.result.is_some())
                 .map(result_text)
                 .collect(),
-            Source::Let(position) => {
-                // A `let` sees only those before it, so this recursion ends.
-                let (_, expr) = self
-                    .conversation
-                    .lets
-                    .get(*position)
-                    .expect("resolved against the lets of this conversation");
-                expr.value(self)?
-            }
+            Source::Let(position) => self.binding(*position)?,
         };
         self.work.spend(super::filter::size(&value))?;
+        Ok(value)
+    }
+
+    /// The value of a `let`: the first alternative that holds, else the last.
+    fn binding(&self, position: usize) -> Result<Json, Failure> {
+        let alternatives = self.conversation.lets.get(position).map(|(_, alternatives)| alternatives);
+        let mut value = Json::Null;
+        // A `let` sees only those before it, so this recursion ends.
+        for expr in alternatives.into_iter().flatten() {
+            value = expr.value(self)?;
+            if super::filter::is_true(&value) {
+                break;
+            }
+        }
         Ok(value)
     }
 

@@ -139,6 +139,10 @@ fn every_filter_does_what_its_name_says() {
         "result.find | lines | field \":\" 0 | sort | reverse | first 1",
         json!(["src/b.rs"]),
     );
+    check(
+        "'a:9\nb:10\nc' | lines | by_number ':(\\d+)$'",
+        json!(["b:10", "a:9", "c"]),
+    );
     check("input.find | json \"/paths/1\"", "b");
     check("'{\"a\":[1,2]}' | json '/a/0'", 1);
     check("'not json' | json '/a'", Json::Null);
@@ -164,6 +168,8 @@ fn every_filter_does_what_its_name_says() {
     check("3 | above 2", true);
     check("'3' | below 2", false);
     check("'' | not", true);
+    check("failed.other_tool | then 'yes'", "yes");
+    check("failed.find | then 'yes'", Json::Null);
     check("results | not", false);
 }
 

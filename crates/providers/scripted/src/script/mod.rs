@@ -101,7 +101,8 @@ pub(crate) struct Conversation {
     pub(crate) name: String,
     /// All of them must hold.
     pub(crate) when: Vec<Expr>,
-    pub(crate) lets: Vec<(String, Expr)>,
+    /// Names and what they mean: the first expression that holds, else the last.
+    pub(crate) lets: Vec<(String, Vec<Expr>)>,
     pub(crate) turns: Vec<Turn>,
 }
 

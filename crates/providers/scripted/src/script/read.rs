@@ -195,18 +195,17 @@ impl Reader<'_> {
         }
     }
 
-    /// Conditions: one expression or a list of them.
-    fn conditions(&mut self, node: Option<&Node>, place: &Place<'_>) -> Vec<Expr> {
+    /// One expression or a list of them.
+    fn expressions(&mut self, node: Option<&Node>, place: &Place<'_>) -> Vec<Expr> {
         match node {
             None => Vec::new(),
-            Some(Node {
-                value: Value::List(list),
-                ..
-            }) => list
-                .iter()
-                .enumerate()
-                .filter_map(|(index, node)| self.expr(node, &place.at(index)))
-                .collect(),
+            Some(node) if matches!(node.value, Value::List(_)) => {
+                let list = self.problems.list(node, place, limits::ALTERNATIVES, "expressions");
+                list.iter()
+                    .enumerate()
+                    .filter_map(|(index, node)| self.expr(node, &place.at(index)))
+                    .collect()
+            }
             Some(node) => self.expr(node, place).into_iter().collect(),
         }
     }
@@ -246,7 +245,7 @@ fn read_conversation(
         used: Vec::new(),
     };
     let lets = read_lets(fields, place, &mut reader);
-    let when = reader.conditions(fields.optional("when"), &place.key("when"));
+    let when = reader.expressions(fields.optional("when"), &place.key("when"));
     let turns_place = place.key("turns");
     let Some(list) = fields.optional("turns") else {
         reader.problems.add(
@@ -277,7 +276,7 @@ fn read_lets(
     fields: &Fields<'_>,
     place: &Place<'_>,
     reader: &mut Reader<'_>,
-) -> Vec<(String, Expr)> {
+) -> Vec<(String, Vec<Expr>)> {
     let place = place.key("let");
     let Some(node) = fields.optional("let") else {
         return Vec::new();
@@ -302,11 +301,12 @@ fn read_lets(
             reader
                 .problems
                 .add_at(key.line, key.column, &place.key(&key.name), NAME_RULE);
-        } else if let Some(expr) = reader.expr(node, &place.key(&key.name)) {
-            // Known from here on: a `let` sees only those before it, so evaluation ends.
-            reader.lets.push(key.name.clone());
-            lets.push((key.name.clone(), expr));
+            continue;
         }
+        let alternatives = reader.expressions(Some(node), &place.key(&key.name));
+        // Known from here on: a `let` sees only those before it, so evaluation ends.
+        reader.lets.push(key.name.clone());
+        lets.push((key.name.clone(), alternatives));
     }
     lets
 }
@@ -386,7 +386,7 @@ fn read_turn(node: &Node, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<
         None => Content::Blocks(read_blocks(&fields, place, shape, reader)),
     };
     Some(Turn {
-        when: reader.conditions(fields.optional("when"), &place.key("when")),
+        when: reader.expressions(fields.optional("when"), &place.key("when")),
         repeat: fields.optional("repeat").map_or(Repeat::Times(1), |node| {
             read_repeat(node, &place.key("repeat"), reader.problems)
         }),

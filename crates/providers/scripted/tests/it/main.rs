@@ -3,6 +3,7 @@
 mod billing;
 mod caching;
 mod client;
+mod demo;
 mod faults;
 mod many;
 mod models;
