@@ -19,10 +19,17 @@ pub(crate) struct Queue<T> {
 }
 
 struct State<T> {
-    items: VecDeque<T>,
+    items: VecDeque<(T, Room)>,
     /// Threads that wait. A push wakes one only if there is one: a wake-up is a system call.
     waiting: usize,
     closed: bool,
+}
+
+/// Whether an item counts against the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Taken,
+    Extra,
 }
 
 /// Why [`Queue::take`] returned.
@@ -64,7 +71,23 @@ impl<T> Queue<T> {
             return Err(Closed);
         }
         permit.forget();
-        state.items.push_back(item);
+        state.items.push_back((item, Room::Taken));
+        let wake = state.waiting > 0;
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Adds an item beyond the bound, for a thread of the store that hands work on: there are few of them,
+    /// and each hands on one item at a time.
+    pub(crate) fn push_now(&self, item: T) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.items.push_back((item, Room::Extra));
         let wake = state.waiting > 0;
         drop(state);
         if wake {
@@ -101,9 +124,13 @@ impl<T> Queue<T> {
             state.waiting -= 1;
         }
         let count = most.min(state.items.len());
-        into.extend(state.items.drain(..count));
+        let mut freed = 0;
+        into.extend(state.items.drain(..count).map(|(item, room)| {
+            freed += usize::from(room == Room::Taken);
+            item
+        }));
         drop(state);
-        self.room.add_permits(count);
+        self.room.add_permits(freed);
         Taken::Items
     }
 

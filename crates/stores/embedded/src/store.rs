@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) path: std::path::PathBuf,
     pub(crate) clock: Arc<dyn StoreClock>,
     pub(crate) node: Arc<str>,
-    writer: Arc<Queue<Job>>,
+    pub(crate) writer: Arc<Queue<Job>>,
     readers: Arc<Queue<Question>>,
     pub(crate) files: Arc<Queue<Task>>,
     threads: Mutex<Vec<JoinHandle<()>>>,

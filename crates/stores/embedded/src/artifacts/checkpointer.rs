@@ -16,6 +16,7 @@ use crate::artifacts::{THREADS, Task, run};
 use crate::config::FaultPoints;
 use crate::error::unavailable;
 use crate::store::Inner;
+use crate::writer::job_then;
 
 /// Stores artifacts: atomic, checksummed, bounded, with retention.
 #[derive(Clone)]
@@ -94,7 +95,7 @@ impl Checkpointer {
             ));
             let mut row = NewRow {
                 session: draft.session,
-                path: path.clone(),
+                path,
                 invocation: draft.invocation,
                 kind: draft.kind,
                 size: draft.content.len() as u64,
@@ -113,47 +114,65 @@ impl Checkpointer {
                     return Err(name::too_much(&row.path, row.size, total, self.bytes_max));
                 }
             }
-            let written = {
-                let draft = draft.clone();
-                self.on_disk(move |disk| disk.write(draft.session, &path, &draft.content))
-                    .await?
-            };
-            match written {
-                Written::New(sha256) => {
-                    row.sha256 = Arc::from(sha256);
-                    return self.keep(row).await;
+            let artifact = row.to_ref();
+            match self.write(draft.clone(), row).await? {
+                Put::Recorded { sha256, total } => {
+                    self.bytes_seen.store(total, Ordering::Relaxed);
+                    return Ok(ArtifactRef { sha256, ..artifact });
                 }
-                Written::Taken(sha256) => {
-                    if let Some(known) = self.taken(&row, &sha256).await? {
+                Put::Taken { sha256 } => {
+                    if let Some(known) = self.taken(&artifact, &sha256).await? {
                         return Ok(known);
                     }
+                }
+                Put::Refused(error) => {
+                    // Durable, but above the bound: it is taken back before anyone hears of it.
+                    self.on_disk(move |disk| disk.remove(artifact.session, &artifact.path)).await?;
+                    return Err(error);
                 }
             }
         }
         Err(name::too_many_versions(&draft))
     }
 
-    /// Records a new file; takes it back if its row is refused.
-    async fn keep(&self, row: NewRow) -> Result<ArtifactRef, StoreError> {
-        let (session, path) = (row.session, row.path.clone());
-        match self.record(row, Bound::Applies).await {
-            Err(error @ StoreError::Full { .. }) => {
-                self.on_disk(move |disk| disk.remove(session, &path))
-                    .await?;
-                Err(error)
+    /// Writes a file durably and records it. The thread that wrote hands the row to the writer itself, and
+    /// the writer answers: two hand-overs fewer than asking both in turn.
+    async fn write(&self, draft: Arc<ArtifactDraft>, row: NewRow) -> Result<Put, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let (disk, writer) = (self.disk.clone(), self.inner.writer.clone());
+        let task: Task = Box::new(move || match disk.write(row.session, &row.path, &draft.content) {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(Written::Taken(sha256)) => drop(reply.send(Ok(Put::Taken { sha256 }))),
+            Ok(Written::New(sha256)) => {
+                let sha256: Arc<str> = Arc::from(sha256);
+                let row = NewRow { sha256: sha256.clone(), ..row };
+                let job = job_then(
+                    Durability::Relaxed,
+                    move |rows, _| rows::insert(rows, &row, Bound::Applies),
+                    move |result| {
+                        drop(reply.send(match result {
+                            Ok(total) => Ok(Put::Recorded { sha256, total }),
+                            Err(error @ StoreError::Full { .. }) => Ok(Put::Refused(error)),
+                            Err(error) => Err(error),
+                        }));
+                    },
+                );
+                // When the store has shut down, the caller sees its answer channel closed.
+                let _ = writer.push_now(job);
             }
-            other => other,
-        }
+        });
+        self.inner.files.push(task).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// What is stored under a name that is taken, if it is the same content: then this is a repeated call.
-    async fn taken(&self, row: &NewRow, sha256: &str) -> Result<Option<ArtifactRef>, StoreError> {
+    async fn taken(&self, row: &ArtifactRef, sha256: &str) -> Result<Option<ArtifactRef>, StoreError> {
         let known = match self.known(row.session, row.path.clone()).await? {
             Some(known) if known.deleting => return Ok(None),
             Some(known) => Some(known.artifact),
             None => self.adopt(row.session, row.path.clone()).await?,
         };
-        Ok(known.filter(|known| *known.sha256 == *sha256 && known.size_bytes == row.size))
+        Ok(known.filter(|known| *known.sha256 == *sha256 && known.size_bytes == row.size_bytes))
     }
 
     async fn known(
@@ -222,6 +241,20 @@ impl Checkpointer {
         artifacts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(artifacts)
     }
+}
+
+/// What storing a file under a name came to.
+enum Put {
+    /// Durable, with its row. The total of all sizes.
+    Recorded { sha256: Arc<str>, total: u64 },
+    /// The name is taken; nothing was changed.
+    Taken { sha256: String },
+    /// Durable, but its row was refused.
+    Refused(StoreError),
+}
+
+fn gone() -> StoreError {
+    unavailable(Arc::from("use the artifacts: the store has shut down; open it again"))
 }
 
 impl Blobs for Checkpointer {

@@ -3,6 +3,7 @@
 //! Invariant: decoding what was encoded gives the same value; anything else is reported as a damaged row,
 //! never guessed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,111 +155,88 @@ pub(crate) fn read_account(row: &Row<'_>, first: usize) -> Result<Account, Fault
     })
 }
 
-/// One account of a reservation, as JSON.
+/// One account of a reservation, as JSON: `["agent", "reviewer", [500000, "agent.yml:7"], null]`.
+///
+/// Kind; name, absent for the reservation's own invocation and session; most money and most tokens with the
+/// place where they were set. Days are those of the row.
 #[derive(Serialize, Deserialize)]
-struct HeldIn {
-    #[serde(flatten)]
-    scope: ScopeColumn,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cost: Option<LimitColumn>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tokens: Option<LimitColumn>,
+struct HeldIn<'a>(
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Option<Cow<'a, str>>,
+    #[serde(borrow)] Option<(u64, Cow<'a, str>)>,
+    #[serde(borrow)] Option<(u64, Cow<'a, str>)>,
+);
+
+/// What a reservation's row implies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own {
+    pub(crate) invocation: InvocationId,
+    pub(crate) session: SessionId,
+    pub(crate) day: UtcDay,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "scope", rename_all = "snake_case")]
-enum ScopeColumn {
-    Invocation { id: String },
-    Session { id: String },
-    Agent { name: String, day: u32 },
-    Workflow { id: String },
-    Day { day: u32 },
-}
-
-#[derive(Serialize, Deserialize)]
-struct LimitColumn {
-    value: u64,
-    origin: String,
+/// Whether limits are kept with the scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// A later settlement may still warn.
+    Keep,
+    /// Settled for good: which accounts it is in is all that is asked.
+    Drop,
 }
 
 /// The accounts of a reservation with the limits that applied, as JSON.
-pub(crate) fn scopes_text(scopes: &[(Scope, ScopeLimits)]) -> String {
-    let rows: Vec<HeldIn> = scopes
+pub(crate) fn scopes_text(own: Own, scopes: &[(Scope, ScopeLimits)], keep: Limits) -> String {
+    let rows: Vec<HeldIn<'_>> = scopes
         .iter()
-        .map(|(scope, limits)| HeldIn {
-            scope: match scope {
-                Scope::Invocation(id) => ScopeColumn::Invocation { id: id.to_string() },
-                Scope::Session(id) => ScopeColumn::Session { id: id.to_string() },
-                Scope::Agent(name, day) => ScopeColumn::Agent {
-                    name: name.to_string(),
-                    day: day.0,
-                },
-                Scope::Workflow(id) => ScopeColumn::Workflow { id: id.to_string() },
-                Scope::Day(day) => ScopeColumn::Day { day: day.0 },
-            },
-            cost: limits.cost.as_ref().map(|limit| LimitColumn {
-                value: limit.value.picodollars(),
-                origin: limit.origin.to_string(),
-            }),
-            tokens: limits.tokens.as_ref().map(|limit| LimitColumn {
-                value: limit.value,
-                origin: limit.origin.to_string(),
-            }),
+        .map(|(scope, limits)| {
+            let (kind, name) = match scope {
+                Scope::Invocation(id) if *id == own.invocation => ("invocation", None),
+                Scope::Invocation(id) => ("invocation", Some(Cow::Owned(id.to_string()))),
+                Scope::Session(id) if *id == own.session => ("session", None),
+                Scope::Session(id) => ("session", Some(Cow::Owned(id.to_string()))),
+                Scope::Agent(name, _) => ("agent", Some(Cow::Borrowed(name.as_str()))),
+                Scope::Workflow(id) => ("workflow", Some(Cow::Owned(id.to_string()))),
+                Scope::Day(_) => ("day", None),
+            };
+            let limits = (keep == Limits::Keep).then_some(limits);
+            let cost = limits.and_then(|limits| limits.cost.as_ref());
+            let tokens = limits.and_then(|limits| limits.tokens.as_ref());
+            HeldIn(
+                Cow::Borrowed(kind),
+                name,
+                cost.map(|limit| (limit.value.picodollars(), Cow::Borrowed(&*limit.origin.0))),
+                tokens.map(|limit| (limit.value, Cow::Borrowed(&*limit.origin.0))),
+            )
         })
         .collect();
     serde_json::to_string(&rows).expect("strings and numbers always have a JSON form")
 }
 
 /// What [`scopes_text`] wrote.
-pub(crate) fn read_scopes(text: &str) -> Result<Vec<(Scope, ScopeLimits)>, Fault> {
-    let damaged = |what: &dyn std::fmt::Display| {
-        Fault::damaged_row(format_args!("the scopes of a reservation: {what}"))
-    };
-    let rows: Vec<HeldIn> = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+pub(crate) fn read_scopes(own: Own, text: &str) -> Result<Vec<(Scope, ScopeLimits)>, Fault> {
+    let damaged = |what: &dyn std::fmt::Display| Fault::damaged_row(format_args!("the scopes of a reservation: {what}"));
+    let rows: Vec<HeldIn<'_>> = serde_json::from_str(text).map_err(|error| damaged(&error))?;
     let mut scopes = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (scope, key) = match row.scope {
-            ScopeColumn::Invocation { id } => {
-                let id: InvocationId = id.parse().map_err(|error| damaged(&error))?;
-                (Scope::Invocation(id), ScopeKey::Invocation(id))
-            }
-            ScopeColumn::Session { id } => {
-                let id: SessionId = id.parse().map_err(|error| damaged(&error))?;
-                (Scope::Session(id), ScopeKey::Session(id))
-            }
-            ScopeColumn::Agent { name, day } => {
-                let name = AgentName::new(&name).map_err(|error| damaged(&error))?;
-                (
-                    Scope::Agent(name.clone(), UtcDay(day)),
-                    ScopeKey::Agent(name),
-                )
-            }
-            ScopeColumn::Workflow { id } => {
-                let id: WorkflowId = id.parse().map_err(|error| damaged(&error))?;
-                (Scope::Workflow(id), ScopeKey::Workflow(id))
-            }
-            ScopeColumn::Day { day } => (Scope::Day(UtcDay(day)), ScopeKey::Day),
+    for HeldIn(kind, name, cost, tokens) in rows {
+        let key = match (&*kind, name.as_deref()) {
+            ("invocation", None) => ScopeKey::Invocation(own.invocation),
+            ("invocation", Some(id)) => ScopeKey::Invocation(id.parse().map_err(|error| damaged(&error))?),
+            ("session", None) => ScopeKey::Session(own.session),
+            ("session", Some(id)) => ScopeKey::Session(id.parse().map_err(|error| damaged(&error))?),
+            ("agent", Some(name)) => ScopeKey::Agent(AgentName::new(name).map_err(|error| damaged(&error))?),
+            ("workflow", Some(id)) => ScopeKey::Workflow(id.parse().map_err(|error| damaged(&error))?),
+            ("day", None) => ScopeKey::Day,
+            _ => return Err(damaged(&"an unknown kind of scope")),
         };
-        let cost = match row.cost {
+        let cost = match cost {
             None => None,
-            Some(limit) => Some(Limit {
-                value: Money::from_picodollars(limit.value)
-                    .ok_or_else(|| damaged(&"a limit above the largest amount"))?,
-                origin: Origin::new(&limit.origin),
+            Some((value, origin)) => Some(Limit {
+                value: Money::from_picodollars(value).ok_or_else(|| damaged(&"a limit above the largest amount"))?,
+                origin: Origin::new(&origin),
             }),
         };
-        let tokens = row.tokens.map(|limit| Limit {
-            value: limit.value,
-            origin: Origin::new(&limit.origin),
-        });
-        scopes.push((
-            scope,
-            ScopeLimits {
-                scope: key,
-                cost,
-                tokens,
-            },
-        ));
+        let tokens = tokens.map(|(value, origin)| Limit { value, origin: Origin::new(&origin) });
+        scopes.push((key.on(own.day), ScopeLimits { scope: key, cost, tokens }));
     }
     Ok(scopes)
 }
@@ -267,53 +245,45 @@ pub(crate) fn read_scopes(text: &str) -> Result<Vec<(Scope, ScopeLimits)>, Fault
 mod tests {
     use super::*;
 
+    fn own() -> Own {
+        let at = Timestamp::from_millis(1_764_000_000_000);
+        Own {
+            invocation: InvocationId::from_parts(at, [1; 10]),
+            session: SessionId::from_parts(at, [2; 10]),
+            day: UtcDay(20_415),
+        }
+    }
+
     #[test]
     fn scopes_round_trip() {
-        let at = Timestamp::from_millis(1_764_000_000_000);
-        let agent = AgentName::new("reviewer").unwrap();
-        let workflow = WorkflowId::from_parts(at, [3; 10]);
-        let session = SessionId::from_parts(at, [2; 10]);
-        let invocation = InvocationId::from_parts(at, [1; 10]);
+        let own = own();
+        let other = Timestamp::from_millis(7);
         let cost = Some(Limit::new(Money::MAX, "--cost \"quoted\"\n"));
         let tokens = Some(Limit::new(u64::MAX, "default"));
         let scopes = [
-            (
-                ScopeKey::Invocation(invocation),
-                cost.clone(),
-                tokens.clone(),
-            ),
-            (ScopeKey::Session(session), None, tokens),
-            (ScopeKey::Agent(agent), cost, None),
-            (ScopeKey::Workflow(workflow), None, None),
+            (ScopeKey::Invocation(own.invocation), cost.clone(), tokens.clone()),
+            (ScopeKey::Session(own.session), None, tokens),
+            (ScopeKey::Invocation(InvocationId::from_parts(other, [1; 10])), cost.clone(), None),
+            (ScopeKey::Session(SessionId::from_parts(other, [2; 10])), None, None),
+            (ScopeKey::Agent(AgentName::new("reviewer").unwrap()), cost, None),
+            (ScopeKey::Workflow(WorkflowId::from_parts(other, [3; 10])), None, None),
             (ScopeKey::Day, None, None),
         ]
-        .map(|(scope, cost, tokens)| {
-            (
-                scope.on(UtcDay(20_415)),
-                ScopeLimits {
-                    scope,
-                    cost,
-                    tokens,
-                },
-            )
-        });
-        assert_eq!(read_scopes(&scopes_text(&scopes)).unwrap(), scopes);
+        .map(|(scope, cost, tokens)| (scope.on(own.day), ScopeLimits { scope, cost, tokens }));
+        assert_eq!(read_scopes(own, &scopes_text(own, &scopes, Limits::Keep)).unwrap(), scopes);
+        let without = read_scopes(own, &scopes_text(own, &scopes, Limits::Drop)).unwrap();
+        assert!(without.iter().zip(&scopes).all(|((read, limits), (scope, _))| {
+            read == scope && limits.cost.is_none() && limits.tokens.is_none()
+        }));
     }
 
     #[test]
     fn damaged_scopes_are_reported() {
         for text in [
-            "",
-            "{}",
-            "[{}]",
-            r#"[{"scope":"day"}]"#,
-            r#"[{"scope":"agent","name":"../x","day":1}]"#,
-            "[1]",
+            "", "{}", "[{}]", "[1]", r#"[["day"]]"#, r#"[["agent","../x",null,null]]"#, r#"[["agent",null,null,null]]"#,
+            r#"[["week",null,null,null]]"#, r#"[["day",null,[9223372036854775808,"x"],null]]"#,
         ] {
-            assert!(
-                matches!(read_scopes(text), Err(Fault::Refused(_))),
-                "{text}"
-            );
+            assert!(matches!(read_scopes(own(), text), Err(Fault::Refused(_))), "{text}");
         }
     }
 }

@@ -82,8 +82,11 @@ CREATE TABLE accounts (
     latched INTEGER NOT NULL CHECK (latched IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 
+-- One row per model call that money was held for, in the order of the holds.
 -- state: 0 open, 1 forfeited, 2 settled. scopes: JSON, see `codec`.
-CREATE TABLE reservations (
+-- The columns from `at` on are the usage row; they are null unless the call was charged.
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY,
     invocation BLOB NOT NULL REFERENCES invocations,
     effect INTEGER NOT NULL,
     state INTEGER NOT NULL CHECK (state IN (0, 1, 2)),
@@ -91,35 +94,23 @@ CREATE TABLE reservations (
     max_output_tokens INTEGER NOT NULL,
     held_cost INTEGER NOT NULL CHECK (held_cost >= 0),
     held_tokens INTEGER NOT NULL CHECK (held_tokens >= 0),
-    charged_cost INTEGER NOT NULL DEFAULT 0 CHECK (charged_cost >= 0),
-    charged_tokens INTEGER NOT NULL DEFAULT 0 CHECK (charged_tokens >= 0),
     scopes TEXT NOT NULL,
-    PRIMARY KEY (invocation, effect)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX reservations_open ON reservations (invocation, effect) WHERE state = 0;
-
--- One row per model call that was charged. `day` is the day it was held on.
-CREATE TABLE usage (
-    invocation BLOB NOT NULL,
-    effect INTEGER NOT NULL,
-    session BLOB NOT NULL,
-    agent TEXT NOT NULL,
+    at INTEGER,
+    session BLOB,
+    agent TEXT,
     workflow BLOB,
-    model TEXT NOT NULL,
-    day INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    confirmed INTEGER NOT NULL CHECK (confirmed IN (0, 1)),
-    input_tokens INTEGER NOT NULL CHECK (input_tokens >= 0),
-    output_tokens INTEGER NOT NULL CHECK (output_tokens >= 0),
-    cache_read_tokens INTEGER NOT NULL CHECK (cache_read_tokens >= 0),
-    cache_write_5m_tokens INTEGER NOT NULL CHECK (cache_write_5m_tokens >= 0),
-    cache_write_1h_tokens INTEGER NOT NULL CHECK (cache_write_1h_tokens >= 0),
-    thinking_tokens INTEGER NOT NULL CHECK (thinking_tokens >= 0),
-    cost INTEGER NOT NULL CHECK (cost >= 0),
-    PRIMARY KEY (invocation, effect),
-    FOREIGN KEY (invocation, effect) REFERENCES reservations
-) STRICT, WITHOUT ROWID;
-CREATE INDEX usage_by_time ON usage (at);
+    model TEXT,
+    input_tokens INTEGER CHECK (input_tokens >= 0),
+    output_tokens INTEGER CHECK (output_tokens >= 0),
+    cache_read_tokens INTEGER CHECK (cache_read_tokens >= 0),
+    cache_write_5m_tokens INTEGER CHECK (cache_write_5m_tokens >= 0),
+    cache_write_1h_tokens INTEGER CHECK (cache_write_1h_tokens >= 0),
+    thinking_tokens INTEGER CHECK (thinking_tokens >= 0),
+    cost INTEGER CHECK (cost >= 0),
+    UNIQUE (invocation, effect)
+) STRICT;
+CREATE INDEX calls_open ON calls (invocation) WHERE state = 0;
+CREATE INDEX calls_charged ON calls (at) WHERE at IS NOT NULL;
 
 -- Files below sessions/<session>/. A row with `deleting` stands for a file that retention is removing.
 CREATE TABLE artifacts (
@@ -146,17 +137,8 @@ CREATE TABLE audit (
 ";
 
 /// The tables of the newest version.
-pub(crate) const TABLES: [&str; 10] = [
-    "accounts",
-    "artifacts",
-    "audit",
-    "invocations",
-    "journal",
-    "kill",
-    "meta",
-    "reservations",
-    "sessions",
-    "usage",
+pub(crate) const TABLES: [&str; 9] = [
+    "accounts", "artifacts", "audit", "calls", "invocations", "journal", "kill", "meta", "sessions",
 ];
 
 /// Leads a file from `version` to the newest one, in one transaction per step.

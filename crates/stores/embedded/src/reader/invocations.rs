@@ -68,7 +68,7 @@ fn records(
         "SELECT coalesce(sum(cost), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
             coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_5m_tokens), 0),
             coalesce(sum(cache_write_1h_tokens), 0)
-        FROM usage WHERE invocation = ?1",
+        FROM calls WHERE invocation = ?1 AND at IS NOT NULL",
     )?;
     for record in &mut records {
         let sum = one(&mut sums, [record.invocation.as_bytes()], |row| {

@@ -13,7 +13,7 @@ use crate::db::codec::{
 use crate::error::Fault;
 use crate::writer::many;
 
-const SUMS: &str = "count(*), coalesce(sum(confirmed = 0), 0), coalesce(sum(input_tokens), 0),
+const SUMS: &str = "count(*), coalesce(sum(state = 1), 0), coalesce(sum(input_tokens), 0),
     coalesce(sum(output_tokens), 0), coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_5m_tokens), 0),
     coalesce(sum(cache_write_1h_tokens), 0), coalesce(sum(thinking_tokens), 0), coalesce(sum(cost), 0)";
 
@@ -28,10 +28,10 @@ pub(crate) fn usage(connection: &Connection, query: &UsageQuery) -> Result<Vec<U
     let (filter, values) = filter(query);
     let columns: Vec<&str> = groups.iter().map(|group| column(*group)).collect();
     let sql = if columns.is_empty() {
-        format!("SELECT {SUMS} FROM usage {filter}")
+        format!("SELECT {SUMS} FROM calls {filter}")
     } else {
         let columns = columns.join(", ");
-        format!("SELECT {columns}, {SUMS} FROM usage {filter} GROUP BY {columns}")
+        format!("SELECT {columns}, {SUMS} FROM calls {filter} GROUP BY {columns}")
     };
     let mut sums = many(
         &mut connection.prepare(&sql)?,
@@ -48,7 +48,7 @@ pub(crate) fn usage(connection: &Connection, query: &UsageQuery) -> Result<Vec<U
 }
 
 fn filter(query: &UsageQuery) -> (String, Vec<Value>) {
-    let mut conditions = Vec::new();
+    let mut conditions = vec!["at IS NOT NULL"];
     let mut values = Vec::new();
     let mut add = |condition, value| {
         conditions.push(condition);
@@ -72,12 +72,7 @@ fn filter(query: &UsageQuery) -> (String, Vec<Value>) {
     if let Some(id) = &query.invocation {
         add("invocation = ?", Value::Blob(id.as_bytes().to_vec()));
     }
-    let filter = if conditions.is_empty() {
-        String::new()
-    } else {
-        format!("WHERE {}", conditions.join(" AND "))
-    };
-    (filter, values)
+    (format!("WHERE {}", conditions.join(" AND ")), values)
 }
 
 const fn column(group: UsageGroup) -> &'static str {

@@ -10,7 +10,6 @@ use otto_core::ledger::{Ledger, Scope};
 use otto_core::port::store::KillRow;
 use otto_core::store_rules::{InvocationRow, LeaseRow};
 use otto_core::{InvocationId, SessionId, UtcDay};
-use rusqlite::Connection;
 
 use crate::writer::statements::Statements;
 
@@ -25,23 +24,25 @@ pub(crate) struct Cache {
     pub(super) dirty: BTreeSet<Scope>,
     /// Reservations that this transaction brought into the ledger or settled.
     pub(super) touched: Vec<ReservationId>,
-    /// A reservation that was looked for in this transaction and has no row.
-    pub(super) absent: Option<ReservationId>,
     accounts: Vec<Scope>,
     pub(super) leases: HashMap<SessionId, LeaseRow>,
-    pub(super) invocations: HashMap<InvocationId, InvocationRow>,
+    pub(super) invocations: HashMap<InvocationId, KnownInvocation>,
     pub(super) kill: Option<Option<KillRow>>,
     pub(super) highest_day: Option<UtcDay>,
     data_version: Option<i64>,
 }
 
+/// An invocation as the writer remembers it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KnownInvocation {
+    pub(super) row: InvocationRow,
+    /// The highest effect that money was held for: a higher one is new, without a look.
+    pub(super) last_effect: Option<u64>,
+}
+
 impl Cache {
     /// Whether another connection has committed since the last call. Asked inside a transaction.
-    pub(super) fn is_stale(
-        &mut self,
-        _connection: &Connection,
-        statements: &mut Statements<'_>,
-    ) -> rusqlite::Result<bool> {
+    pub(super) fn is_stale(&mut self, statements: &mut Statements<'_>) -> rusqlite::Result<bool> {
         let version: i64 = statements.data_version.query_row((), |row| row.get(0))?;
         let before = self.data_version.replace(version);
         Ok(before.is_some_and(|before| before != version))
@@ -62,7 +63,6 @@ impl Cache {
 
     /// After a commit: drops what no longer holds money, and everything above the bounds.
     pub(super) fn trim(&mut self) {
-        self.absent = None;
         for id in self.touched.drain(..) {
             self.ledger.forget(&id);
         }

@@ -53,18 +53,18 @@ pub(crate) fn job<T: Send + 'static>(
     rule: impl Change<T>,
 ) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
     let (reply, answer) = oneshot::channel();
-    let call = Call {
-        rule: Some(rule),
-        result: None,
-        reply,
-    };
-    (
-        Job {
-            durability,
-            work: Box::new(call),
-        },
-        answer,
-    )
+    // A caller that no longer waits has lost interest, not the effect.
+    (job_then(durability, rule, move |result| drop(reply.send(result))), answer)
+}
+
+/// A job whose answer is handed on by the writer thread; `then` must not block.
+pub(crate) fn job_then<T: Send + 'static>(
+    durability: Durability,
+    rule: impl Change<T>,
+    then: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+) -> Job {
+    let call = Call { rule: Some(rule), result: None, then };
+    Job { durability, work: Box::new(call) }
 }
 
 trait Work: Send {
@@ -72,13 +72,13 @@ trait Work: Send {
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-struct Call<T, F> {
+struct Call<T, F, A> {
     rule: Option<F>,
     result: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
+    then: A,
 }
 
-impl<T: Send, F: Change<T>> Work for Call<T, F> {
+impl<T: Send, F: Change<T>, A: FnOnce(Result<T, StoreError>) + Send> Work for Call<T, F, A> {
     fn run(&mut self, rows: &mut SqlRows<'_, '_>, now: Timestamp) -> rusqlite::Result<()> {
         let rule = self.rule.take().expect("a job runs once");
         self.result = Some(match rule(rows, now) {
@@ -90,13 +90,11 @@ impl<T: Send, F: Change<T>> Work for Call<T, F> {
     }
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
-        let answer = match (committed, self.result) {
+        (self.then)(match (committed, self.result) {
             (Ok(()), Some(result)) => result,
             (Err(error), _) => Err(error),
             (Ok(()), None) => Err(gone(Path::new("the database"))),
-        };
-        // A caller that no longer waits has lost interest, not the effect.
-        let _ = self.reply.send(answer);
+        });
     }
 }
 

@@ -31,7 +31,7 @@ use crate::db::open;
 use crate::error::{Fault, distrusts_connection, from_sql, unavailable};
 use crate::queue::{Queue, Taken};
 pub(crate) use cache::Cache;
-pub(crate) use job::{Change, Job, gone, job};
+pub(crate) use job::{Change, Job, gone, job, job_then};
 pub(crate) use rows::{SqlRows, many, one, read_kill};
 use statements::Statements;
 
@@ -200,7 +200,7 @@ impl Batches<'_> {
             Durability::Relaxed
         })?;
         self.statements.begin.execute(())?;
-        if self.cache.is_stale(self.connection, &mut self.statements)? {
+        if self.cache.is_stale(&mut self.statements)? {
             open::check_version(open::user_version(self.connection)?, &self.writer.path)?;
             self.cache.reset();
             // Whether the other process has synced what it wrote is unknown, and an answer may rest on it.

@@ -7,14 +7,15 @@ use otto_core::ledger::{Grant, Ledger, Reservation, ReservationState, Scope};
 use otto_core::port::store::{Attribution, Entry, Finish, KillRow, Submission};
 use otto_core::store_rules::{Charge, End, InvocationRow, Lapsed, LeaseRow, Rows};
 use otto_core::{EffectId, InvocationId, SessionId, Timestamp, UtcDay};
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, Statement, params};
 
 use crate::db::codec::{
-    count, duration, read_account, read_count, read_invocation, read_money, read_name, read_scopes,
-    read_session, read_text, read_time, read_workflow, scopes_text, time,
+    Limits, Own, count, duration, read_account, read_count, read_day, read_invocation, read_money, read_name,
+    read_scopes, read_session, read_text, read_time, read_workflow, scopes_text, time,
 };
 use crate::error::Fault;
-use crate::writer::cache::Cache;
+use crate::writer::cache::{Cache, KnownInvocation};
 use crate::writer::statements::Statements;
 
 /// Rows inside the writer's transaction.
@@ -116,18 +117,18 @@ impl<'a, 'c> SqlRows<'a, 'c> {
     }
 
     fn load_reservation(&mut self, id: ReservationId) -> Result<(), Fault> {
-        if self.cache.absent == Some(id) || self.cache.ledger.reservation(&id).is_some() {
+        if self.cache.ledger.reservation(&id).is_some() {
             return Ok(());
         }
-        let found = one(
-            &mut self.statements.reservation,
-            params![id.invocation.as_bytes(), count(id.effect.0)],
-            read_reservation,
-        )?;
-        let Some(reservation) = found else {
-            self.cache.absent = Some(id);
+        let Some(known) = self.known(id.invocation)? else { return Ok(()) };
+        if known.last_effect.is_none_or(|last| last < id.effect.0) {
             return Ok(());
-        };
+        }
+        let session = known.row.session;
+        let found = one(&mut self.statements.call, params![id.invocation.as_bytes(), count(id.effect.0)], |row| {
+            read_reservation(row, id, session)
+        })?;
+        let Some(reservation) = found else { return Ok(()) };
         if reservation.state != ReservationState::Settled {
             for (scope, _) in &reservation.scopes {
                 self.load_account(scope)?;
@@ -136,6 +137,39 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         self.cache.ledger.load_reservation(id, reservation);
         self.cache.touched.push(id);
         Ok(())
+    }
+
+    /// An invocation, from memory or from its row.
+    fn known(&mut self, id: InvocationId) -> Result<Option<KnownInvocation>, Fault> {
+        if let Some(known) = self.cache.invocations.get(&id) {
+            return Ok(Some(*known));
+        }
+        let found = one(&mut self.statements.invocation, params![id.as_bytes()], |row| {
+            let ended: bool = row.get(1)?;
+            let resumable: bool = row.get(2)?;
+            let last_effect = if row.get_ref(4)? == ValueRef::Null { None } else { Some(read_count(row, 4)?) };
+            Ok(KnownInvocation {
+                row: InvocationRow {
+                    session: read_session(row, 0)?,
+                    last_sequence: read_count(row, 3)?,
+                    end: ended.then_some(End { resumable }),
+                },
+                last_effect,
+            })
+        })?;
+        if let Some(known) = found {
+            self.cache.invocations.insert(id, known);
+        }
+        Ok(found)
+    }
+
+    /// What the row of a reservation implies.
+    fn own(&mut self, id: ReservationId, day: UtcDay) -> Result<Own, Fault> {
+        let known = self.known(id.invocation)?;
+        let session = known.map(|known| known.row.session).ok_or_else(|| {
+            Fault::damaged_row(format_args!("reservation {id} belongs to no invocation"))
+        })?;
+        Ok(Own { invocation: id.invocation, session, day })
     }
 
     /// Notes the accounts of a reservation as changed and returns it.
@@ -162,7 +196,7 @@ impl Rows for SqlRows<'_, '_> {
             params![session.as_bytes()],
             |row| {
                 let node = match row.get_ref(0)? {
-                    rusqlite::types::ValueRef::Null => None,
+                    ValueRef::Null => None,
                     _ => Some(read_text(row, 0)?),
                 };
                 Ok(LeaseRow {
@@ -199,26 +233,7 @@ impl Rows for SqlRows<'_, '_> {
     }
 
     fn invocation(&mut self, id: InvocationId) -> Result<Option<InvocationRow>, Fault> {
-        if let Some(row) = self.cache.invocations.get(&id) {
-            return Ok(Some(*row));
-        }
-        let found = one(
-            &mut self.statements.invocation,
-            params![id.as_bytes()],
-            |row| {
-                let ended: bool = row.get(1)?;
-                let resumable: bool = row.get(2)?;
-                Ok(InvocationRow {
-                    session: read_session(row, 0)?,
-                    last_sequence: read_count(row, 3)?,
-                    end: ended.then_some(End { resumable }),
-                })
-            },
-        )?;
-        if let Some(row) = found {
-            self.cache.invocations.insert(id, row);
-        }
-        Ok(found)
+        Ok(self.known(id)?.map(|known| known.row))
     }
 
     fn invocation_of_key(&mut self, key: &str) -> Result<Option<InvocationId>, Fault> {
@@ -245,12 +260,8 @@ impl Rows for SqlRows<'_, '_> {
             submission.idempotency_key.as_deref(),
             time(submission.at),
         ])?;
-        let row = InvocationRow {
-            session: submission.session,
-            last_sequence: 0,
-            end: None,
-        };
-        self.cache.invocations.insert(submission.invocation, row);
+        let row = InvocationRow { session: submission.session, last_sequence: 0, end: None };
+        self.cache.invocations.insert(submission.invocation, KnownInvocation { row, last_effect: None });
         Ok(())
     }
 
@@ -262,8 +273,8 @@ impl Rows for SqlRows<'_, '_> {
                 &*entry.payload
             ])?;
         }
-        if let (Some(last), Some(row)) = (entries.last(), self.cache.invocations.get_mut(&id)) {
-            row.last_sequence = last.sequence;
+        if let (Some(last), Some(known)) = (entries.last(), self.cache.invocations.get_mut(&id)) {
+            known.row.last_sequence = last.sequence;
         }
         Ok(())
     }
@@ -277,18 +288,16 @@ impl Rows for SqlRows<'_, '_> {
             &*finish.result,
             finish.resumable,
         ])?;
-        if let Some(row) = self.cache.invocations.get_mut(&finish.invocation) {
-            row.end = Some(End {
-                resumable: finish.resumable,
-            });
+        if let Some(known) = self.cache.invocations.get_mut(&finish.invocation) {
+            known.row.end = Some(End { resumable: finish.resumable });
         }
         Ok(())
     }
 
     fn reopen(&mut self, id: InvocationId) -> Result<(), Fault> {
         self.statements.reopen.execute(params![id.as_bytes()])?;
-        if let Some(row) = self.cache.invocations.get_mut(&id) {
-            row.end = None;
+        if let Some(known) = self.cache.invocations.get_mut(&id) {
+            known.row.end = None;
         }
         Ok(())
     }
@@ -330,78 +339,58 @@ impl Rows for SqlRows<'_, '_> {
     }
 
     fn keep_grant(&mut self, id: ReservationId, day: UtcDay) -> Result<(), Fault> {
+        let own = self.own(id, day)?;
         let reservation = self.changed(id)?;
-        let Grant {
-            max_output_tokens,
-            held_cost,
-            held_tokens,
-        } = reservation.grant;
-        self.statements.insert_reservation.execute(params![
+        let Grant { max_output_tokens, held_cost, held_tokens } = reservation.grant;
+        self.statements.insert_call.execute(params![
             id.invocation.as_bytes(),
             count(id.effect.0),
             i64::from(day.0),
             count(max_output_tokens),
             held_cost.picodollars_i64(),
             count(held_tokens),
-            scopes_text(&reservation.scopes),
+            scopes_text(own, &reservation.scopes, Limits::Keep),
         ])?;
-        self.cache.absent = None;
+        if let Some(known) = self.cache.invocations.get_mut(&id.invocation) {
+            known.last_effect = known.last_effect.max(Some(id.effect.0));
+        }
         Ok(())
     }
 
     fn keep_settlement(&mut self, id: ReservationId, charge: Option<&Charge>) -> Result<(), Fault> {
+        // Days are not written with the scopes, so any will do here.
+        let own = self.own(id, UtcDay(0))?;
         let reservation = self.changed(id)?;
         self.cache.touched.push(id);
-        let tokens = match charge {
-            None => 0,
-            Some(Charge {
-                usage: Some(usage), ..
-            }) => usage.total_tokens(),
-            Some(Charge { usage: None, .. }) => reservation.grant.held_tokens,
+        let keep = if reservation.state == ReservationState::Forfeited { Limits::Keep } else { Limits::Drop };
+        let scopes = scopes_text(own, &reservation.scopes, keep);
+        let (invocation, effect) = (id.invocation.as_bytes(), count(id.effect.0));
+        let state = state_number(reservation.state);
+        let changed = match charge {
+            None => self.statements.release_call.execute(params![invocation, effect, state, scopes])?,
+            Some(Charge { usage, cost, attribution }) => {
+                let usage = usage.unwrap_or_default();
+                self.statements.charge_call.execute(params![
+                    invocation,
+                    effect,
+                    state,
+                    scopes,
+                    time(attribution.at),
+                    attribution.session.as_bytes(),
+                    attribution.agent.as_str(),
+                    attribution.workflow.as_ref().map(|id| id.as_bytes()),
+                    attribution.model.as_str(),
+                    count(usage.input_tokens),
+                    count(usage.output_tokens),
+                    count(usage.cache_read_tokens),
+                    count(usage.cache_write_5m_tokens),
+                    count(usage.cache_write_1h_tokens),
+                    count(usage.thinking_tokens),
+                    cost.picodollars_i64(),
+                ])?
+            }
         };
-        let key = (id.invocation.as_bytes(), count(id.effect.0));
-        let day: i64 = self.statements.settle_reservation.query_row(
-            params![
-                key.0,
-                key.1,
-                state_number(reservation.state),
-                charge.map_or(0, |charge| charge.cost.picodollars_i64()),
-                count(tokens),
-            ],
-            |row| row.get(0),
-        )?;
-        let Some(Charge {
-            usage,
-            cost,
-            attribution,
-        }) = charge
-        else {
-            self.statements
-                .remove_usage
-                .execute(params![key.0, key.1])?;
-            return Ok(());
-        };
-        let confirmed = usage.is_some();
-        let usage = usage.unwrap_or_default();
-        self.statements.set_usage.execute(params![
-            key.0,
-            key.1,
-            attribution.session.as_bytes(),
-            attribution.agent.as_str(),
-            attribution.workflow.as_ref().map(|id| id.as_bytes()),
-            attribution.model.as_str(),
-            day,
-            time(attribution.at),
-            confirmed,
-            count(usage.input_tokens),
-            count(usage.output_tokens),
-            count(usage.cache_read_tokens),
-            count(usage.cache_write_5m_tokens),
-            count(usage.cache_write_1h_tokens),
-            count(usage.thinking_tokens),
-            cost.picodollars_i64(),
-        ])?;
-        Ok(())
+        if changed == 1 { Ok(()) } else { Err(Fault::damaged_row(format_args!("reservation {id} has {changed} rows"))) }
     }
 
     fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, Fault> {
@@ -436,17 +425,14 @@ pub(crate) fn read_kill(row: &Row<'_>) -> Result<KillRow, Fault> {
     })
 }
 
-fn read_reservation(row: &Row<'_>) -> Result<Reservation, Fault> {
+fn read_reservation(row: &Row<'_>, id: ReservationId, session: SessionId) -> Result<Reservation, Fault> {
     let state = match row.get::<_, i64>(0)? {
         0 => ReservationState::Open,
         1 => ReservationState::Forfeited,
         2 => ReservationState::Settled,
-        other => {
-            return Err(Fault::damaged_row(format_args!(
-                "the state of a reservation is {other}"
-            )));
-        }
+        other => return Err(Fault::damaged_row(format_args!("the state of reservation {id} is {other}"))),
     };
+    let own = Own { invocation: id.invocation, session, day: read_day(row, 5)? };
     let scopes = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
     Ok(Reservation {
         grant: Grant {
@@ -455,11 +441,7 @@ fn read_reservation(row: &Row<'_>) -> Result<Reservation, Fault> {
             held_tokens: read_count(row, 3)?,
         },
         // What is settled for good is only asked whether it is there.
-        scopes: if state == ReservationState::Settled {
-            Vec::new()
-        } else {
-            read_scopes(scopes)?
-        },
+        scopes: if state == ReservationState::Settled { Vec::new() } else { read_scopes(own, scopes)? },
         state,
     })
 }

@@ -32,7 +32,8 @@ statements! {
     pin: "UPDATE sessions SET pinned = ?2 WHERE session = ?1";
 
     invocation: "SELECT i.session, i.finished_at IS NOT NULL, i.resumable,
-            coalesce((SELECT max(sequence) FROM journal WHERE invocation = i.invocation), 0)
+            coalesce((SELECT max(sequence) FROM journal WHERE invocation = i.invocation), 0),
+            (SELECT max(effect) FROM calls WHERE invocation = i.invocation)
         FROM invocations i WHERE i.invocation = ?1";
     invocation_of_key: "SELECT invocation FROM invocations WHERE idempotency_key = ?1";
     insert_invocation: "INSERT INTO invocations
@@ -56,27 +57,25 @@ statements! {
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
         ON CONFLICT (scope) DO UPDATE SET spent_cost = ?2, held_cost = ?3, spent_tokens = ?4, held_tokens = ?5,
             warned_cost = ?6, warned_tokens = ?7, latched = ?8";
-    reservation: "SELECT state, max_output_tokens, held_cost, held_tokens, scopes
-        FROM reservations WHERE invocation = ?1 AND effect = ?2";
-    insert_reservation: "INSERT INTO reservations
+    call: "SELECT state, max_output_tokens, held_cost, held_tokens, scopes, day
+        FROM calls WHERE invocation = ?1 AND effect = ?2";
+    insert_call: "INSERT INTO calls
             (invocation, effect, state, day, max_output_tokens, held_cost, held_tokens, scopes)
         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)";
-    settle_reservation: "UPDATE reservations SET state = ?3, charged_cost = ?4, charged_tokens = ?5
-        WHERE invocation = ?1 AND effect = ?2 RETURNING day";
-    set_usage: "INSERT INTO usage
-            (invocation, effect, session, agent, workflow, model, day, at, confirmed, input_tokens, output_tokens,
-             cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, thinking_tokens, cost)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-        ON CONFLICT (invocation, effect) DO UPDATE SET session = ?3, agent = ?4, workflow = ?5, model = ?6,
-            day = ?7, at = ?8, confirmed = ?9, input_tokens = ?10, output_tokens = ?11, cache_read_tokens = ?12,
-            cache_write_5m_tokens = ?13, cache_write_1h_tokens = ?14, thinking_tokens = ?15, cost = ?16";
-    remove_usage: "DELETE FROM usage WHERE invocation = ?1 AND effect = ?2";
-    lapsed: "SELECT r.invocation, r.effect, i.session, i.agent, i.workflow, i.model
-        FROM reservations r INDEXED BY reservations_open
-        JOIN invocations i ON i.invocation = r.invocation
+    charge_call: "UPDATE calls SET state = ?3, scopes = ?4, at = ?5, session = ?6, agent = ?7, workflow = ?8,
+            model = ?9, input_tokens = ?10, output_tokens = ?11, cache_read_tokens = ?12,
+            cache_write_5m_tokens = ?13, cache_write_1h_tokens = ?14, thinking_tokens = ?15, cost = ?16
+        WHERE invocation = ?1 AND effect = ?2";
+    release_call: "UPDATE calls SET state = ?3, scopes = ?4, at = NULL, session = NULL, agent = NULL,
+            workflow = NULL, model = NULL, input_tokens = NULL, output_tokens = NULL, cache_read_tokens = NULL,
+            cache_write_5m_tokens = NULL, cache_write_1h_tokens = NULL, thinking_tokens = NULL, cost = NULL
+        WHERE invocation = ?1 AND effect = ?2";
+    lapsed: "SELECT c.invocation, c.effect, i.session, i.agent, i.workflow, i.model
+        FROM calls c INDEXED BY calls_open
+        JOIN invocations i ON i.invocation = c.invocation
         JOIN sessions s ON s.session = i.session
-        WHERE r.state = 0 AND (i.finished_at IS NOT NULL OR s.node IS NULL OR s.until <= ?1)
-        ORDER BY r.invocation, r.effect LIMIT ?2";
+        WHERE c.state = 0 AND (i.finished_at IS NOT NULL OR s.node IS NULL OR s.until <= ?1)
+        ORDER BY c.invocation, c.effect LIMIT ?2";
 
     artifact: "SELECT invocation, kind, size, sha256, deleting FROM artifacts WHERE session = ?1 AND path = ?2";
     insert_artifact: "INSERT INTO artifacts (session, path, invocation, kind, size, sha256, created_at)
