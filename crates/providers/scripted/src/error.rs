@@ -46,6 +46,15 @@ impl ApiError {
         Self::new(404, "not_found_error", message)
     }
 
+    /// No model of that name.
+    pub(crate) fn no_model(name: &str) -> Self {
+        // BOUND: the name is the client's; this much of it is enough to recognize it.
+        Self::not_found(format!(
+            "model: {}",
+            name.chars().take(128).collect::<String>()
+        ))
+    }
+
     /// A known path with the wrong method.
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(405, "invalid_request_error", "Method Not Allowed")

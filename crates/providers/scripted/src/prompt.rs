@@ -15,7 +15,7 @@ use crate::digest::{Chain, hash_number};
 use crate::error::ApiError;
 use crate::ids::CallCode;
 use crate::models::Traits;
-use crate::request::{Block, BlockKind, Entry, Request, Role, ThinkingMode, Ttl};
+use crate::request::{Block, BlockKind, Entry, Request, Role, ThinkingMode, Tool, Ttl};
 use crate::signature::Signature;
 use crate::tokens::Tokenizer;
 
@@ -167,11 +167,7 @@ impl Walk<'_, '_> {
             if self.linked {
                 self.chain.tool(tool);
             }
-            self.position(
-                tokenizer.per_tool() + tokenizer.of_json(tool.json),
-                tool.cache,
-                self.levels.tools,
-            );
+            self.position(tool_tokens(tool, tokenizer), tool.cache, self.levels.tools);
         }
         for block in &self.request.system {
             if self.linked {
@@ -189,7 +185,10 @@ impl Walk<'_, '_> {
             .iter()
             .rposition(|entry| entry.role == Role::Assistant);
         for (index, entry) in self.request.entries.iter().enumerate() {
-            self.tokens += tokenizer.per_message();
+            // What the model said costs as input what it cost as output.
+            if entry.role != Role::Assistant {
+                self.tokens += tokenizer.per_message();
+            }
             self.entry(index, entry, latest == Some(index))?;
         }
         Ok(())
@@ -215,7 +214,13 @@ impl Walk<'_, '_> {
                 {
                     return Err(modified(&at()));
                 }
-                _ => block_tokens(&block.kind, self.measure.tokenizer),
+                _ if entry.role == Role::Assistant => {
+                    block_tokens(&block.kind, self.measure.tokenizer)
+                }
+                _ => {
+                    let tokenizer = self.measure.tokenizer;
+                    block_tokens(&block.kind, tokenizer).saturating_add(tokenizer.per_block())
+                }
             };
             if self.linked {
                 self.chain.block(entry.role, &block.kind);
@@ -314,9 +319,25 @@ fn mark_last(request: &Request<'_>, positions: &mut [Position], ttl: Ttl) {
     }
 }
 
+/// The tokens of a tool definition: of its texts and its schema, or of all of it for a tool of the vendor.
+fn tool_tokens(tool: &Tool<'_>, tokenizer: Tokenizer) -> u64 {
+    let content = match tool.json.get("input_schema") {
+        Some(schema) => {
+            let description = tool
+                .json
+                .get("description")
+                .and_then(Json::as_str)
+                .unwrap_or_default();
+            tokenizer.count(tool.name) + tokenizer.count(description) + tokenizer.of_json(schema)
+        }
+        None => tokenizer.of_json(tool.json),
+    };
+    content.saturating_add(tokenizer.per_tool())
+}
+
 /// The tokens of a block that is not thinking.
 fn block_tokens(kind: &BlockKind<'_>, tokenizer: Tokenizer) -> u64 {
-    let content = match kind {
+    match kind {
         BlockKind::Text(text) => tokenizer.count(text),
         BlockKind::ToolUse { name, input, .. } => tokenizer.count(name) + tokenizer.of_json(input),
         BlockKind::ToolResult { content: None, .. } => 0,
@@ -338,8 +359,7 @@ fn block_tokens(kind: &BlockKind<'_>, tokenizer: Tokenizer) -> u64 {
         BlockKind::Other { name: "image", .. } => tokenizer.per_medium(),
         BlockKind::Other { json, .. } => tokenizer.of_json(json),
         BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => 0,
-    };
-    content.saturating_add(tokenizer.per_block())
+    }
 }
 
 fn part_tokens(part: &Json, tokenizer: Tokenizer) -> u64 {

@@ -453,7 +453,9 @@ fn first_capture<'t>(regex: &Regex, text: &'t str) -> Option<&'t str> {
 /// The number a pattern finds in an entry; entries without one come last.
 fn captured_number(regex: &Regex, entry: &Json) -> i64 {
     let text = to_text(entry);
-    first_capture(regex, &text).and_then(|number| number.parse().ok()).unwrap_or(i64::MIN)
+    first_capture(regex, &text)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(i64::MIN)
 }
 
 fn point(value: &Json, pointer: &str) -> Json {

@@ -97,7 +97,11 @@ impl<'a> Scope<'a> {
 
     /// The value of a `let`: the first alternative that holds, else the last.
     fn binding(&self, position: usize) -> Result<Json, Failure> {
-        let alternatives = self.conversation.lets.get(position).map(|(_, alternatives)| alternatives);
+        let alternatives = self
+            .conversation
+            .lets
+            .get(position)
+            .map(|(_, alternatives)| alternatives);
         let mut value = Json::Null;
         // A `let` sees only those before it, so this recursion ends.
         for expr in alternatives.into_iter().flatten() {

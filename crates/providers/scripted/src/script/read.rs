@@ -200,7 +200,9 @@ impl Reader<'_> {
         match node {
             None => Vec::new(),
             Some(node) if matches!(node.value, Value::List(_)) => {
-                let list = self.problems.list(node, place, limits::ALTERNATIVES, "expressions");
+                let list = self
+                    .problems
+                    .list(node, place, limits::ALTERNATIVES, "expressions");
                 list.iter()
                     .enumerate()
                     .filter_map(|(index, node)| self.expr(node, &place.at(index)))

@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing listens on an address other than loopback.
 
+mod accept;
 mod attempts;
 mod bill;
 mod body;

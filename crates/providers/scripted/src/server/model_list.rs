@@ -21,12 +21,7 @@ pub(super) fn one(state: &State, headers: &HeaderMap, id: &str) -> Result<String
     let spec = ModelId::new(id)
         .ok()
         .and_then(|id| state.options.prices.find(&id).cloned());
-    let spec = spec.ok_or_else(|| {
-        ApiError::not_found(format!(
-            "model: {}",
-            id.chars().take(128).collect::<String>()
-        ))
-    })?;
+    let spec = spec.ok_or_else(|| ApiError::no_model(id))?;
     Ok(entry(&spec).to_string())
 }
 

@@ -8,28 +8,26 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::HeaderMap;
-use otto_core::ModelId;
-use otto_core::model::{ModelSpec, Usage};
+use otto_core::model::Usage;
 use serde_json::Value as Json;
 
 use super::State;
+use super::accept::{Accepted, accept};
 use super::bill::{BillStart, OpenBill, price_of};
-use super::caller::Caller;
-use super::options::UnknownModels;
 use crate::cache::{Position, PromptCache, Split};
 use crate::compose::{Composer, Reply};
-use crate::digest::{Digest, short_hash};
+use crate::digest::Digest;
 use crate::error::ApiError;
-use crate::expr::{Scope, Work};
+use crate::expr::{Failure, Scope, Work};
 use crate::history::History;
 use crate::ids::mix;
-use crate::locate::{Located, locate};
-use crate::models::{Fast, Traits};
-use crate::prompt::{Measure, Prompt};
-use crate::render::{Envelope, Playback, apply_faults, message, raw_stream, stream};
-use crate::request::{Endpoint, Request, check_model, read};
+use crate::locate::locate;
+use crate::models::Fast;
+use crate::prompt::Prompt;
+use crate::render::{Envelope, Playback, Wire, apply_faults, message, raw_stream, stream};
+use crate::request::Endpoint;
 use crate::script::{
-    Answer, Attempts, Bill, Block, CERTAIN, Content, Fault, FaultKind, Point, Stop, StreamFault,
+    Answer, Attempts, Bill, CERTAIN, Content, Fault, FaultKind, Point, Stop, StreamFault, Turn,
     UsageChange, WireUsage,
 };
 
@@ -44,7 +42,6 @@ pub(super) struct Plan {
 }
 
 /// Cache entries to be written.
-#[derive(Default)]
 pub(super) struct CacheWrites {
     pub(super) positions: Vec<Position>,
     pub(super) min_tokens: u64,
@@ -70,72 +67,10 @@ pub(super) enum Outcome {
     Wire(String),
 }
 
-/// A request that passed all checks.
-struct Accepted<'a> {
-    request: Request<'a>,
-    spec: Arc<ModelSpec>,
-    traits: &'static Traits,
-    caller: Caller,
-}
-
-fn accept<'a>(
-    state: &State,
-    headers: &HeaderMap,
-    body: &'a Json,
-    endpoint: Endpoint,
-) -> Result<Accepted<'a>, ApiError> {
-    let caller = Caller::read(headers, &state.options.keys)?;
-    let request = read(body, endpoint, caller.version)?;
-    let not_found = || {
-        ApiError::not_found(format!(
-            "model: {}",
-            request.model.chars().take(128).collect::<String>()
-        ))
-    };
-    let known = ModelId::new(request.model)
-        .ok()
-        .and_then(|id| state.options.prices.find(&id).cloned());
-    let spec = match (known, &state.options.unknown_models) {
-        (Some(spec), _) => spec,
-        (None, UnknownModels::As(spec)) => Arc::clone(spec),
-        (None, UnknownModels::Refuse) => return Err(not_found()),
-    };
-    let traits = Traits::of(&spec);
-    check_model(&request, &spec, traits, caller.version)?;
-    Ok(Accepted {
-        request,
-        spec,
-        traits,
-        caller,
-    })
-}
-
-/// Parses a body.
-pub(super) fn parse(body: &[u8]) -> Result<Json, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let before: usize = body
-            .split_inclusive(|byte| *byte == b'\n')
-            .take(line.saturating_sub(1))
-            .map(<[u8]>::len)
-            .sum();
-        let reason = error.to_string();
-        let reason = reason.split(" at line ").next().unwrap_or_default();
-        ApiError::invalid(format!(
-            "The request body is not valid JSON: {reason}: line {line} column {column} (char {})",
-            before + column.saturating_sub(1)
-        ))
-    })
-}
-
-/// Answers `POST /v1/messages/count_tokens`.
-pub(super) fn count(state: &State, headers: &HeaderMap, body: &Json) -> Result<u64, ApiError> {
-    let accepted = accept(state, headers, body, Endpoint::CountTokens)?;
-    let prompt = accepted.measure(state, false).of(&accepted.request)?;
-    Ok(prompt.tokens)
-}
-
 /// Plans the answer to `POST /v1/messages`.
+///
+/// # Errors
+/// The answer of the vendor to a request that it refuses.
 pub(super) fn plan(
     state: &Arc<State>,
     headers: &HeaderMap,
@@ -143,17 +78,18 @@ pub(super) fn plan(
     request_id: &str,
 ) -> Result<Plan, ApiError> {
     let accepted = accept(state, headers, body, Endpoint::Messages)?;
-    let counts_attempts = state.script.has_faults();
-    let digest = counts_attempts || state.script.has_thinking();
-    let prompt = accepted.measure(state, digest).of(&accepted.request)?;
+    let digest = state.script.has_faults() || state.script.has_thinking();
+    let Prompt {
+        tokens,
+        positions,
+        chain,
+    } = accepted.measure(state, digest).of(&accepted.request)?;
     let min_tokens = accepted.traits.min_cacheable_tokens;
     let read = state
         .cache
-        .look_up(&prompt.positions, min_tokens, state.options.clock.now());
-    let split = PromptCache::split(&prompt.positions, prompt.tokens, read, min_tokens);
-    let attempt = counts_attempts.then(|| accepted.attempt_key(prompt.chain.digest()));
-    let request = &accepted.request;
-    let fast = request.fast && accepted.traits.fast == Fast::Accepted;
+        .look_up(&positions, min_tokens, state.options.clock.now());
+    let split = PromptCache::split(&positions, tokens, read, min_tokens);
+    let fast = accepted.request.fast && accepted.traits.fast == Fast::Accepted;
     let planner = Planner {
         state,
         accepted: &accepted,
@@ -161,61 +97,50 @@ pub(super) fn plan(
         fast,
         request_id,
     };
-    let (delay, outcome, whole, rule) = planner.outcome(prompt, attempt)?;
-    let price = price_of(&accepted.spec, fast, request.geo);
-    let user_id = request.user_id.map(str::to_owned);
-    let mut bill = OpenBill::new(
-        Arc::clone(state),
-        BillStart {
-            spec: price,
-            request_id: request_id.to_owned(),
-            user_id,
-            attempt,
-        },
-    );
-    bill.expect(whole, rule);
-    // What never answers writes nothing.
-    let writes = matches!(outcome.0, Outcome::Stream { .. } | Outcome::Message { .. });
-    let cache = if writes {
-        CacheWrites {
-            positions: outcome.1,
-            min_tokens,
-        }
+    let planned = if accepted.request.max_tokens == 0 {
+        planner.warmed()
     } else {
-        CacheWrites::default()
+        planner.answered(Prompt {
+            tokens,
+            positions: Vec::new(),
+            chain,
+        })?
+    };
+    let start = BillStart {
+        spec: price_of(&accepted.spec, fast, accepted.request.geo),
+        request_id: request_id.to_owned(),
+        user_id: accepted.request.user_id.map(str::to_owned),
+        attempt: planned.attempt,
+    };
+    let mut bill = OpenBill::new(Arc::clone(state), start);
+    bill.expect(planned.usage, planned.rule);
+    // What never answers writes nothing.
+    let writes = matches!(
+        planned.outcome,
+        Outcome::Stream { .. } | Outcome::Message { .. }
+    );
+    let cache = CacheWrites {
+        positions: if writes { positions } else { Vec::new() },
+        min_tokens,
     };
     Ok(Plan {
-        delay,
-        outcome: outcome.0,
+        delay: planned.delay,
+        outcome: planned.outcome,
         bill,
         cache,
     })
 }
 
-impl Accepted<'_> {
-    fn measure(&self, state: &State, digest: bool) -> Measure<'_> {
-        Measure {
-            spec: &self.spec,
-            traits: self.traits,
-            tokenizer: state.options.tokenizer,
-            account: self.caller.account,
-            digest,
-        }
-    }
-
-    /// What the attempts of a request are counted by.
-    fn attempt_key(&self, prompt: Digest) -> Digest {
-        let user = self.request.user_id.unwrap_or_default();
-        let mut key = prompt.to_vec();
-        key.extend_from_slice(&self.caller.account.to_le_bytes());
-        key.extend_from_slice(
-            format!("{} {user} {}", self.request.model, self.request.stream).as_bytes(),
-        );
-        short_hash(&key)
-    }
+/// An answer before it is on the bill.
+struct Planned {
+    delay: Duration,
+    outcome: Outcome,
+    /// The usage of the whole answer.
+    usage: Usage,
+    rule: Bill,
+    /// The count of attempts that this answer ends, if it goes out whole.
+    attempt: Option<Digest>,
 }
-
-type Planned = (Duration, (Outcome, Vec<Position>), Usage, Bill);
 
 struct Planner<'p> {
     state: &'p State,
@@ -226,56 +151,8 @@ struct Planner<'p> {
 }
 
 impl Planner<'_> {
-    fn outcome(&self, prompt: Prompt, attempt: Option<Digest>) -> Result<Planned, ApiError> {
-        let request = &self.accepted.request;
-        if request.max_tokens == 0 {
-            return Ok(self.warmed(prompt.positions));
-        }
-        let script_error = |failure: crate::expr::Failure| ApiError::script(&failure.0);
-        let work = Work::new();
-        let history = History::of(request);
-        let located = locate(&self.state.script, &history, &work).map_err(script_error)?;
-        let delay = self
-            .state
-            .options
-            .latency
-            .saturating_add(located.turn.delay);
-        let fault = attempt.and_then(|attempt| self.fault(&located, attempt));
-        let fault = match fault.map(|fault| (&fault.kind, fault.bill)) {
-            None => None,
-            Some((FaultKind::Stream(stream), bill)) => Some((stream.as_ref(), bill)),
-            Some((kind, bill)) => return Ok(self.instead(kind, bill, delay)),
-        };
-        let scope = Scope {
-            conversation: located.conversation,
-            history: &history,
-            turn: history.assistant_messages,
-            played: &located.played,
-            item: None,
-            work: &work,
-        };
-        let positions = prompt.positions.clone();
-        let (outcome, usage) = match &located.turn.content {
-            Content::Sse(text) => {
-                self.raw(text, fault.map(|(fault, _)| fault), located.turn.packet)?
-            }
-            Content::Blocks(blocks) => {
-                let reply = self
-                    .reply(&located, blocks, &scope, prompt)
-                    .map_err(script_error)?;
-                self.played(&reply, &located, fault.map(|(fault, _)| fault))
-            }
-        };
-        Ok((
-            delay,
-            (outcome, positions),
-            usage,
-            fault.map_or(Bill::Sent, |(_, bill)| bill),
-        ))
-    }
-
     /// A request that only fills the cache.
-    fn warmed(&self, positions: Vec<Position>) -> Planned {
+    fn warmed(&self) -> Planned {
         let reply = Reply {
             blocks: Vec::new(),
             stop: Stop::because("max_tokens"),
@@ -283,41 +160,94 @@ impl Planner<'_> {
             thinking_tokens: 0,
         };
         let usage = self.usage(&reply, &UsageChange::default());
-        let (outcome, usage) = self.rendered(&reply, usage, None, None);
-        (
-            self.state.options.latency,
-            (outcome, positions),
+        let outcome = self.rendered(&reply, usage, None, None);
+        Planned {
+            delay: self.state.options.latency,
+            outcome,
             usage,
-            Bill::Sent,
-        )
+            rule: Bill::Sent,
+            attempt: None,
+        }
+    }
+
+    fn answered(&self, prompt: Prompt) -> Result<Planned, ApiError> {
+        let script_error = |failure: Failure| ApiError::script(&failure.0);
+        let work = Work::new();
+        let history = History::of(&self.accepted.request);
+        let located = locate(&self.state.script, &history, &work).map_err(script_error)?;
+        let turn = located.turn;
+        let delay = self.state.options.latency.saturating_add(turn.delay);
+        let counted =
+            (!turn.faults.is_empty()).then(|| self.accepted.attempt_key(prompt.chain.digest()));
+        let fault = counted.and_then(|attempt| self.fault(turn, attempt));
+        let (changes, rule) = match fault {
+            None => (None, Bill::Sent),
+            Some(Fault {
+                kind: FaultKind::Stream(changes),
+                bill,
+                ..
+            }) => (Some(changes.as_ref()), *bill),
+            Some(Fault { kind, bill, .. }) => return Ok(self.instead(kind, *bill, delay)),
+        };
+        let (outcome, usage) = match &turn.content {
+            Content::Sse(text) => self.raw(text, changes, turn)?,
+            Content::Blocks(blocks) => {
+                let scope = Scope {
+                    conversation: located.conversation,
+                    history: &history,
+                    turn: history.assistant_messages,
+                    played: &located.played,
+                    item: None,
+                    work: &work,
+                };
+                let composer = Composer {
+                    request: &self.accepted.request,
+                    spec: &self.accepted.spec,
+                    traits: self.accepted.traits,
+                    tokenizer: self.state.options.tokenizer,
+                    ids: &self.state.ids,
+                    prompt_tokens: prompt.tokens,
+                };
+                let reply = composer
+                    .reply(turn, blocks, &scope, prompt.chain)
+                    .map_err(script_error)?;
+                let usage = self.usage(&reply, &turn.usage);
+                (self.rendered(&reply, usage, changes, turn.packet), usage)
+            }
+        };
+        // Only an answer with nothing wrong in it ends the count.
+        let attempt = counted.filter(|_| fault.is_none());
+        Ok(Planned {
+            delay,
+            outcome,
+            usage,
+            rule,
+            attempt,
+        })
     }
 
     /// The fault that befalls this attempt: the first that applies.
-    fn fault<'s>(&self, located: &Located<'s>, attempt: Digest) -> Option<&'s Fault> {
-        if located.turn.faults.is_empty() {
-            return None;
-        }
+    fn fault<'t>(&self, turn: &'t Turn, attempt: Digest) -> Option<&'t Fault> {
         let number = self.state.attempts.next(attempt);
         let [a, b, c, d, e, f, g, h, ..] = attempt;
         let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let befalls = |(index, fault): (usize, &'s Fault)| {
+        let befalls = |(index, fault): (usize, &'t Fault)| {
             let due = match &fault.attempts {
                 Attempts::All => true,
                 Attempts::These(numbers) => numbers.contains(&number),
             };
-            let draw =
-                mix(self.state.options.seed
-                    ^ mix(key ^ mix(u64::from(number) << 32 | index as u64)));
+            let place = u64::from(number) << 32 | index as u64;
+            let draw = mix(self.state.options.seed ^ mix(key ^ mix(place)));
             let struck = draw % u64::from(CERTAIN) < u64::from(fault.chance);
             (due && struck).then_some(fault)
         };
-        let fault = located.turn.faults.iter().enumerate().find_map(befalls)?;
+        let fault = turn.faults.iter().enumerate().find_map(befalls)?;
         self.state.counts.faults.fetch_add(1, Ordering::Relaxed);
         Some(fault)
     }
 
     /// An answer in place of the turn.
-    fn instead(&self, kind: &FaultKind, bill: Bill, delay: Duration) -> Planned {
+    fn instead(&self, kind: &FaultKind, rule: Bill, delay: Duration) -> Planned {
         let outcome = match kind {
             FaultKind::Answer(answer) => Outcome::Answer(answer.clone()),
             FaultKind::Wire(bytes) => Outcome::Wire(bytes.clone()),
@@ -325,12 +255,21 @@ impl Planner<'_> {
             FaultKind::StallBefore | FaultKind::Stream(_) => Outcome::Stall,
         };
         // An error answer costs nothing. Where the connection broke the prompt was accepted.
-        let usage = if matches!(outcome, Outcome::Answer(_)) {
-            Usage::default()
-        } else {
-            self.prompt_usage()
+        let usage = match outcome {
+            Outcome::Answer(_) => Usage::default(),
+            Outcome::Stream { .. }
+            | Outcome::Message { .. }
+            | Outcome::Reset
+            | Outcome::Stall
+            | Outcome::Wire(_) => self.prompt_usage(),
         };
-        (delay, (outcome, Vec::new()), usage, bill)
+        Planned {
+            delay,
+            outcome,
+            usage,
+            rule,
+            attempt: None,
+        }
     }
 
     fn prompt_usage(&self) -> Usage {
@@ -343,28 +282,9 @@ impl Planner<'_> {
         }
     }
 
-    fn reply<'s>(
-        &self,
-        located: &Located<'s>,
-        blocks: &'s [Block],
-        scope: &Scope<'_>,
-        prompt: Prompt,
-    ) -> Result<Reply<'s>, crate::expr::Failure> {
-        let composer = Composer {
-            request: &self.accepted.request,
-            spec: &self.accepted.spec,
-            traits: self.accepted.traits,
-            tokenizer: self.state.options.tokenizer,
-            ids: &self.state.ids,
-            prompt_tokens: prompt.tokens,
-        };
-        composer.reply(located.turn, blocks, scope, prompt.chain)
-    }
-
+    /// What a reply costs.
     fn usage(&self, reply: &Reply<'_>, change: &UsageChange) -> Usage {
-        // A refusal before any output is not billed.
-        let refused = reply.stop.reason == "refusal" && reply.blocks.is_empty();
-        let counted = if refused {
+        let counted = if reply.is_unbilled() {
             Usage::default()
         } else {
             self.prompt_usage()
@@ -385,68 +305,46 @@ impl Planner<'_> {
         }
     }
 
-    fn played(
-        &self,
-        reply: &Reply<'_>,
-        located: &Located<'_>,
-        fault: Option<&StreamFault>,
-    ) -> (Outcome, Usage) {
-        let usage = self.usage(reply, &located.turn.usage);
-        self.rendered(reply, usage, fault, located.turn.packet)
-    }
-
     fn rendered(
         &self,
         reply: &Reply<'_>,
         usage: Usage,
         fault: Option<&StreamFault>,
         packet: Option<(usize, Duration)>,
-    ) -> (Outcome, Usage) {
+    ) -> Outcome {
         let request = &self.accepted.request;
-        // On the wire a refused request still shows its input; only the bill leaves it out.
-        let shown = Usage {
-            output_tokens: usage.output_tokens,
-            thinking_tokens: usage.thinking_tokens,
-            ..self.shown(usage)
-        };
         let message_id = self.state.ids.message();
         let envelope = Envelope {
             message_id: &message_id,
             model: fault
                 .and_then(|fault| fault.model.as_deref())
                 .unwrap_or(request.model),
-            usage: shown,
+            // What is not billed is shown all the same.
+            usage: if reply.is_unbilled() {
+                self.prompt_usage()
+            } else {
+                usage
+            },
             geo: request.geo.unwrap_or("global"),
             fast: self.fast,
             wire_usage: fault.map_or(&WireUsage::True, |fault| &fault.usage),
             message_deltas: fault.map_or(1, |fault| fault.message_deltas),
         };
-        let outcome = if request.stream {
-            let wire = stream(reply, &envelope);
-            self.streamed(wire, fault, packet)
-        } else {
-            let bytes = message(reply, &envelope);
-            let length = bytes.len();
-            let mut playback = Playback::at_once(bytes, usage.output_tokens);
-            if let Some((Point::Byte(at), how)) = fault.and_then(|fault| fault.ending) {
-                playback = playback.cut(at, how.into());
-            }
-            Outcome::Message { playback, length }
-        };
-        (outcome, usage)
-    }
-
-    fn shown(&self, usage: Usage) -> Usage {
-        if usage.prompt_tokens() == 0 {
-            self.prompt_usage()
-        } else {
-            usage
+        if request.stream {
+            return self.streamed(stream(reply, &envelope), fault, packet);
         }
+        let bytes = message(reply, &envelope);
+        let length = bytes.len();
+        let mut playback = Playback::at_once(bytes, usage.output_tokens);
+        if let Some((Point::Byte(at), how)) = fault.and_then(|fault| fault.ending) {
+            playback = playback.cut(at, how.into());
+        }
+        Outcome::Message { playback, length }
     }
 
     fn streamed(
         &self,
-        wire: crate::render::Wire,
+        wire: Wire,
         fault: Option<&StreamFault>,
         packet: Option<(usize, Duration)>,
     ) -> Outcome {
@@ -469,7 +367,7 @@ impl Planner<'_> {
         &self,
         text: &str,
         fault: Option<&StreamFault>,
-        packet: Option<(usize, Duration)>,
+        turn: &Turn,
     ) -> Result<(Outcome, Usage), ApiError> {
         if !self.accepted.request.stream {
             return Err(ApiError::script(
@@ -478,8 +376,15 @@ impl Planner<'_> {
         }
         let (wire, usage) = raw_stream(text);
         Ok((
-            self.streamed(wire, fault, packet),
+            self.streamed(wire, fault, turn.packet),
             usage.unwrap_or_else(|| self.prompt_usage()),
         ))
+    }
+}
+
+impl Reply<'_> {
+    /// A refusal before any output is not billed.
+    fn is_unbilled(&self) -> bool {
+        self.stop.reason == "refusal" && self.blocks.is_empty()
     }
 }

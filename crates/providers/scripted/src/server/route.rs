@@ -13,10 +13,11 @@ use hyper::http::response::Builder;
 use hyper::{Method, Request, Response};
 
 use super::State;
+use super::accept::{count, parse};
 use super::body::{Player, ResponseBody};
 use super::connection::{Control, Farewell};
 use super::model_list;
-use super::plan::{Outcome, Plan, count, parse, plan};
+use super::plan::{Outcome, Plan, plan};
 use crate::error::{ApiError, error_body};
 use crate::limits;
 use crate::script::{Answer, AnswerBody};

@@ -8,28 +8,62 @@ use crate::client::{post, prices, request, with_tools};
 type Files<'f> = &'f [(&'f str, &'f str)];
 
 /// What the agent's tools answer: text, and whether it is an error.
-fn tool(files: Files<'_>, name: &str, input: &Json, written: &mut Vec<(String, String)>) -> (String, bool) {
+fn tool(
+    files: Files<'_>,
+    name: &str,
+    input: &Json,
+    written: &mut Vec<(String, String)>,
+) -> (String, bool) {
     let text = |field: &str| input[field].as_str().unwrap_or_default();
     match name {
-        "grep" => (grep(files, text("pattern"), input["output"] == "counts"), false),
+        "grep" => (
+            grep(files, text("pattern"), input["output"] == "counts"),
+            false,
+        ),
         "fs_read" => match files.iter().find(|(path, _)| *path == text("path")) {
-            Some((_, content)) => (format!("{content}\n[fs.read: lines 1-{}, end of file]", content.lines().count()), false),
-            None => (format!("read `{}`: outside of what this agent was granted", text("path")), true),
+            Some((_, content)) => (
+                format!(
+                    "{content}\n[fs.read: lines 1-{}, end of file]",
+                    content.lines().count()
+                ),
+                false,
+            ),
+            None => (
+                format!(
+                    "read `{}`: outside of what this agent was granted",
+                    text("path")
+                ),
+                true,
+            ),
         },
         "fs_write" => {
             written.push((text("path").to_owned(), text("content").to_owned()));
-            (format!("created {} with {} bytes", text("path"), text("content").len()), false)
+            (
+                format!(
+                    "created {} with {} bytes",
+                    text("path"),
+                    text("content").len()
+                ),
+                false,
+            )
         }
         other => panic!("the demo calls `{other}`"),
     }
 }
 
 fn grep(files: Files<'_>, pattern: &str, counts: bool) -> String {
-    let regex = regex::RegexBuilder::new(pattern).multi_line(true).build().unwrap();
+    let regex = regex::RegexBuilder::new(pattern)
+        .multi_line(true)
+        .build()
+        .unwrap();
     let mut out = String::new();
     let (mut matches, mut matching) = (0, 0);
     for (path, content) in files {
-        let lines: Vec<(usize, &str)> = content.lines().enumerate().filter(|(_, line)| regex.is_match(line)).collect();
+        let lines: Vec<(usize, &str)> = content
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| regex.is_match(line))
+            .collect();
         if lines.is_empty() {
             continue;
         }
@@ -38,11 +72,19 @@ fn grep(files: Files<'_>, pattern: &str, counts: bool) -> String {
         if counts {
             out.push_str(&format!("{path}:{}\n", lines.len()));
         } else {
-            lines.iter().for_each(|(number, line)| out.push_str(&format!("{path}:{}:{line}\n", number + 1)));
+            lines.iter().for_each(|(number, line)| {
+                out.push_str(&format!("{path}:{}:{line}\n", number + 1))
+            });
         }
     }
-    let many = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-    format!("{out}[grep: {} in {}]", many(matches, "match", "matches"), many(matching, "file", "files"))
+    let many = |count: usize, one: &str, many: &str| {
+        format!("{count} {}", if count == 1 { one } else { many })
+    };
+    format!(
+        "{out}[grep: {} in {}]",
+        many(matches, "match", "matches"),
+        many(matching, "file", "files")
+    )
 }
 
 /// What a run of the demo comes to.
@@ -54,10 +96,20 @@ struct Played {
 }
 
 async fn play(files: Files<'_>) -> Played {
-    let server = ScriptedServer::start(demo_script(), ServerOptions::new(prices())).await.unwrap();
-    let mut body = with_tools(request("Write a report on @src"), &["fs_read", "grep", "fs_write"]);
+    let server = ScriptedServer::start(demo_script(), ServerOptions::new(prices()))
+        .await
+        .unwrap();
+    let mut body = with_tools(
+        request("Write a report on @src"),
+        &["fs_read", "grep", "fs_write"],
+    );
     body["model"] = json!("claude-sonnet-5-5");
-    let mut played = Played { turns: 0, calls: Vec::new(), report: String::new(), last: String::new() };
+    let mut played = Played {
+        turns: 0,
+        calls: Vec::new(),
+        report: String::new(),
+        last: String::new(),
+    };
     let mut written = Vec::new();
     loop {
         let answer = post(&server, &body).await;
@@ -84,7 +136,9 @@ async fn play(files: Files<'_>) -> Played {
         messages.push(json!({"role": "assistant", "content": message["content"]}));
         messages.push(json!({"role": "user", "content": results}));
     }
-    let [(path, report)] = written.as_slice() else { panic!("one file is written") };
+    let [(path, report)] = written.as_slice() else {
+        panic!("one file is written")
+    };
     assert_eq!(path, "report.md");
     played.report = report.clone();
     played
@@ -93,10 +147,19 @@ async fn play(files: Files<'_>) -> Played {
 #[tokio::test]
 async fn what_the_demo_says_comes_from_the_files() {
     let main = "//! Doc\nfn main() {\n    // TODO: more\n    go();\n}\n\npub(crate) struct A;\n";
-    let files = [("@src/src/main.rs", main), ("@src/lib.py", "def go():\n    pass\n"), ("@src/README.md", "# Title\n\nFIXME say more\n")];
+    let files = [
+        ("@src/src/main.rs", main),
+        ("@src/lib.py", "def go():\n    pass\n"),
+        ("@src/README.md", "# Title\n\nFIXME say more\n"),
+    ];
     let played = play(&files).await;
     assert_eq!(played.turns, 5);
-    let reads: Vec<&str> = played.calls.iter().filter(|(name, _)| name == "fs_read").map(|(_, input)| input["path"].as_str().unwrap()).collect();
+    let reads: Vec<&str> = played
+        .calls
+        .iter()
+        .filter(|(name, _)| name == "fs_read")
+        .map(|(_, input)| input["path"].as_str().unwrap())
+        .collect();
     assert_eq!(reads, ["@src/src/main.rs", "@src/lib.py", "/etc/passwd"]);
     for line in [
         "| text files | 3 |",
@@ -111,7 +174,11 @@ async fn what_the_demo_says_comes_from_the_files() {
         "    def go():",
         "- marks: [grep: 2 matches in 2 files]",
     ] {
-        assert!(played.report.lines().any(|given| given == line), "{line:?} is missing in:\n{}", played.report);
+        assert!(
+            played.report.lines().any(|given| given == line),
+            "{line:?} is missing in:\n{}",
+            played.report
+        );
     }
     assert!(!played.report.contains("[fs.read:"), "{}", played.report);
     assert_eq!(
@@ -123,11 +190,30 @@ async fn what_the_demo_says_comes_from_the_files() {
 
 #[tokio::test]
 async fn a_folder_without_code_is_read_by_size() {
-    let files = [("@src/a.txt", "one\n"), ("@src/b.txt", "one\ntwo\n"), ("@src/c.txt", "1\n2\n3\n"), ("@src/d: e.txt", "1\n2\n3\n4\n")];
+    let files = [
+        ("@src/a.txt", "one\n"),
+        ("@src/b.txt", "one\ntwo\n"),
+        ("@src/c.txt", "1\n2\n3\n"),
+        ("@src/d: e.txt", "1\n2\n3\n4\n"),
+    ];
     let played = play(&files).await;
-    let reads: Vec<&str> = played.calls.iter().filter(|(name, _)| name == "fs_read").map(|(_, input)| input["path"].as_str().unwrap()).collect();
-    assert_eq!(reads, ["@src/d: e.txt", "@src/c.txt", "@src/b.txt", "/etc/passwd"]);
-    assert!(played.report.contains("No line of these files defines anything"), "{}", played.report);
+    let reads: Vec<&str> = played
+        .calls
+        .iter()
+        .filter(|(name, _)| name == "fs_read")
+        .map(|(_, input)| input["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        reads,
+        ["@src/d: e.txt", "@src/c.txt", "@src/b.txt", "/etc/passwd"]
+    );
+    assert!(
+        played
+            .report
+            .contains("No line of these files defines anything"),
+        "{}",
+        played.report
+    );
 }
 
 #[tokio::test]
@@ -135,5 +221,9 @@ async fn an_empty_folder_gives_a_short_report() {
     let played = play(&[]).await;
     assert_eq!(played.turns, 4, "nothing is read but what is refused");
     assert!(played.last.starts_with("Done. `@src` holds 0 text files with 0 lines and 0 definitions, most of them in no file at all;"), "{}", played.last);
-    assert!(played.report.contains("There are none.") && played.report.contains("I read none."), "{}", played.report);
+    assert!(
+        played.report.contains("There are none.") && played.report.contains("I read none."),
+        "{}",
+        played.report
+    );
 }

@@ -7,6 +7,7 @@ mod demo;
 mod faults;
 mod many;
 mod models;
+mod production;
 mod protocol;
 mod refusals;
 mod templates;
