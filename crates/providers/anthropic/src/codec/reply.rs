@@ -148,19 +148,23 @@ impl Reply {
         if event.data.is_empty() {
             return Ok(());
         }
-        let parsed: Event<'_> = match serde_json::from_slice(event.data) {
+        // Once for all of its strings; a character cut in two by the network is whole here.
+        let Ok(data) = std::str::from_utf8(event.data) else {
+            return Err(Broken::protocol("an event is not UTF-8".to_owned()));
+        };
+        let parsed: Event<'_> = match serde_json::from_str(data) {
             Ok(parsed) => parsed,
-            Err(error) => return unreadable(event, &error),
+            Err(error) => return unreadable(event, data, &error),
         };
         let kind = kind_of(parsed.kind.as_ref().map(|kind| kind.as_str()), event)?;
         match kind {
-            "content_block_delta" => self.grow(&parsed_index(&parsed, kind)?, parsed.delta, out),
+            "content_block_delta" => self.grow(parsed_index(&parsed, kind)?, parsed.delta, out),
             "content_block_start" => self.open(&parsed, out),
             "content_block_stop" => self.close(parsed_index(&parsed, kind)?, out),
             "message_start" => self.start(&parsed, out),
             "message_delta" => self.end_content(&parsed, out),
             "message_stop" => self.stop(out),
-            "error" => Err(provider_error(event.data)),
+            "error" => Err(provider_error(data)),
             // `ping`, and whatever the vendor adds.
             _ => Ok(()),
         }
@@ -243,7 +247,7 @@ impl Reply {
 
     fn grow(
         &mut self,
-        index: &u32,
+        index: u32,
         delta: Option<Delta<'_>>,
         out: &mut VecDeque<ModelEvent>,
     ) -> Result<(), Broken> {
@@ -253,9 +257,9 @@ impl Reply {
             .open
             .iter_mut()
             .rev()
-            .find(|block| block.index == *index)
+            .find(|block| block.index == index)
         else {
-            if self.left_out.contains(index) {
+            if self.left_out.contains(&index) {
                 return Ok(());
             }
             return Err(Broken::protocol(format!(
@@ -460,13 +464,13 @@ fn kind_of<'e>(in_data: Option<&'e str>, event: SseEvent<'e>) -> Result<&'e str,
 }
 
 /// Decides about an event that does not fit the known shape: an error if its type is known, else skipped.
-fn unreadable(event: SseEvent<'_>, error: &serde_json::Error) -> Result<(), Broken> {
+fn unreadable(event: SseEvent<'_>, data: &str, error: &serde_json::Error) -> Result<(), Broken> {
     let broken = |what: &str| Err(Broken::protocol(format!("{what} is malformed: {error}")));
-    let Ok(head) = serde_json::from_slice::<Head<'_>>(event.data) else {
+    let Ok(head) = serde_json::from_str::<Head<'_>>(data) else {
         return broken("an event");
     };
     match kind_of(head.kind.as_ref().map(|kind| kind.as_str()), event)? {
-        "error" => Err(provider_error(event.data)),
+        "error" => Err(provider_error(data)),
         "content_block_delta" => {
             let delta: Option<Head<'_>> = lenient(head.delta);
             match delta
@@ -498,8 +502,8 @@ fn parsed_index(event: &Event<'_>, kind: &str) -> Result<u32, Broken> {
 }
 
 /// The failure that an `error` event announces.
-fn provider_error(data: &[u8]) -> Broken {
-    let body = ErrorBody::read(data).unwrap_or_default();
+fn provider_error(data: &str) -> Broken {
+    let body = ErrorBody::read(data.as_bytes()).unwrap_or_default();
     let kind = failure::classify_in_stream(&body);
     let name = body.kind.as_deref().unwrap_or("an error of no type");
     let text = body.message.as_deref().unwrap_or("no message");
