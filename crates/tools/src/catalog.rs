@@ -11,7 +11,7 @@ use otto_sandbox::ToolFailure;
 
 use crate::base_tool::BaseTool;
 use crate::hosted_tool::HostedTool;
-use crate::{fs_edit, fs_list, fs_read, fs_write, grep};
+use crate::{fs_edit, fs_list, fs_read, fs_write, grep, json, yaml};
 
 pub(crate) const CATALOG: &[BaseTool] = &[
     fs_read::TOOL,
@@ -19,6 +19,8 @@ pub(crate) const CATALOG: &[BaseTool] = &[
     fs_list::TOOL,
     fs_edit::TOOL,
     grep::TOOL,
+    json::TOOL,
+    yaml::TOOL,
 ];
 
 /// The base tools as the ToolBus sees them; each call goes to `host`.

@@ -14,7 +14,9 @@
 
 mod base_tool;
 mod catalog;
+mod data;
 mod dispatch;
+mod documents;
 mod files;
 mod fs_edit;
 mod fs_list;
@@ -23,7 +25,9 @@ mod fs_write;
 mod grep;
 mod hosted_tool;
 mod input;
+mod json;
 mod text;
+mod yaml;
 
 pub use catalog::{UnknownTool, catalog, check_settings, definitions};
 pub use dispatch::dispatch;

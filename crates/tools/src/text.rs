@@ -53,7 +53,7 @@ fn has_lone_return(bytes: &[u8]) -> bool {
         .any(|(at, byte)| *byte == b'\r' && bytes.get(at + 1).is_some_and(|next| *next != b'\n'))
 }
 
-const fn is_hidden(c: char) -> bool {
+pub(crate) const fn is_hidden(c: char) -> bool {
     match c {
         '\n' | '\t' | '\r' => false,
         // C0, DEL and C1.

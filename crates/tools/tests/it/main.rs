@@ -12,6 +12,7 @@ mod fs_list;
 mod fs_read;
 mod fs_write;
 mod grep;
+mod json_yaml;
 mod races;
 mod special_files;
 mod world;
