@@ -43,7 +43,9 @@ pub enum LockError {
     #[error("lock the main process: {0}")]
     Boot(#[from] BootError),
     /// Other threads run already, which the lock would not reach.
-    #[error("lock the main process: it has more than one thread; lock it before the async runtime starts")]
+    #[error(
+        "lock the main process: it has more than one thread; lock it before the async runtime starts"
+    )]
     Threads,
     /// A directory that is to stay writable cannot be opened.
     #[error("lock the main process: open {path}: {error}")]
@@ -81,29 +83,51 @@ pub fn lock_main(config: &LockConfig) -> Result<MainLock, LockError> {
     match crate::sys::is_single_threaded() {
         Ok(true) => {}
         Ok(false) => return Err(LockError::Threads),
-        Err(error) => return Err(LockError::Kernel(format!("count the threads of this process: {error}"))),
+        Err(error) => {
+            return Err(LockError::Kernel(format!(
+                "count the threads of this process: {error}"
+            )));
+        }
     }
-    let abi = crate::sys::landlock_abi()
-        .map_err(|error| LockError::Kernel(format!("this kernel does not offer Landlock: {error}")))?;
+    let abi = crate::sys::landlock_abi().map_err(|error| {
+        LockError::Kernel(format!("this kernel does not offer Landlock: {error}"))
+    })?;
     let mut domain = Domain::with_net(abi, Net::Free)?;
-    for path in SYSTEM_READ.iter().map(Path::new).chain(config.read_only.iter().map(PathBuf::as_path)) {
+    for path in SYSTEM_READ
+        .iter()
+        .map(Path::new)
+        .chain(config.read_only.iter().map(PathBuf::as_path))
+    {
         grant(&mut domain, path, Grant::READ, Grant::READ_FILE)?;
     }
     for path in DEVICES {
         grant(&mut domain, Path::new(path), Grant::READ, Grant::USE_FILE)?;
     }
     for path in &config.read_write {
-        let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| LockError::Directory { path: path.clone(), error: error.to_string() })?;
+        let place = openat(
+            CWD,
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| LockError::Directory {
+            path: path.clone(),
+            error: error.to_string(),
+        })?;
         domain.grant(place.as_fd(), Grant::KEEP)?;
     }
-    Ok(MainLock { landlock_abi: domain.enter()? })
+    Ok(MainLock {
+        landlock_abi: domain.enter()?,
+    })
 }
 
 /// Grants what is there: `dir` rights on a directory, `file` rights on anything else.
 fn grant(domain: &mut Domain, path: &Path, dir: Grant, file: Grant) -> Result<(), LockError> {
-    let Ok(place) = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else { return Ok(()) };
-    let is_dir = fstat(&place).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+    let Ok(place) = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        return Ok(());
+    };
+    let is_dir = fstat(&place)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
     domain.grant(place.as_fd(), if is_dir { dir } else { file })?;
     Ok(())
 }
@@ -138,4 +162,10 @@ const SYSTEM_READ: [&str; 25] = [
     "/proc/sys/kernel/seccomp/actions_avail",
 ];
 
-const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty"];
+const DEVICES: [&str; 5] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];

@@ -67,8 +67,13 @@ pub enum DirProblemKind {
 pub fn check_working_dirs(claims: &[DirClaim], reserved: &Reserved) -> Vec<DirProblem> {
     let mut problems = Vec::new();
     for (index, claim) in claims.iter().enumerate() {
-        let mut report =
-            |kind| problems.push(DirProblem { agent: claim.agent.clone(), path: claim.path.clone(), kind });
+        let mut report = |kind| {
+            problems.push(DirProblem {
+                agent: claim.agent.clone(),
+                path: claim.path.clone(),
+                kind,
+            })
+        };
         if !is_plain(&claim.path) {
             report(DirProblemKind::NotPlain);
             continue;
@@ -77,7 +82,11 @@ pub fn check_working_dirs(claims: &[DirClaim], reserved: &Reserved) -> Vec<DirPr
             report(DirProblemKind::Root);
             continue;
         }
-        if reserved.home.as_ref().is_some_and(|home| home.starts_with(&claim.path)) {
+        if reserved
+            .home
+            .as_ref()
+            .is_some_and(|home| home.starts_with(&claim.path))
+        {
             report(DirProblemKind::Home);
         }
         if overlap(&claim.path, &reserved.state_dir) {
@@ -86,7 +95,10 @@ pub fn check_working_dirs(claims: &[DirClaim], reserved: &Reserved) -> Vec<DirPr
         for earlier in &claims[..index] {
             let may_share = claim.shared && earlier.shared;
             if !may_share && overlap(&claim.path, &earlier.path) {
-                report(DirProblemKind::Overlap { with: earlier.agent.clone(), other: earlier.path.clone() });
+                report(DirProblemKind::Overlap {
+                    with: earlier.agent.clone(),
+                    other: earlier.path.clone(),
+                });
             }
         }
     }
@@ -94,7 +106,10 @@ pub fn check_working_dirs(claims: &[DirClaim], reserved: &Reserved) -> Vec<DirPr
 }
 
 fn is_plain(path: &Path) -> bool {
-    path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+    path.is_absolute()
+        && path
+            .components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
 
 /// Whether one is the other or lies inside it.
@@ -104,7 +119,12 @@ fn overlap(one: &Path, other: &Path) -> bool {
 
 impl fmt::Display for DirProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "agent `{}` cannot have {} as its working directory: ", self.agent, self.path.display())?;
+        write!(
+            f,
+            "agent `{}` cannot have {} as its working directory: ",
+            self.agent,
+            self.path.display()
+        )?;
         match &self.kind {
             DirProblemKind::NotPlain => f.write_str("an absolute path without `..` is needed"),
             DirProblemKind::Root => f.write_str("it is the root of the file system"),
@@ -126,13 +146,19 @@ mod tests {
     use super::*;
 
     fn claim(agent: &str, path: &str, shared: bool) -> DirClaim {
-        DirClaim { agent: AgentName::new(agent).unwrap(), path: PathBuf::from(path), shared }
+        DirClaim {
+            agent: AgentName::new(agent).unwrap(),
+            path: PathBuf::from(path),
+            shared,
+        }
     }
 
     #[track_caller]
     fn check(claims: &[DirClaim], expected: &[(&str, &str)]) {
-        let reserved =
-            Reserved { home: Some(PathBuf::from("/home/ada")), state_dir: PathBuf::from("/home/ada/.local/state/otto") };
+        let reserved = Reserved {
+            home: Some(PathBuf::from("/home/ada")),
+            state_dir: PathBuf::from("/home/ada/.local/state/otto"),
+        };
         let problems = check_working_dirs(claims, &reserved);
         let found: Vec<(&str, &str)> = problems
             .iter()
@@ -152,38 +178,77 @@ mod tests {
 
     #[test]
     fn separate_directories_are_fine_even_with_names_that_extend_each_other() {
-        check(&[claim("a", "/home/ada/work", false), claim("b", "/home/ada/work-2", false)], &[]);
+        check(
+            &[
+                claim("a", "/home/ada/work", false),
+                claim("b", "/home/ada/work-2", false),
+            ],
+            &[],
+        );
     }
 
     #[test]
     fn one_directory_inside_another_is_an_overlap_both_ways() {
-        check(&[claim("a", "/srv/a", false), claim("b", "/srv/a/b", false)], &[("b", "overlap")]);
-        check(&[claim("b", "/srv/a/b", false), claim("a", "/srv/a", false)], &[("a", "overlap")]);
-        check(&[claim("a", "/srv/a", false), claim("b", "/srv/a", false)], &[("b", "overlap")]);
+        check(
+            &[claim("a", "/srv/a", false), claim("b", "/srv/a/b", false)],
+            &[("b", "overlap")],
+        );
+        check(
+            &[claim("b", "/srv/a/b", false), claim("a", "/srv/a", false)],
+            &[("a", "overlap")],
+        );
+        check(
+            &[claim("a", "/srv/a", false), claim("b", "/srv/a", false)],
+            &[("b", "overlap")],
+        );
     }
 
     #[test]
     fn sharing_takes_both() {
-        check(&[claim("a", "/srv/a", true), claim("b", "/srv/a", true)], &[]);
-        check(&[claim("a", "/srv/a", true), claim("b", "/srv/a", false)], &[("b", "overlap")]);
-        check(&[claim("a", "/srv/a", false), claim("b", "/srv/a", true)], &[("b", "overlap")]);
+        check(
+            &[claim("a", "/srv/a", true), claim("b", "/srv/a", true)],
+            &[],
+        );
+        check(
+            &[claim("a", "/srv/a", true), claim("b", "/srv/a", false)],
+            &[("b", "overlap")],
+        );
+        check(
+            &[claim("a", "/srv/a", false), claim("b", "/srv/a", true)],
+            &[("b", "overlap")],
+        );
     }
 
     #[test]
     fn reserved_directories_are_refused() {
         check(&[claim("a", "/", false)], &[("a", "root")]);
-        check(&[claim("a", "/home/ada", false)], &[("a", "home"), ("a", "state")]);
-        check(&[claim("a", "/home", false)], &[("a", "home"), ("a", "state")]);
+        check(
+            &[claim("a", "/home/ada", false)],
+            &[("a", "home"), ("a", "state")],
+        );
+        check(
+            &[claim("a", "/home", false)],
+            &[("a", "home"), ("a", "state")],
+        );
         check(&[claim("a", "/home/ada/.local", false)], &[("a", "state")]);
-        check(&[claim("a", "/home/ada/.local/state/otto/sessions", true)], &[("a", "state")]);
+        check(
+            &[claim("a", "/home/ada/.local/state/otto/sessions", true)],
+            &[("a", "state")],
+        );
         check(&[claim("a", "/home/ada/project", false)], &[]);
-        check(&[claim("a", "work", false), claim("b", "/srv/../etc", false)], &[("a", "not plain"), ("b", "not plain")]);
+        check(
+            &[claim("a", "work", false), claim("b", "/srv/../etc", false)],
+            &[("a", "not plain"), ("b", "not plain")],
+        );
     }
 
     #[test]
     fn a_problem_says_what_to_do() {
         let claims = [claim("a", "/srv/a", false), claim("b", "/srv/a", false)];
-        let reserved = Reserved { home: None, state_dir: PathBuf::from("/var/lib/otto") };
+        let reserved = Reserved {
+            home: None,
+            state_dir: PathBuf::from("/var/lib/otto"),
+        };
         let problems = check_working_dirs(&claims, &reserved);
         assert_eq!(
             problems[0].to_string(),

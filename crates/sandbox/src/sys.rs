@@ -64,10 +64,9 @@ pub(crate) fn fork(namespaces: Namespaces) -> io::Result<Fork> {
     // memory is shared. All pointer arguments are null, which the call accepts. The process has one thread (checked
     // above), so every lock and the allocator are in a consistent state in the copy.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
-    match i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        Some(pid) if pid.as_raw_nonzero().get() > 0 => Ok(Fork::Parent(pid)),
-        _ if pid == 0 => Ok(Fork::Child),
-        _ => Err(io::Error::last_os_error()),
+    match process_number(check(pid)?)? {
+        Some(pid) => Ok(Fork::Parent(pid)),
+        None => Ok(Fork::Child),
     }
 }
 
@@ -77,13 +76,20 @@ pub(crate) fn fork_and_end() -> io::Result<()> {
     let flags = libc::c_long::from(libc::SIGCHLD);
     // SAFETY: as in `fork`; the child touches nothing and ends, so that locks of other threads do not matter to it.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
-    match i32::try_from(check(pid)?).ok().and_then(Pid::from_raw) {
+    match process_number(check(pid)?)? {
         None => exit_now(0),
         Some(pid) => {
             rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
             Ok(())
         }
     }
+}
+
+/// `None` for zero, which is what a new process gets.
+fn process_number(pid: i64) -> io::Result<Option<Pid>> {
+    i32::try_from(pid)
+        .map(Pid::from_raw)
+        .map_err(|_| io::Error::from_raw_os_error(libc::ERANGE))
 }
 
 /// Whether this process has one thread, by the kernel's own count.

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 
 use crate::ctx::{ByteStream, Egress, EgressRefusal};
 use crate::wire;
@@ -27,19 +25,30 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(channel: OwnedFd) -> Self {
-        Self { channel, next: Cell::new(0) }
+        Self {
+            channel,
+            next: Cell::new(0),
+        }
     }
 
     fn ask(&self, host: &str, port: u16, deadline: Instant) -> Result<UnixStream, EgressRefusal> {
         let id = self.next.get();
         self.next.set(id.wrapping_add(1));
         let left = deadline.saturating_duration_since(Instant::now());
-        let ask = Ask { id, host: host.to_owned(), port, time_left: left };
+        let ask = Ask {
+            id,
+            host: host.to_owned(),
+            port,
+            time_left: left,
+        };
         let message = wire::encode(&ask).map_err(|error| broken(&error))?;
         if message.len() > MAX_ASK_BYTES {
-            return Err(EgressRefusal::Refused("the name of the host is too long".to_owned()));
+            return Err(EgressRefusal::Refused(
+                "the name of the host is too long".to_owned(),
+            ));
         }
-        send(&self.channel, &message, SendFlags::NOSIGNAL).map_err(|error| broken(&error.into()))?;
+        send(&self.channel, &message, SendFlags::NOSIGNAL)
+            .map_err(|error| broken(&error.into()))?;
         loop {
             let (answer, stream) = self.receive(deadline)?;
             // An answer to a question whose asker has given up; its stream closes here.
@@ -47,18 +56,27 @@ impl Client {
                 continue;
             }
             answer.result?;
-            return stream.ok_or_else(|| EgressRefusal::Unreachable("egress sent no stream".to_owned()));
+            return stream
+                .ok_or_else(|| EgressRefusal::Unreachable("egress sent no stream".to_owned()));
         }
     }
 
     fn receive(&self, deadline: Instant) -> Result<(Answer, Option<UnixStream>), EgressRefusal> {
-        let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST_WAIT);
-        set_socket_timeout(&self.channel, Timeout::Recv, Some(left)).map_err(|error| broken(&error.into()))?;
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(SHORTEST_WAIT);
+        set_socket_timeout(&self.channel, Timeout::Recv, Some(left))
+            .map_err(|error| broken(&error.into()))?;
         let mut message = [0; MAX_ANSWER_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(&mut message)];
-        let received = match recvmsg(&self.channel, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        let received = match recvmsg(
+            &self.channel,
+            &mut slices,
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(Errno::AGAIN | Errno::INTR) => return Err(EgressRefusal::TimedOut),
             other => other.map_err(|error| broken(&error.into()))?,
         };
@@ -67,7 +85,9 @@ impl Client {
             _ => None,
         });
         if received.bytes == 0 {
-            return Err(EgressRefusal::Unreachable("the egress process of this worker has ended".to_owned()));
+            return Err(EgressRefusal::Unreachable(
+                "the egress process of this worker has ended".to_owned(),
+            ));
         }
         let answer = wire::decode(&message[..received.bytes]).map_err(|bad| broken(&bad.into()))?;
         Ok((answer, stream))
@@ -75,7 +95,12 @@ impl Client {
 }
 
 impl Egress for Client {
-    fn connect(&self, host: &str, port: u16, deadline: Instant) -> Result<Box<dyn ByteStream>, EgressRefusal> {
+    fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Box<dyn ByteStream>, EgressRefusal> {
         let stream = self.ask(host, port, deadline)?;
         Ok(Box::new(Timed { stream, deadline }))
     }
@@ -98,7 +123,11 @@ struct Timed {
 impl Timed {
     fn left(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left.max(SHORTEST_WAIT)) }
+        if left.is_zero() {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            Ok(left.max(SHORTEST_WAIT))
+        }
     }
 }
 

@@ -29,7 +29,11 @@ const LIBRARY_DIRS: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/n
 const DNS: u16 = 53;
 
 /// Confines this process.
-pub(super) fn enter(policy: &EgressPolicy, layers: Layers, prepared: &Prepared) -> Result<(), SetupFailure> {
+pub(super) fn enter(
+    policy: &EgressPolicy,
+    layers: Layers,
+    prepared: &Prepared,
+) -> Result<(), SetupFailure> {
     die_with_launcher()?;
     lock_memory()?;
     if layers.contains(Layers::CAPABILITIES) {
@@ -57,7 +61,9 @@ pub(super) fn enter(policy: &EgressPolicy, layers: Layers, prepared: &Prepared) 
 
 /// Grants reading of what is there. What is missing is not needed here.
 fn grant(domain: &mut Domain, path: &Path) -> Result<(), SetupFailure> {
-    let Ok(place) = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else { return Ok(()) };
+    let Ok(place) = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        return Ok(());
+    };
     let kind = fstat(&place).map(|stat| FileType::from_raw_mode(stat.st_mode));
     match kind {
         Ok(FileType::Directory) => domain.grant(place.as_fd(), Grant::READ),

@@ -32,11 +32,20 @@ pub(super) enum Search {
 
 /// Whether `host` and `port` are on the allowlist. Looks nothing up.
 pub(super) fn allow(policy: &EgressPolicy, host: &str, port: u16) -> Result<Host, EgressRefusal> {
-    let shown: String = host.chars().take(80).flat_map(char::escape_default).collect();
-    let asked = Host::parse(host)
-        .map_err(|bad| EgressRefusal::Refused(format!("`{shown}` is not a host that can be reached: {bad}")))?;
+    let shown: String = host
+        .chars()
+        .take(80)
+        .flat_map(char::escape_default)
+        .collect();
+    let asked = Host::parse(host).map_err(|bad| {
+        EgressRefusal::Refused(format!(
+            "`{shown}` is not a host that can be reached: {bad}"
+        ))
+    })?;
     if !policy.allows(&asked, port) {
-        return Err(EgressRefusal::Refused(format!("{asked} port {port} is not on the list of allowed hosts")));
+        return Err(EgressRefusal::Refused(format!(
+            "{asked} port {port} is not on the list of allowed hosts"
+        )));
     }
     if matches!(asked, Host::Address(_)) && !policy.may_be_private(&asked, port) {
         return Err(EgressRefusal::Refused(format!(
@@ -59,9 +68,21 @@ pub(super) fn vet(
         Host::Name(name) => name,
     };
     let is_vouched_for = policy.may_be_private(host, port);
-    let search = if is_vouched_for { Search::HostsFileAndDomains } else { Search::ExactName };
-    let found =
-        resolver.resolve(name, search).map_err(|error| EgressRefusal::Unreachable(format!("look up {name}: {error}")))?;
+    let search = if is_vouched_for {
+        Search::HostsFileAndDomains
+    } else {
+        Search::ExactName
+    };
+    let found = resolver.resolve(name, search).map_err(|error| {
+        let hint = match search {
+            Search::HostsFileAndDomains => "",
+            Search::ExactName => {
+                " (names of this host and its network are found only if the operator lists them with their port among \
+                 the private hosts)"
+            }
+        };
+        EgressRefusal::Unreachable(format!("look up {name}: {error}{hint}"))
+    })?;
     let vetted: Vec<SocketAddr> = found
         .into_iter()
         .filter(|address| is_vouched_for || is_public(*address))
@@ -97,7 +118,10 @@ mod tests {
     }
 
     fn recorder(answers: &[&[&'static str]]) -> Recorder {
-        Recorder { answers: answers.iter().map(|answer| answer.to_vec()).collect(), asked: Vec::new() }
+        Recorder {
+            answers: answers.iter().map(|answer| answer.to_vec()).collect(),
+            asked: Vec::new(),
+        }
     }
 
     fn decide(
@@ -110,8 +134,17 @@ mod tests {
     }
 
     fn policy(allowed: &[&str], private: &[&str]) -> EgressPolicy {
-        let parse = |texts: &[&str]| texts.iter().map(|text| HostRule::parse(text).unwrap()).collect();
-        EgressPolicy { allowed: parse(allowed), private: parse(private), rate: super::super::ConnectRate::default() }
+        let parse = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| HostRule::parse(text).unwrap())
+                .collect()
+        };
+        EgressPolicy {
+            allowed: parse(allowed),
+            private: parse(private),
+            rate: super::super::ConnectRate::default(),
+        }
     }
 
     #[test]
@@ -120,20 +153,54 @@ mod tests {
         // Each of these would be a message to a name server of somebody's choice.
         let long = format!("{}.example.com.evil.net", "a".repeat(60));
         for host in [
-            "evil.net", "example.com.evil.net", "evilexample.com", "good.net", "xgood.net", "example.com\0.good.net",
-            "example.com%00.good.net", "user@example.com", "example.com/", "example.com#", "exаmple.com", "127.1",
-            "2130706433", "0x7f000001", "017700000001", "[::1]", "[::ffff:127.0.0.1]", "127.0.0.1", "localhost", "",
-            "example.com:443", "example..com", "-example.com", "*.good.net", "example.com\\@evil.net", "example.com\t",
-            "\u{2460}.example.com", "example\u{3002}com", long.as_str(),
+            "evil.net",
+            "example.com.evil.net",
+            "evilexample.com",
+            "good.net",
+            "xgood.net",
+            "example.com\0.good.net",
+            "example.com%00.good.net",
+            "user@example.com",
+            "example.com/",
+            "example.com#",
+            "exаmple.com",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "017700000001",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "127.0.0.1",
+            "localhost",
+            "",
+            "example.com:443",
+            "example..com",
+            "-example.com",
+            "*.good.net",
+            "example.com\\@evil.net",
+            "example.com\t",
+            "\u{2460}.example.com",
+            "example\u{3002}com",
+            long.as_str(),
         ] {
             let mut resolver = recorder(&[]);
             let refusal = decide(&policy, host, 443, &mut resolver).unwrap_err();
-            assert!(matches!(refusal, EgressRefusal::Refused(_)), "{host:?}: {refusal}");
-            assert_eq!(resolver.asked, Vec::<String>::new(), "{host:?} was looked up");
+            assert!(
+                matches!(refusal, EgressRefusal::Refused(_)),
+                "{host:?}: {refusal}"
+            );
+            assert_eq!(
+                resolver.asked,
+                Vec::<String>::new(),
+                "{host:?} was looked up"
+            );
         }
         for port in [0, 22, 25, 8443, 65535] {
             let mut resolver = recorder(&[]);
-            assert!(decide(&policy, "example.com", port, &mut resolver).is_err(), "port {port}");
+            assert!(
+                decide(&policy, "example.com", port, &mut resolver).is_err(),
+                "port {port}"
+            );
             assert_eq!(resolver.asked, Vec::<String>::new());
         }
     }
@@ -141,12 +208,30 @@ mod tests {
     #[test]
     fn a_private_address_anywhere_in_the_answer_is_not_dialled() {
         let policy = policy(&["example.com"], &[]);
-        for private in ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00:ec2::254", "::ffff:10.0.0.1", "64:ff9b::a00:1"] {
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "::1",
+            "fd00:ec2::254",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+        ] {
             let mut resolver = recorder(&[&[private]]);
-            assert!(decide(&policy, "example.com", 443, &mut resolver).is_err(), "{private} alone");
-            let mut resolver = Recorder { answers: vec![vec![private, "1.1.1.1", private]], asked: Vec::new() };
+            assert!(
+                decide(&policy, "example.com", 443, &mut resolver).is_err(),
+                "{private} alone"
+            );
+            let mut resolver = Recorder {
+                answers: vec![vec![private, "1.1.1.1", private]],
+                asked: Vec::new(),
+            };
             let addresses = decide(&policy, "example.com", 443, &mut resolver).unwrap();
-            assert_eq!(addresses, ["1.1.1.1:443".parse().unwrap()], "{private} among others");
+            assert_eq!(
+                addresses,
+                ["1.1.1.1:443".parse().unwrap()],
+                "{private} among others"
+            );
         }
     }
 
@@ -163,22 +248,46 @@ mod tests {
 
     #[test]
     fn the_operators_word_opens_exactly_one_host_and_port() {
-        let policy = policy(&["127.0.0.1:8080", "localhost:3000", "10.0.0.1:80"], &["127.0.0.1:8080", "localhost:3000"]);
+        let policy = policy(
+            &["127.0.0.1:8080", "localhost:3000", "10.0.0.1:80"],
+            &["127.0.0.1:8080", "localhost:3000"],
+        );
         let mut resolver = recorder(&[&["127.0.0.1"]]);
-        assert_eq!(decide(&policy, "127.0.0.1", 8080, &mut resolver).unwrap(), ["127.0.0.1:8080".parse().unwrap()]);
-        assert_eq!(decide(&policy, "localhost", 3000, &mut resolver).unwrap(), ["127.0.0.1:3000".parse().unwrap()]);
-        assert!(decide(&policy, "10.0.0.1", 80, &mut resolver).is_err(), "listed by the agent only");
+        assert_eq!(
+            decide(&policy, "127.0.0.1", 8080, &mut resolver).unwrap(),
+            ["127.0.0.1:8080".parse().unwrap()]
+        );
+        assert_eq!(
+            decide(&policy, "localhost", 3000, &mut resolver).unwrap(),
+            ["127.0.0.1:3000".parse().unwrap()]
+        );
+        assert!(
+            decide(&policy, "10.0.0.1", 80, &mut resolver).is_err(),
+            "listed by the agent only"
+        );
         assert!(decide(&policy, "127.0.0.1", 8081, &mut resolver).is_err());
         // The operator's word alone allows nothing.
-        let none = EgressPolicy { allowed: Vec::new(), ..policy };
+        let none = EgressPolicy {
+            allowed: Vec::new(),
+            ..policy
+        };
         assert!(decide(&none, "127.0.0.1", 8080, &mut resolver).is_err());
     }
 
     #[test]
     fn the_number_of_addresses_is_bounded() {
         let many: Vec<&'static str> = vec!["1.1.1.1"; 100];
-        let mut resolver = Recorder { answers: vec![many], asked: Vec::new() };
-        let addresses = decide(&policy(&["example.com"], &[]), "example.com", 443, &mut resolver).unwrap();
+        let mut resolver = Recorder {
+            answers: vec![many],
+            asked: Vec::new(),
+        };
+        let addresses = decide(
+            &policy(&["example.com"], &[]),
+            "example.com",
+            443,
+            &mut resolver,
+        )
+        .unwrap();
         assert_eq!(addresses.len(), MAX_ADDRESSES);
     }
 }

@@ -20,7 +20,10 @@ pub struct ConnectRate {
 
 impl Default for ConnectRate {
     fn default() -> Self {
-        Self { burst: 20, per_minute: 120 }
+        Self {
+            burst: 20,
+            per_minute: 120,
+        }
     }
 }
 
@@ -28,7 +31,10 @@ impl ConnectRate {
     /// The share of one of `parts` processes, so that all of them together stay below the whole.
     pub(crate) fn share(self, parts: usize) -> Self {
         let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
-        Self { burst: (self.burst / parts).max(1), per_minute: (self.per_minute / parts).max(1) }
+        Self {
+            burst: (self.burst / parts).max(1),
+            per_minute: (self.per_minute / parts).max(1),
+        }
     }
 }
 
@@ -50,7 +56,10 @@ const WHOLE: u64 = 1000;
 
 impl Rates {
     pub(super) fn new(rate: ConnectRate) -> Self {
-        Self { rate, hosts: BTreeMap::new() }
+        Self {
+            rate,
+            hosts: BTreeMap::new(),
+        }
     }
 
     /// Takes one connection to `host`, or says how long to wait for one.
@@ -58,11 +67,19 @@ impl Rates {
         let full = u64::from(self.rate.burst.max(1)) * WHOLE;
         let per_minute = u64::from(self.rate.per_minute.max(1)) * WHOLE;
         if !self.hosts.contains_key(host) && self.hosts.len() >= MAX_HOSTS {
-            let oldest = self.hosts.iter().min_by_key(|(_, allowance)| allowance.at).map(|(host, _)| host.clone());
+            let oldest = self
+                .hosts
+                .iter()
+                .min_by_key(|(_, allowance)| allowance.at)
+                .map(|(host, _)| host.clone());
             oldest.map(|host| self.hosts.remove(&host));
         }
-        let allowance = self.hosts.entry(host.to_owned()).or_insert(Allowance { left: full, at: now });
-        let passed = u64::try_from(now.saturating_duration_since(allowance.at).as_millis()).unwrap_or(u64::MAX);
+        let allowance = self.hosts.entry(host.to_owned()).or_insert(Allowance {
+            left: full,
+            at: now,
+        });
+        let passed = u64::try_from(now.saturating_duration_since(allowance.at).as_millis())
+            .unwrap_or(u64::MAX);
         let gained = passed.saturating_mul(per_minute) / 60_000;
         if gained > 0 {
             allowance.left = allowance.left.saturating_add(gained).min(full);
@@ -73,7 +90,9 @@ impl Rates {
             return Ok(());
         }
         let missing = WHOLE - allowance.left;
-        Err(Duration::from_millis((missing * 60_000).div_ceil(per_minute)))
+        Err(Duration::from_millis(
+            (missing * 60_000).div_ceil(per_minute),
+        ))
     }
 }
 
@@ -83,22 +102,34 @@ mod tests {
 
     #[test]
     fn a_burst_is_followed_by_the_rate() {
-        let mut rates = Rates::new(ConnectRate { burst: 3, per_minute: 60 });
+        let mut rates = Rates::new(ConnectRate {
+            burst: 3,
+            per_minute: 60,
+        });
         let start = Instant::now();
         for _ in 0..3 {
             assert_eq!(rates.take("a", start), Ok(()));
         }
         assert_eq!(rates.take("a", start), Err(Duration::from_secs(1)));
-        assert_eq!(rates.take("b", start), Ok(()), "another host has its own allowance");
+        assert_eq!(
+            rates.take("b", start),
+            Ok(()),
+            "another host has its own allowance"
+        );
         assert_eq!(rates.take("a", start + Duration::from_secs(1)), Ok(()));
         assert!(rates.take("a", start + Duration::from_secs(1)).is_err());
     }
 
     #[test]
     fn asking_often_does_not_lose_time() {
-        let mut rates = Rates::new(ConnectRate { burst: 1, per_minute: 60 });
+        let mut rates = Rates::new(ConnectRate {
+            burst: 1,
+            per_minute: 60,
+        });
         let start = Instant::now();
-        let granted = (0..10_000).filter(|ms| rates.take("a", start + Duration::from_millis(*ms)).is_ok()).count();
+        let granted = (0..10_000)
+            .filter(|ms| rates.take("a", start + Duration::from_millis(*ms)).is_ok())
+            .count();
         assert!((10..=11).contains(&granted), "{granted} in ten seconds");
     }
 
@@ -107,15 +138,38 @@ mod tests {
         let mut rates = Rates::new(ConnectRate::default());
         let start = Instant::now();
         for number in 0..3000_u64 {
-            assert_eq!(rates.take(&number.to_string(), start + Duration::from_millis(number)), Ok(()));
+            assert_eq!(
+                rates.take(&number.to_string(), start + Duration::from_millis(number)),
+                Ok(())
+            );
         }
         assert_eq!(rates.hosts.len(), MAX_HOSTS);
     }
 
     #[test]
     fn shares_stay_below_the_whole() {
-        let share = ConnectRate { burst: 20, per_minute: 120 }.share(4);
-        assert_eq!(share, ConnectRate { burst: 5, per_minute: 30 });
-        assert_eq!(ConnectRate { burst: 1, per_minute: 1 }.share(100), ConnectRate { burst: 1, per_minute: 1 });
+        let share = ConnectRate {
+            burst: 20,
+            per_minute: 120,
+        }
+        .share(4);
+        assert_eq!(
+            share,
+            ConnectRate {
+                burst: 5,
+                per_minute: 30
+            }
+        );
+        assert_eq!(
+            ConnectRate {
+                burst: 1,
+                per_minute: 1
+            }
+            .share(100),
+            ConnectRate {
+                burst: 1,
+                per_minute: 1
+            }
+        );
     }
 }

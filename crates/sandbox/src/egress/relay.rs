@@ -43,7 +43,12 @@ impl Relay {
         inside.set_nonblocking(true)?;
         outside.set_nonblocking(true)?;
         outside.set_nodelay(true)?;
-        Ok(Self { inside, outside, up: Half::new(), down: Half::new() })
+        Ok(Self {
+            inside,
+            outside,
+            up: Half::new(),
+            down: Half::new(),
+        })
     }
 
     /// What to wait for.
@@ -75,7 +80,13 @@ impl Relay {
 
 impl Half {
     fn new() -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, total: 0, state: State::Open }
+        Self {
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            total: 0,
+            state: State::Open,
+        }
     }
 
     fn wants_input(&self) -> bool {
@@ -119,5 +130,8 @@ impl Half {
 }
 
 fn would_wait(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }

@@ -27,13 +27,24 @@ use super::{Answer, Ask, EgressPolicy, MAX_ASK_BYTES, confine};
 const MAX_CONNECTIONS: usize = 8;
 
 /// Serves one worker until it is gone. Called in a process that has just been copied from the launcher.
-pub(crate) fn serve(policy: &EgressPolicy, layers: Layers, prepared: &Prepared, channel: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn serve(
+    policy: &EgressPolicy,
+    layers: Layers,
+    prepared: &Prepared,
+    channel: BorrowedFd<'_>,
+) -> io::Result<()> {
     // An egress process that cannot be confined ends here; its worker then cannot ask anybody.
     confine::enter(policy, layers, prepared).map_err(io::Error::other)?;
-    let mut service = Service { policy, rates: Rates::new(policy.rate), relays: VecDeque::new() };
+    let mut service = Service {
+        policy,
+        rates: Rates::new(policy.rate),
+        relays: VecDeque::new(),
+    };
     loop {
         let is_asked = service.wait(channel)?;
-        service.relays.retain_mut(|relay| relay.step().is_ok_and(|goes_on| goes_on));
+        service
+            .relays
+            .retain_mut(|relay| relay.step().is_ok_and(|goes_on| goes_on));
         if is_asked && !service.answer(channel)? {
             return Ok(());
         }
@@ -63,7 +74,11 @@ impl Service<'_> {
     /// Takes and answers one question; `false` when the worker is gone.
     fn answer(&mut self, channel: BorrowedFd<'_>) -> io::Result<bool> {
         let mut message = [0; MAX_ASK_BYTES];
-        let (read, length) = match recv(channel, &mut message, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+        let (read, length) = match recv(
+            channel,
+            &mut message,
+            RecvFlags::DONTWAIT | RecvFlags::TRUNC,
+        ) {
             Err(Errno::INTR | Errno::AGAIN) => return Ok(true),
             other => other?,
         };
@@ -92,15 +107,18 @@ impl Service<'_> {
         }
         let host = gate::allow(self.policy, &ask.host, ask.port)?;
         // Counted when the host has passed the allowlist and before anything is sent anywhere.
-        self.rates.take(&host.to_string(), Instant::now()).map_err(EgressRefusal::RateLimited)?;
+        self.rates
+            .take(&host.to_string(), Instant::now())
+            .map_err(EgressRefusal::RateLimited)?;
         let addresses = gate::vet(self.policy, &host, ask.port, &mut SystemResolver)?;
         let outside = dial(&host, &addresses, deadline)?;
         let connected = || -> io::Result<(Relay, UnixStream)> {
             let (ours, theirs) = UnixStream::pair()?;
             Ok((Relay::new(ours, outside)?, theirs))
         };
-        let (relay, stream) =
-            connected().map_err(|error| EgressRefusal::Unreachable(format!("make a stream to the worker: {error}")))?;
+        let (relay, stream) = connected().map_err(|error| {
+            EgressRefusal::Unreachable(format!("make a stream to the worker: {error}"))
+        })?;
         self.relays.push_back(relay);
         Ok(stream)
     }
@@ -115,12 +133,19 @@ impl Resolver for SystemResolver {
             // The dot at the end keeps the system from trying its search domains, which would be other names.
             Search::ExactName => format!("{name}."),
         };
-        Ok((name.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+        Ok((name.as_str(), 0)
+            .to_socket_addrs()?
+            .map(|address| address.ip())
+            .collect())
     }
 }
 
 /// Connects to the first address that answers.
-fn dial(host: &Host, addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, EgressRefusal> {
+fn dial(
+    host: &Host,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<TcpStream, EgressRefusal> {
     let mut last = None;
     for address in addresses {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -129,12 +154,16 @@ fn dial(host: &Host, addresses: &[SocketAddr], deadline: Instant) -> Result<TcpS
         }
         match TcpStream::connect_timeout(address, left) {
             Ok(stream) => return Ok(stream),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(EgressRefusal::TimedOut),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(EgressRefusal::TimedOut);
+            }
             Err(error) => last = Some(error),
         }
     }
     let why = last.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
-    Err(EgressRefusal::Unreachable(format!("connect to {host}: {why}")))
+    Err(EgressRefusal::Unreachable(format!(
+        "connect to {host}: {why}"
+    )))
 }
 
 fn send(channel: BorrowedFd<'_>, answer: &Answer, stream: Option<&UnixStream>) -> io::Result<()> {
@@ -145,6 +174,11 @@ fn send(channel: BorrowedFd<'_>, answer: &Answer, stream: Option<&UnixStream>) -
     if !handles.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&handles)) {
         return Err(Errno::NOBUFS.into());
     }
-    sendmsg(channel, &[IoSlice::new(&message)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    sendmsg(
+        channel,
+        &[IoSlice::new(&message)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }

@@ -18,7 +18,13 @@ impl Capture {
     /// Keeps at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         let head_limit = limit / 2;
-        Self { head: Vec::new(), tail: VecDeque::new(), head_limit, tail_limit: limit - head_limit, dropped: 0 }
+        Self {
+            head: Vec::new(),
+            tail: VecDeque::new(),
+            head_limit,
+            tail_limit: limit - head_limit,
+            dropped: 0,
+        }
     }
 
     /// Takes more output.
@@ -38,7 +44,8 @@ impl Capture {
     pub(super) fn finish(self) -> (Vec<u8>, bool) {
         let mut output = self.head;
         if self.dropped > 0 {
-            output.extend_from_slice(format!("\n[{} bytes dropped here]\n", self.dropped).as_bytes());
+            output
+                .extend_from_slice(format!("\n[{} bytes dropped here]\n", self.dropped).as_bytes());
         }
         output.extend(self.tail);
         (output, self.dropped > 0)
@@ -53,15 +60,23 @@ mod tests {
     fn what_fits_is_kept_whole_however_it_arrives() {
         for chunk in 1..=7 {
             let mut capture = Capture::new(10);
-            b"0123456789".chunks(chunk).for_each(|bytes| capture.push(bytes));
-            assert_eq!(capture.finish(), (b"0123456789".to_vec(), false), "chunks of {chunk}");
+            b"0123456789"
+                .chunks(chunk)
+                .for_each(|bytes| capture.push(bytes));
+            assert_eq!(
+                capture.finish(),
+                (b"0123456789".to_vec(), false),
+                "chunks of {chunk}"
+            );
         }
     }
 
     #[test]
     fn the_middle_of_a_flood_is_dropped() {
         for chunk in [1, 3, 10, 1000] {
-            let flood: Vec<u8> = (0..1000_u32).map(|number| b'a' + u8::try_from(number % 26).unwrap()).collect();
+            let flood: Vec<u8> = (0..1000_u32)
+                .map(|number| b'a' + u8::try_from(number % 26).unwrap())
+                .collect();
             let mut capture = Capture::new(11);
             flood.chunks(chunk).for_each(|bytes| capture.push(bytes));
             let (output, cut) = capture.finish();
@@ -74,6 +89,9 @@ mod tests {
     fn nothing_can_be_kept_too() {
         let mut capture = Capture::new(0);
         capture.push(b"x");
-        assert_eq!(capture.finish(), (b"\n[1 bytes dropped here]\n".to_vec(), true));
+        assert_eq!(
+            capture.finish(),
+            (b"\n[1 bytes dropped here]\n".to_vec(), true)
+        );
     }
 }

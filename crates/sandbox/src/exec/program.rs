@@ -27,8 +27,16 @@ pub(super) struct Streams {
 
 /// Confines this process and becomes the program. Returns only when that failed; the reason is in
 /// `streams.failure` then.
-pub(super) fn become_program(spec: &ExecSpec, prepared: &Prepared, streams: Streams) -> io::Result<()> {
-    let Streams { stdout, stderr, mut failure } = streams;
+pub(super) fn become_program(
+    spec: &ExecSpec,
+    prepared: &Prepared,
+    streams: Streams,
+) -> io::Result<()> {
+    let Streams {
+        stdout,
+        stderr,
+        mut failure,
+    } = streams;
     if let Err(refused) = confine(spec, prepared) {
         return failure.write_all(refused.to_string().as_bytes());
     }
@@ -41,7 +49,10 @@ pub(super) fn become_program(spec: &ExecSpec, prepared: &Prepared, streams: Stre
             // As for a real program: nobody waits for this pipe once the work begins.
             drop(failure);
             let asked: Vec<attacks::Attack> = wire::decode(asked)?;
-            let ctx = WorkerCtx { stop: StopFlag::default(), ..WorkerCtx::compute(Instant::now()) };
+            let ctx = WorkerCtx {
+                stop: StopFlag::default(),
+                ..WorkerCtx::compute(Instant::now())
+            };
             (&stdout).write_all(&wire::encode(&attacks::run(&asked, &ctx))?)
         }
     }
@@ -59,7 +70,11 @@ fn confine(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
         domain(spec, prepared.landlock_abi, in_namespaces)?.enter()?;
     }
     if spec.layers.contains(Layers::SECCOMP) {
-        let filter = if in_namespaces { ExecFilter::InNamespaces } else { ExecFilter::WithoutNamespaces };
+        let filter = if in_namespaces {
+            ExecFilter::InNamespaces
+        } else {
+            ExecFilter::WithoutNamespaces
+        };
         prepared.filters.enter_exec(filter)?;
     }
     Ok(())
@@ -68,7 +83,14 @@ fn confine(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
 /// In a view of its own, everything that is there may be read; without one, only what is listed here.
 fn domain(spec: &ExecSpec, abi: i32, in_namespaces: bool) -> Result<Domain, SetupFailure> {
     // A network namespace of its own makes its own servers and connections harmless.
-    let mut domain = Domain::with_net(abi, if in_namespaces { Net::Free } else { Net::Handled })?;
+    let mut domain = Domain::with_net(
+        abi,
+        if in_namespaces {
+            Net::Free
+        } else {
+            Net::Handled
+        },
+    )?;
     let mut grant = |path: &Path, grant| match place(path) {
         Some(place) => domain.grant(place.as_fd(), grant),
         None => Ok(()),
@@ -82,7 +104,11 @@ fn domain(spec: &ExecSpec, abi: i32, in_namespaces: bool) -> Result<Domain, Setu
         grant(Path::new("/proc"), Grant::READ)?;
         for name in SYSTEM_SETTINGS {
             let path = Path::new("/etc").join(name);
-            let rights = if path.is_dir() { Grant::READ } else { Grant::READ_FILE };
+            let rights = if path.is_dir() {
+                Grant::READ
+            } else {
+                Grant::READ_FILE
+            };
             grant(&path, rights)?;
         }
     }
@@ -105,7 +131,11 @@ fn domain(spec: &ExecSpec, abi: i32, in_namespaces: bool) -> Result<Domain, Setu
 /// Becomes the program; returns why it did not.
 fn run(spec: &ExecSpec, request: &ExecRequest, stdout: PipeWriter, stderr: PipeWriter) -> String {
     let working_dir = spec.working_dir.path.to_path();
-    let start = if request.dir.is_empty() { working_dir.clone() } else { working_dir.join(&request.dir) };
+    let start = if request.dir.is_empty() {
+        working_dir.clone()
+    } else {
+        working_dir.join(&request.dir)
+    };
     let nothing = match File::open("/dev/null") {
         Ok(file) => Stdio::from(file),
         Err(_) => Stdio::null(),
@@ -122,21 +152,33 @@ fn run(spec: &ExecSpec, request: &ExecRequest, stdout: PipeWriter, stderr: PipeW
     let what = request.program.escape_default();
     match error.kind() {
         io::ErrorKind::NotFound if start.is_dir() => {
-            format!("`{what}` was not found on the search path of the sandbox; the operator can add its directory")
+            format!(
+                "`{what}` was not found on the search path of the sandbox; the operator can add its directory"
+            )
         }
-        io::ErrorKind::NotFound => format!("the directory `{}` does not exist", request.dir.escape_default()),
+        io::ErrorKind::NotFound => format!(
+            "the directory `{}` does not exist",
+            request.dir.escape_default()
+        ),
         _ => format!("start `{what}`: {error}"),
     }
 }
 
 /// The few variables that every program gets, then those of the request, then those of the operator, each
 /// over the one before. Nothing of Otto's own environment.
-fn environment(spec: &ExecSpec, request: &ExecRequest, working_dir: &Path) -> Vec<(String, String)> {
+fn environment(
+    spec: &ExecSpec,
+    request: &ExecRequest,
+    working_dir: &Path,
+) -> Vec<(String, String)> {
     let temporary = if spec.layers.contains(Layers::NAMESPACES) {
         "/tmp".to_owned()
     } else {
         // Without a view of its own there is no private place; the working directory is the only one sure to be there.
-        let shared = spec.writable.first().map_or_else(|| working_dir.to_owned(), |dir| dir.to_path());
+        let shared = spec
+            .writable
+            .first()
+            .map_or_else(|| working_dir.to_owned(), |dir| dir.to_path());
         shared.to_string_lossy().into_owned()
     };
     let mut variables = vec![
@@ -162,9 +204,19 @@ fn search_path(spec: &ExecSpec) -> String {
             dirs.push(bin);
         }
     }
-    let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let system = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
     dirs.extend(system.iter().map(PathBuf::from));
     // A directory whose name holds the separator cannot be on a search path.
     dirs.retain(|dir| !dir.to_string_lossy().contains(':'));
-    dirs.iter().map(|dir| dir.to_string_lossy()).collect::<Vec<_>>().join(":")
+    dirs.iter()
+        .map(|dir| dir.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(":")
 }

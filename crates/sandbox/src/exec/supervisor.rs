@@ -9,13 +9,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_current_process_group, pidfd_open, waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_current_process_group, pidfd_open,
+    waitpid,
 };
 
 use crate::confine::{self, Prepared, namespaces, open_pinned};
 use crate::ctx::{ExecEnd, ExecOutcome};
 use crate::launcher;
-use crate::spec::{ExecNetwork, ExecProgram, ExecSpec, Layers, OrFail, SetupFailure, Stage, to_otto};
+use crate::spec::{
+    ExecNetwork, ExecProgram, ExecSpec, Layers, OrFail, SetupFailure, Stage, to_otto,
+};
 use crate::sys::{self, Fork};
 use crate::wire;
 
@@ -33,14 +36,20 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const MAX_FAILURE_BYTES: u64 = 4 * 1024;
 
 /// Runs the program of `spec` to its end and reports. Called in a process that has just been copied.
-pub(crate) fn supervise(spec: &ExecSpec, prepared: &Prepared, stream: &UnixStream) -> io::Result<()> {
+pub(crate) fn supervise(
+    spec: &ExecSpec,
+    prepared: &Prepared,
+    stream: &UnixStream,
+) -> io::Result<()> {
     let outcome = match prepare(spec, prepared).and_then(|()| run(spec, prepared, stream)) {
         Ok(outcome) => outcome,
         Err(failure) => return launcher::fail(stream, &failure),
     };
     // Returning ends this process, and with it whatever the program left behind.
     match outcome {
-        Some(outcome) => wire::write_frame(&mut &*stream, to_otto::EXECUTED, &wire::encode(&outcome)?),
+        Some(outcome) => {
+            wire::write_frame(&mut &*stream, to_otto::EXECUTED, &wire::encode(&outcome)?)
+        }
         None => Ok(()),
     }
 }
@@ -55,9 +64,18 @@ fn prepare(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
     if in_namespaces {
         view::enter(spec, working_dir, prepared.ids)?;
         if spec.network == ExecNetwork::Loopback {
-            let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-                .or_fail(Stage::Namespaces, "make a socket to bring the loopback interface up")?;
-            sys::loopback_up(socket.as_fd()).or_fail(Stage::Namespaces, "bring the loopback interface up")?;
+            let socket = socket_with(
+                AddressFamily::INET,
+                SocketType::DGRAM,
+                SocketFlags::CLOEXEC,
+                None,
+            )
+            .or_fail(
+                Stage::Namespaces,
+                "make a socket to bring the loopback interface up",
+            )?;
+            sys::loopback_up(socket.as_fd())
+                .or_fail(Stage::Namespaces, "bring the loopback interface up")?;
         }
     } else if spec.layers != Layers::NONE {
         confine::refuse_settings(&working_dir)?;
@@ -74,24 +92,35 @@ fn prepare(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
 }
 
 /// `None` when Otto is gone and nobody waits for the outcome.
-fn run(spec: &ExecSpec, prepared: &Prepared, stream: &UnixStream) -> Result<Option<ExecOutcome>, SetupFailure> {
+fn run(
+    spec: &ExecSpec,
+    prepared: &Prepared,
+    stream: &UnixStream,
+) -> Result<Option<ExecOutcome>, SetupFailure> {
     const STAGE: Stage = Stage::Program;
     let (stdout, program_stdout) = pipe().or_fail(STAGE, "make a pipe")?;
     let (stderr, program_stderr) = pipe().or_fail(STAGE, "make a pipe")?;
     let (failure, program_failure) = pipe().or_fail(STAGE, "make a pipe")?;
     let started = Instant::now();
-    let program = match sys::fork(sys::Namespaces::NONE).or_fail(STAGE, "make a process for the program")? {
-        Fork::Parent(pid) => pid,
-        Fork::Child => {
-            let streams = Streams { stdout: program_stdout, stderr: program_stderr, failure: program_failure };
-            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_program(spec, prepared, streams)
-            }));
-            sys::exit_now(if matches!(ran, Ok(Ok(()))) { 0 } else { 1 });
-        }
-    };
+    let program =
+        match sys::fork(sys::Namespaces::NONE).or_fail(STAGE, "make a process for the program")? {
+            Fork::Parent(pid) => pid,
+            Fork::Child => {
+                let streams = Streams {
+                    stdout: program_stdout,
+                    stderr: program_stderr,
+                    failure: program_failure,
+                };
+                let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    become_program(spec, prepared, streams)
+                }));
+                sys::exit_now(if matches!(ran, Ok(Ok(()))) { 0 } else { 1 });
+            }
+        };
     drop((program_stdout, program_stderr, program_failure));
-    if let Some(reason) = start_failure(failure).or_fail(STAGE, "read why the program did not start")? {
+    if let Some(reason) =
+        start_failure(failure).or_fail(STAGE, "read why the program did not start")?
+    {
         return Ok(Some(ExecOutcome {
             end: ExecEnd::NotStarted(reason),
             stdout: Vec::new(),
@@ -106,11 +135,19 @@ fn run(spec: &ExecSpec, prepared: &Prepared, stream: &UnixStream) -> Result<Opti
         outputs: [Output::new(stdout, spec), Output::new(stderr, spec)],
         deadline: started + time_limit(spec),
     };
-    let ended = watched.watch(stream, spec.layers).or_fail(STAGE, "watch the program")?;
+    let ended = watched
+        .watch(stream, spec.layers)
+        .or_fail(STAGE, "watch the program")?;
     Ok(ended.map(|(end, [stdout, stderr])| {
         let (stdout, cut_stdout) = stdout.finish();
         let (stderr, cut_stderr) = stderr.finish();
-        ExecOutcome { end, stdout, stderr, cut: cut_stdout || cut_stderr, elapsed: started.elapsed() }
+        ExecOutcome {
+            end,
+            stdout,
+            stderr,
+            cut: cut_stdout || cut_stderr,
+            elapsed: started.elapsed(),
+        }
     }))
 }
 
@@ -118,7 +155,11 @@ fn run(spec: &ExecSpec, prepared: &Prepared, stream: &UnixStream) -> Result<Opti
 fn start_failure(failure: PipeReader) -> io::Result<Option<String>> {
     let mut reason = Vec::new();
     failure.take(MAX_FAILURE_BYTES).read_to_end(&mut reason)?;
-    Ok(if reason.is_empty() { None } else { Some(String::from_utf8_lossy(&reason).into_owned()) })
+    Ok(if reason.is_empty() {
+        None
+    } else {
+        Some(String::from_utf8_lossy(&reason).into_owned())
+    })
 }
 
 fn time_limit(spec: &ExecSpec) -> Duration {
@@ -144,7 +185,10 @@ impl Output {
         };
         // Without it, draining a pipe that an orphan holds open would wait for the orphan.
         let _ = ioctl_fionbio(&pipe, true);
-        Self { pipe: Some(pipe), capture: Capture::new(usize::try_from(limit).unwrap_or(usize::MAX)) }
+        Self {
+            pipe: Some(pipe),
+            capture: Capture::new(usize::try_from(limit).unwrap_or(usize::MAX)),
+        }
     }
 
     /// Reads what is there, at most one pipe full.
@@ -153,7 +197,11 @@ impl Output {
         match pipe.read(buffer) {
             Ok(0) => self.pipe = None,
             Ok(read) => self.capture.push(&buffer[..read]),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
             Err(_) => self.pipe = None,
         }
     }
@@ -172,7 +220,11 @@ struct Watched {
 
 impl Watched {
     /// Waits for the end of the program, of its time, or of Otto.
-    fn watch(mut self, stream: &UnixStream, layers: Layers) -> io::Result<Option<(ExecEnd, [Output; 2])>> {
+    fn watch(
+        mut self,
+        stream: &UnixStream,
+        layers: Layers,
+    ) -> io::Result<Option<(ExecEnd, [Output; 2])>> {
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
             let now = Instant::now();
@@ -204,7 +256,10 @@ impl Watched {
 
     fn wait(&self, stream: &UnixStream, at_most: Duration) -> io::Result<Ready> {
         let timeout = Timespec::try_from(at_most).map_err(|_| Errno::INVAL)?;
-        let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(stream, PollFlags::empty())];
+        let mut fds = vec![
+            PollFd::new(&self.pidfd, PollFlags::IN),
+            PollFd::new(stream, PollFlags::empty()),
+        ];
         for output in &self.outputs {
             if let Some(pipe) = &output.pipe {
                 fds.push(PollFd::new(pipe, PollFlags::IN));
@@ -218,7 +273,10 @@ impl Watched {
         let outputs = [&self.outputs[0], &self.outputs[1]]
             .map(|output| output.pipe.is_some() && rest.next().unwrap_or(false));
         let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-        Ok(Ready { otto_is_gone: fds[1].revents().intersects(gone), outputs })
+        Ok(Ready {
+            otto_is_gone: fds[1].revents().intersects(gone),
+            outputs,
+        })
     }
 
     /// Collects every process that has ended; says how the program did if it is among them.

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, readlinkat, statat, symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, readlinkat,
+    statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -22,8 +23,17 @@ use crate::sys::MountFlags;
 const STAGE: Stage = Stage::MountView;
 
 /// Directories of the system that hold programs and libraries.
-pub(super) const SYSTEM_DIRS: [&str; 9] =
-    ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store"];
+pub(super) const SYSTEM_DIRS: [&str; 9] = [
+    "usr",
+    "bin",
+    "sbin",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "nix/store",
+    "gnu/store",
+];
 
 /// What programs need of `/etc`. Accounts are not among it: the few that are asked for are made up.
 pub(super) const SYSTEM_SETTINGS: [&str; 14] = [
@@ -72,9 +82,23 @@ pub(super) fn enter(spec: &ExecSpec, working_dir: OwnedFd, ids: Ids) -> Result<(
         for path in paths {
             let path = path.to_path();
             if !is_of_system(&path) {
-                let dir = open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                    .or_fail(Stage::Directories, &format!("open {}, which the operator lists for programs", path.display()))?;
-                binds.push(Bind { path, mount: clone(dir, flags)?, is_working_dir: false });
+                let dir = open(
+                    &path,
+                    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .or_fail(
+                    Stage::Directories,
+                    &format!(
+                        "open {}, which the operator lists for programs",
+                        path.display()
+                    ),
+                )?;
+                binds.push(Bind {
+                    path,
+                    mount: clone(dir, flags)?,
+                    is_working_dir: false,
+                });
             }
         }
     }
@@ -102,7 +126,8 @@ pub(super) fn enter(spec: &ExecSpec, working_dir: OwnedFd, ids: Ids) -> Result<(
 
 /// Whether a path is below what is there anyway.
 fn is_of_system(path: &Path) -> bool {
-    path.strip_prefix("/").is_ok_and(|rest| SYSTEM_DIRS.iter().any(|dir| rest.starts_with(dir)))
+    path.strip_prefix("/")
+        .is_ok_and(|rest| SYSTEM_DIRS.iter().any(|dir| rest.starts_with(dir)))
 }
 
 /// One entry of the old tree, ready for the new one.
@@ -117,23 +142,39 @@ fn clone_all(
     names: &'static [&'static str],
     flags: MountFlags,
 ) -> Result<Vec<(&'static str, Entry)>, SetupFailure> {
-    let base = match open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+    let base = match open(
+        base,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
         Ok(base) => base,
         Err(Errno::NOENT) => return Ok(Vec::new()),
         Err(error) => return Err(SetupFailure::system(STAGE, &format!("open {base}"), error)),
     };
     let mut entries = Vec::new();
     for name in names {
-        let Ok(stat) = statat(&base, *name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let Ok(stat) = statat(&base, *name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
         let entry = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => {
-                Entry::Link(readlinkat(&base, *name, Vec::new()).or_fail(STAGE, &format!("read the link {name}"))?)
-            }
+            FileType::Symlink => Entry::Link(
+                readlinkat(&base, *name, Vec::new())
+                    .or_fail(STAGE, &format!("read the link {name}"))?,
+            ),
             kind => {
-                let handle = openat(&base, *name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                    .or_fail(STAGE, &format!("open {name}"))?;
+                let handle = openat(
+                    &base,
+                    *name,
+                    OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .or_fail(STAGE, &format!("open {name}"))?;
                 let mount = clone(handle, flags)?;
-                if kind == FileType::Directory { Entry::Dir(mount) } else { Entry::File(mount) }
+                if kind == FileType::Directory {
+                    Entry::Dir(mount)
+                } else {
+                    Entry::File(mount)
+                }
             }
         };
         entries.push((*name, entry));
@@ -141,7 +182,11 @@ fn clone_all(
     Ok(entries)
 }
 
-fn place_all(root: &NewRoot, prefix: &str, entries: Vec<(&'static str, Entry)>) -> Result<(), SetupFailure> {
+fn place_all(
+    root: &NewRoot,
+    prefix: &str,
+    entries: Vec<(&'static str, Entry)>,
+) -> Result<(), SetupFailure> {
     for (name, entry) in entries {
         let path = format!("{prefix}{name}");
         if let Some((parents, _)) = path.rsplit_once('/') {
@@ -154,7 +199,8 @@ fn place_all(root: &NewRoot, prefix: &str, entries: Vec<(&'static str, Entry)>) 
                 attach(&mount, root.handle(), &path)?;
             }
             Entry::Link(target) => {
-                symlinkat(target.as_c_str(), root.handle(), path.as_str()).or_fail(STAGE, &format!("make the link /{path}"))?;
+                symlinkat(target.as_c_str(), root.handle(), path.as_str())
+                    .or_fail(STAGE, &format!("make the link /{path}"))?;
             }
         }
     }
@@ -164,7 +210,8 @@ fn place_all(root: &NewRoot, prefix: &str, entries: Vec<(&'static str, Entry)>) 
 fn make_file(root: &NewRoot, path: &str, content: &[u8]) -> Result<(), SetupFailure> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let what = format!("make the file /{path}");
-    let file = openat(root.handle(), path, flags, Mode::from_raw_mode(0o644)).or_fail(STAGE, &what)?;
+    let file =
+        openat(root.handle(), path, flags, Mode::from_raw_mode(0o644)).or_fail(STAGE, &what)?;
     std::io::Write::write_all(&mut std::fs::File::from(file), content).or_fail(STAGE, &what)
 }
 
@@ -172,17 +219,28 @@ fn make_file(root: &NewRoot, path: &str, content: &[u8]) -> Result<(), SetupFail
 fn accounts(root: &NewRoot, ids: Ids) -> Result<(), SetupFailure> {
     let Ids { uid, gid } = ids;
     let name = if uid == 0 { "root" } else { "otto" };
-    make_file(root, "etc/passwd", format!("{name}:x:{uid}:{gid}::/tmp:/bin/sh\n").as_bytes())?;
+    make_file(
+        root,
+        "etc/passwd",
+        format!("{name}:x:{uid}:{gid}::/tmp:/bin/sh\n").as_bytes(),
+    )?;
     make_file(root, "etc/group", format!("{name}:x:{gid}:\n").as_bytes())?;
     make_file(root, "etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n")
 }
 
-fn dev(root: &NewRoot, devices: Vec<(&'static str, Entry)>, spec: &ExecSpec) -> Result<(), SetupFailure> {
+fn dev(
+    root: &NewRoot,
+    devices: Vec<(&'static str, Entry)>,
+    spec: &ExecSpec,
+) -> Result<(), SetupFailure> {
     root.make_dir("dev")?;
     place_all(root, "dev/", devices)?;
-    for (name, target) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         symlinkat(target, root.handle(), format!("dev/{name}").as_str())
             .or_fail(STAGE, &format!("make the link /dev/{name}"))?;
     }
@@ -212,7 +270,8 @@ fn proc(root: &NewRoot) -> Result<(), SetupFailure> {
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).or_fail(STAGE, what)?;
+    let mount =
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).or_fail(STAGE, what)?;
     root.bind_dir("proc", &mount).map(drop)
 }
 
@@ -224,26 +283,35 @@ fn make_path(root: &NewRoot, path: &Path) -> Result<OwnedFd, SetupFailure> {
             Component::RootDir => continue,
             Component::Normal(name) => name,
             Component::CurDir | Component::ParentDir | Component::Prefix(_) => {
-                return Err(SetupFailure::refused(STAGE, format!("{} is not a plain absolute path", path.display())));
+                return Err(SetupFailure::refused(
+                    STAGE,
+                    format!("{} is not a plain absolute path", path.display()),
+                ));
             }
         };
         let at = here.as_ref().map_or(root.handle(), AsFd::as_fd);
         let next = match open_dir(at, name.as_ref()) {
             Err(Errno::NOENT) => {
-                mkdirat(at, name, Mode::from_raw_mode(0o755))
-                    .or_fail(STAGE, &format!("make the directory {} for a mount", path.display()))?;
+                mkdirat(at, name, Mode::from_raw_mode(0o755)).or_fail(
+                    STAGE,
+                    &format!("make the directory {} for a mount", path.display()),
+                )?;
                 open_dir(at, name.as_ref())
             }
             other => other,
         };
-        here = Some(next.or_fail(STAGE, &format!("open the directory {} for a mount", path.display()))?);
+        here = Some(next.or_fail(
+            STAGE,
+            &format!("open the directory {} for a mount", path.display()),
+        )?);
     }
     here.ok_or_else(|| SetupFailure::refused(STAGE, "the root cannot be granted to programs"))
 }
 
 fn open_in(root: &NewRoot, path: &Path) -> Result<OwnedFd, SetupFailure> {
     let relative = path.strip_prefix("/").unwrap_or(path);
-    open_dir(root.handle(), relative).or_fail(STAGE, &format!("open {} in the new view", path.display()))
+    open_dir(root.handle(), relative)
+        .or_fail(STAGE, &format!("open {} in the new view", path.display()))
 }
 
 fn open_dir(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {

@@ -33,18 +33,28 @@ impl WorkerHost {
         program: ExecRequest,
         deadline: Instant,
     ) -> Result<ExecOutcome, ToolError> {
-        let level = self.proof().await?.exec.clone().map_err(ToolError::for_operator)?;
+        let level = self
+            .proof()
+            .await?
+            .exec
+            .clone()
+            .map_err(ToolError::for_operator)?;
         let closed = |_| ToolError::for_operator("the tool host is closed");
         let _turn = self.inner.programs.acquire().await.map_err(closed)?;
         let layers = self.inner.layers.unwrap_or(Layers::of(level));
         let left = deadline.saturating_duration_since(Instant::now());
-        let program = ExecRequest { time_limit: program.time_limit.min(left), ..program };
+        let program = ExecRequest {
+            time_limit: program.time_limit.min(left),
+            ..program
+        };
         if program_bytes(&program) > MAX_EXEC_REQUEST_BYTES {
             return Err(ToolError::for_model(format!(
                 "the program's arguments and variables are longer than {MAX_EXEC_REQUEST_BYTES} bytes"
             )));
         }
-        let spec = self.inner.exec_spec(working_dir, layers, ExecProgram::Run(program))?;
+        let spec = self
+            .inner
+            .exec_spec(working_dir, layers, ExecProgram::Run(program))?;
         run(&self.inner, spec).await.map_err(|error| failed(&error))
     }
 }
@@ -59,15 +69,18 @@ impl WorkerHostInner {
     ) -> Result<ExecSpec, ToolError> {
         let policy = &self.config.exec;
         let own = self.own_files_in(Some(working_dir)).collect::<Vec<_>>();
-        let working_dir = self
-            .pins
-            .pin(working_dir)
-            .map_err(|error| ToolError::for_operator(format!("open the working directory: {error}")))?;
+        let working_dir = self.pins.pin(working_dir).map_err(|error| {
+            ToolError::for_operator(format!("open the working directory: {error}"))
+        })?;
         let paths = |paths: &[PathBuf]| paths.iter().map(|path| WirePath::new(path)).collect();
         Ok(ExecSpec {
             layers,
             working_dir,
-            protected: PROTECTED_FROM_PROGRAMS.iter().map(ToString::to_string).chain(own).collect(),
+            protected: PROTECTED_FROM_PROGRAMS
+                .iter()
+                .map(ToString::to_string)
+                .chain(own)
+                .collect(),
             read_only: paths(&policy.read_only),
             writable: paths(&policy.writable),
             env: policy.env.clone(),
@@ -109,14 +122,20 @@ pub(crate) async fn run(inner: &WorkerHostInner, spec: ExecSpec) -> Result<ExecO
 const PROTECTED_FROM_PROGRAMS: [&str; 3] = [".otto", ".git/hooks", ".git/config"];
 
 fn program_bytes(program: &ExecRequest) -> usize {
-    let env: usize = program.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let env: usize = program
+        .env
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     let args: usize = program.args.iter().map(String::len).sum();
     program.program.len() + program.dir.len() + args + env
 }
 
 fn failed(error: &CallError) -> ToolError {
     match error {
-        CallError::Ended(_) => ToolError::for_model(format!("the sandbox of the program ended with it: {error}")),
+        CallError::Ended(_) => {
+            ToolError::for_model(format!("the sandbox of the program ended with it: {error}"))
+        }
         _ => ToolError::for_operator(format!("run a program in its sandbox: {error}")),
     }
 }

@@ -47,6 +47,22 @@ impl Booted {
     pub fn host(&self, config: HostConfig) -> WorkerHost {
         WorkerHost::new(self.clone(), config, None)
     }
+
+    /// A host whose workers lack one layer, for the tests that prove each layer is needed. Whoever can call
+    /// this can switch the sandbox off anyway; the self-test runs with the layer missing as well.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn host_without_layer(&self, config: HostConfig, layer: &str) -> WorkerHost {
+        let missing = match layer {
+            "namespaces" => Layers::NAMESPACES,
+            "capabilities" => Layers::CAPABILITIES,
+            "landlock" => Layers::LANDLOCK,
+            "seccomp" => Layers::SECCOMP,
+            "limits" => Layers::LIMITS,
+            _ => Layers::NONE,
+        };
+        WorkerHost::new(self.clone(), config, Some(Layers::L2.without(missing)))
+    }
 }
 
 impl WorkerHost {
@@ -288,7 +304,11 @@ impl Inner {
             _ => None,
         };
         let own = self.own_files_in(grant.working_dir.as_deref());
-        let protected = PROTECTED.iter().map(ToString::to_string).chain(own).collect();
+        let protected = PROTECTED
+            .iter()
+            .map(ToString::to_string)
+            .chain(own)
+            .collect();
         Ok(WorkerSpec {
             kind,
             layers,
@@ -303,7 +323,10 @@ impl Inner {
     pub(crate) fn own_files_in(&self, working_dir: Option<&Path>) -> impl Iterator<Item = String> {
         self.config.protected.iter().filter_map(move |path| {
             let below = path.strip_prefix(working_dir?).ok()?;
-            below.to_str().filter(|below| !below.is_empty()).map(str::to_owned)
+            below
+                .to_str()
+                .filter(|below| !below.is_empty())
+                .map(str::to_owned)
         })
     }
 
@@ -321,8 +344,15 @@ impl Inner {
         let private = self.private_hosts.clone().map_err(|error| {
             ToolError::for_operator(format!("private hosts of the operator: {error}"))
         })?;
-        let rate = self.config.connect_rate.share(self.config.workers_per_grant);
-        Ok(EgressPolicy { allowed, private, rate })
+        let rate = self
+            .config
+            .connect_rate
+            .share(self.config.workers_per_grant);
+        Ok(EgressPolicy {
+            allowed,
+            private,
+            rate,
+        })
     }
 }
 

@@ -47,17 +47,37 @@ fn start_worker(
     stream: &UnixStream,
 ) -> Result<Made, SetupFailure> {
     let Some(policy) = &spec.egress else {
-        let main = copy(spec.layers, &[stream.as_fd()], || work(spec, prepared, dispatch, stream, None))?;
-        return Ok(Made { main, companion: None });
+        let main = copy(spec.layers, &[stream.as_fd()], || {
+            work(spec, prepared, dispatch, stream, None)
+        })?;
+        return Ok(Made {
+            main,
+            companion: None,
+        });
     };
-    let (inside, outside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .or_fail(Stage::Egress, "make the channel between the worker and its egress process")?;
+    let (inside, outside) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .or_fail(
+        Stage::Egress,
+        "make the channel between the worker and its egress process",
+    )?;
     // It has to reach the network, so it stays in the namespaces of the host; everything else is taken from it.
     let layers = spec.layers.without(Layers::NAMESPACES);
-    let companion = copy(layers, &[outside.as_fd()], || egress::serve(policy, layers, prepared, outside.as_fd()))?;
+    let companion = copy(layers, &[outside.as_fd()], || {
+        egress::serve(policy, layers, prepared, outside.as_fd())
+    })?;
     let kept = [stream.as_fd(), inside.as_fd()];
-    match copy(spec.layers, &kept, || work(spec, prepared, dispatch, stream, inside.try_clone().ok())) {
-        Ok(main) => Ok(Made { main, companion: Some(companion) }),
+    match copy(spec.layers, &kept, || {
+        work(spec, prepared, dispatch, stream, inside.try_clone().ok())
+    }) {
+        Ok(main) => Ok(Made {
+            main,
+            companion: Some(companion),
+        }),
         Err(failure) => {
             let _ = kill_process(companion, Signal::KILL);
             let _ = waitpid(Some(companion), WaitOptions::empty());

@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -55,7 +56,7 @@ pub(crate) fn run(control: OwnedFd, dispatch: Dispatch) -> ! {
 }
 
 fn serve(control: &OwnedFd, dispatch: Dispatch) -> io::Result<()> {
-    seal()?;
+    seal(control)?;
     // A worker that panics answers with an error; it prints nothing anywhere.
     std::panic::set_hook(Box::new(|_| {}));
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -101,7 +102,9 @@ const CONTROL: u64 = 0;
 const FIRST_CHILD: u64 = 1;
 
 /// Leaves everything behind that came with the start: terminal, directory, handles.
-fn seal() -> io::Result<()> {
+fn seal(control: &OwnedFd) -> io::Result<()> {
+    // Handles that the program had open before it started the sandbox, and forgot to mark as its own.
+    crate::sys::close_all_except(&[control.as_fd()])?;
     // A new session has no terminal, so no copy of this process can type on the user's.
     let _ = setsid();
     chdir("/")?;
@@ -163,7 +166,14 @@ impl Service {
         let start = wire::decode::<Start>(&message[..received.bytes]);
         drop(message);
         let started = match start {
-            Ok(start) if whole => self.start(&start, &stream),
+            // A panic here must not end the launcher, or every worker would end with it.
+            Ok(start) if whole => catch_unwind(AssertUnwindSafe(|| self.start(&start, &stream)))
+                .unwrap_or_else(|_| {
+                    Err(SetupFailure::refused(
+                        Stage::Fork,
+                        "the launcher failed; this is a bug",
+                    ))
+                }),
             _ => Err(SetupFailure::refused(
                 Stage::Request,
                 "the request is not one that this binary makes",

@@ -146,13 +146,20 @@ fn attempt(attack: &Attack, ctx: &WorkerCtx) -> io::Result<()> {
 }
 
 fn connect(port: u16) -> io::Result<()> {
-    let stream = sys::raw(libc::SYS_socket, &[number(libc::AF_INET), number(libc::SOCK_STREAM), number(0)])?;
+    let stream = sys::raw(
+        libc::SYS_socket,
+        &[number(libc::AF_INET), number(libc::SOCK_STREAM), number(0)],
+    )?;
     // A `sockaddr_in`: family, port, address, padding.
     let mut address = [0; 16];
     address[..2].copy_from_slice(&u16::try_from(libc::AF_INET).unwrap_or(0).to_ne_bytes());
     address[2..4].copy_from_slice(&port.to_be_bytes());
     address[4..8].copy_from_slice(&[127, 0, 0, 1]);
-    sys::raw(libc::SYS_connect, &[Arg::Number(stream), Arg::Bytes(&address), number(16)]).map(drop)
+    sys::raw(
+        libc::SYS_connect,
+        &[Arg::Number(stream), Arg::Bytes(&address), number(16)],
+    )
+    .map(drop)
 }
 
 fn leave_daemon(lock: &WirePath) -> io::Result<()> {
@@ -163,7 +170,10 @@ fn leave_daemon(lock: &WirePath) -> io::Result<()> {
         drop(ready);
         let _ = rustix::process::setsid();
         if let Ok(Fork::Child) = sys::fork(Namespaces::NONE) {
-            let held = std::fs::File::options().append(true).create(true).open(lock.to_path());
+            let held = std::fs::File::options()
+                .append(true)
+                .create(true)
+                .open(lock.to_path());
             if held.as_ref().is_ok_and(|file| file.lock().is_ok()) {
                 let _ = (&holds).write_all(b"x");
                 drop(holds);
@@ -175,7 +185,11 @@ fn leave_daemon(lock: &WirePath) -> io::Result<()> {
     drop(holds);
     let mut byte = Vec::new();
     (&ready).take(1).read_to_end(&mut byte)?;
-    if byte.is_empty() { Err(io::Error::from_raw_os_error(libc::EPERM)) } else { Ok(()) }
+    if byte.is_empty() {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    } else {
+        Ok(())
+    }
 }
 
 fn inside(ctx: &WorkerCtx) -> io::Result<&crate::dir::Dir> {

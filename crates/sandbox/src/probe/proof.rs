@@ -156,9 +156,11 @@ async fn attack_exec(
 ) -> Result<Result<Enforcement, String>, ProveError> {
     let scene = new_scene(inner)?;
     // A server of this host, outside the sandbox.
-    let server = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|server| Ok((server.local_addr()?, server)));
-    let (address, _server) =
-        server.map_err(|error| ProveError::Spec(format!("listen on loopback for the self-test: {error}")))?;
+    let server = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|server| Ok((server.local_addr()?, server)));
+    let (address, _server) = server.map_err(|error| {
+        ProveError::Spec(format!("listen on loopback for the self-test: {error}"))
+    })?;
     let steps = steps::of_program(&scene, address.port());
     let attacks: Vec<Attack> = steps.iter().map(|step| step.attack.clone()).collect();
     let program = ExecProgram::Attack(wire::encode(&attacks).map_err(CallError::from)?);
@@ -171,18 +173,30 @@ async fn attack_exec(
         Ok(outcome) => outcome,
         Err(CallError::Setup(failure)) => {
             let fix = fixes::for_programs(&failure);
-            return Ok(Err(format!("sandbox_unavailable: the sandbox of programs cannot be built ({failure}); fix: {fix}")));
+            return Ok(Err(format!(
+                "sandbox_unavailable: the sandbox of programs cannot be built ({failure}); fix: {fix}"
+            )));
         }
         Err(other) => return Err(other.into()),
     };
     if let ExecEnd::NotStarted(reason) = &outcome.end {
-        return Ok(Err(format!("sandbox_unavailable: the sandbox of programs cannot be built ({reason})")));
+        return Ok(Err(format!(
+            "sandbox_unavailable: the sandbox of programs cannot be built ({reason})"
+        )));
     }
     let results: Vec<Attacked> = wire::decode(&outcome.stdout).map_err(CallError::from)?;
     if results.len() != steps.len() {
-        return Err(CallError::Protocol("it gave another number of results than it was given attacks").into());
+        return Err(CallError::Protocol(
+            "it gave another number of results than it was given attacks",
+        )
+        .into());
     }
-    proof.checks.extend(steps.iter().zip(&results).map(|(step, result)| step.judge(EXEC_DOMAIN, result)));
+    proof.checks.extend(
+        steps
+            .iter()
+            .zip(&results)
+            .map(|(step, result)| step.judge(EXEC_DOMAIN, result)),
+    );
     proof.checks.push(daemon_is_gone(&scene).await);
     Ok(Ok(level))
 }
@@ -196,7 +210,10 @@ async fn daemon_is_gone(scene: &Scene) -> Check {
     const PAUSE: Duration = Duration::from_millis(10);
     let mut passed = false;
     for _ in 0..TRIES {
-        let free = std::fs::File::options().append(true).open(scene.lock()).is_ok_and(|file| file.try_lock().is_ok());
+        let free = std::fs::File::options()
+            .append(true)
+            .open(scene.lock())
+            .is_ok_and(|file| file.try_lock().is_ok());
         if free {
             passed = true;
             break;
@@ -208,10 +225,13 @@ async fn daemon_is_gone(scene: &Scene) -> Check {
         name: "outlive the sandbox as a daemon",
         expectation: Expectation::Refused,
         passed,
-        outcome: if passed { "it was killed".to_owned() } else { "it still lives".to_owned() },
+        outcome: if passed {
+            "it was killed".to_owned()
+        } else {
+            "it still lives".to_owned()
+        },
     }
 }
-
 
 fn new_scene(inner: &WorkerHostInner) -> Result<Scene, ProveError> {
     let path = inner.config.scratch.clone();
@@ -340,4 +360,3 @@ fn permissions(kind: WorkerKind) -> Permissions {
         WorkerKind::Http => Permissions::of(&[Permission::Net]),
     }
 }
-

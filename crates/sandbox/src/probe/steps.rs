@@ -61,7 +61,9 @@ impl Step {
 /// or a bad argument, would pass by accident.
 fn is_refusal(attack: &Attack, errno: i32) -> bool {
     match errno {
-        libc::EPERM | libc::EACCES | libc::ENOENT | libc::EROFS | libc::ESRCH | libc::ENOSYS => true,
+        libc::EPERM | libc::EACCES | libc::ENOENT | libc::EROFS | libc::ESRCH | libc::ENOSYS => {
+            true
+        }
         // In a network of its own there is nobody at that address.
         libc::ECONNREFUSED | libc::ENETUNREACH => matches!(attack, Attack::Connect(_)),
         _ => false,
@@ -113,19 +115,39 @@ pub(super) fn of_program(scene: &Scene, port: u16) -> Vec<Step> {
     let otto = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
     let environment = PathBuf::from(format!("/proc/{otto}/environ"));
     vec![
-        Step::when(true, "create a file in the working directory", Attack::Create(WirePath::new(&scene.working_dir().join(WRITTEN)))),
+        Step::when(
+            true,
+            "create a file in the working directory",
+            Attack::Create(WirePath::new(&scene.working_dir().join(WRITTEN))),
+        ),
         Step::when(true, "make a process", Attack::Fork),
-        Step::refused("read a file outside", Attack::Open(WirePath::new(&scene.canary()))),
-        Step::refused("create a file outside", Attack::Create(WirePath::new(&scene.planted()))),
+        Step::refused(
+            "read a file outside",
+            Attack::Open(WirePath::new(&scene.canary())),
+        ),
+        Step::refused(
+            "create a file outside",
+            Attack::Create(WirePath::new(&scene.planted())),
+        ),
         Step::refused("connect to a server of this host", Attack::Connect(port)),
-        Step::refused("read Otto's environment", Attack::Open(WirePath::new(&environment))),
-        Step::refused("change the kernel's settings", Attack::OpenForWriting(WirePath::new("/proc/sys/kernel/core_pattern".as_ref()))),
+        Step::refused(
+            "read Otto's environment",
+            Attack::Open(WirePath::new(&environment)),
+        ),
+        Step::refused(
+            "change the kernel's settings",
+            Attack::OpenForWriting(WirePath::new("/proc/sys/kernel/core_pattern".as_ref())),
+        ),
         Step::refused("change a limit of Otto", Attack::Limit(otto)),
         Step::refused("trace Otto", Attack::Trace(otto)),
         Step::refused("use io_uring", Attack::IoUring),
         Step::refused("enter a new namespace", Attack::NewNamespace),
         // It works, as it does for any build tool; what counts is that the process does not live on.
-        Step::when(true, "leave a daemon behind", Attack::LeaveDaemon(WirePath::new(&scene.lock()))),
+        Step::when(
+            true,
+            "leave a daemon behind",
+            Attack::LeaveDaemon(WirePath::new(&scene.lock())),
+        ),
     ]
 }
 

@@ -156,6 +156,9 @@ const CHANGE: &[libc::c_long] = &[
     libc::SYS_renameat,
 ];
 
+const SO_RCVTIMEO_NEW: i32 = 66;
+const SO_SNDTIMEO_NEW: i32 = 67;
+
 /// Waiting on the streams that egress hands out.
 fn http(calls: &mut Calls) -> Result<(), SetupFailure> {
     calls.all(&[
@@ -168,25 +171,20 @@ fn http(calls: &mut Calls) -> Result<(), SetupFailure> {
         libc::SYS_epoll_pwait,
         libc::SYS_eventfd2,
     ]);
-    calls
-        .when(
+    // How long a read or write may take, under the old and the new number of each option.
+    for option in [
+        libc::SO_RCVTIMEO,
+        libc::SO_SNDTIMEO,
+        SO_RCVTIMEO_NEW,
+        SO_SNDTIMEO_NEW,
+    ] {
+        calls.when(
             libc::SYS_setsockopt,
-            &[
-                Test::int_is(1, libc::SOL_SOCKET),
-                Test::int_is(2, libc::SO_RCVTIMEO),
-            ],
-        )?
-        .when(
-            libc::SYS_setsockopt,
-            &[
-                Test::int_is(1, libc::SOL_SOCKET),
-                Test::int_is(2, libc::SO_SNDTIMEO),
-            ],
-        )?
-        .when(
-            libc::SYS_ioctl,
-            &[Test::int_is(1, i32::try_from(libc::FIONBIO).unwrap_or(0))],
+            &[Test::int_is(1, libc::SOL_SOCKET), Test::int_is(2, option)],
         )?;
+    }
+    let fionbio = i32::try_from(libc::FIONBIO).unwrap_or(0);
+    calls.when(libc::SYS_ioctl, &[Test::int_is(1, fionbio)])?;
     #[cfg(target_arch = "x86_64")]
     calls.all(&[libc::SYS_epoll_wait]);
     Ok(())
