@@ -495,7 +495,7 @@ fn agent_server(
     start: Start,
     channels: &Channels,
 ) -> (AgentServer, Event) {
-    let (machine, journal, first, spec) = match start {
+    let (machine, journal, first, spec, charged) = match start {
         Start::New(spec) => {
             let first = Event::Started(spec.clone());
             (
@@ -503,6 +503,7 @@ fn agent_server(
                 PendingJournal::after(0),
                 first,
                 spec,
+                Money::ZERO,
             )
         }
         Start::Resumed(recovered) => {
@@ -511,12 +512,14 @@ fn agent_server(
                 last_sequence,
                 spec,
                 resumption,
+                charged,
             } = *recovered;
             (
                 machine,
                 PendingJournal::after(last_sequence),
                 Event::Resumed(resumption),
                 spec,
+                charged,
             )
         }
     };
@@ -554,7 +557,7 @@ fn agent_server(
         events: channels.events.clone(),
         progress: channels.progress.clone(),
         admitted_at: seat.admitted_at,
-        charged: Money::ZERO,
+        charged,
         fenced: false,
         store_error: None,
         last_failure: None,

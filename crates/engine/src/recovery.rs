@@ -8,7 +8,8 @@ use otto_core::agent::{AgentConfig, Budgets};
 use otto_core::invocation::{Invocation, InvocationSpec, Resumption, UnknownCallDecision};
 use otto_core::journal;
 use otto_core::port::store::{ClaimOutcome, InvocationQuery, StoreError};
-use otto_core::{InvocationId, SessionId};
+use otto_core::ledger::Scope;
+use otto_core::{InvocationId, Money, SessionId};
 
 use crate::engine::{Engine, ResumeOptions, Seat, Shared, Start, store_failed};
 use crate::leases::LEASE_TTL;
@@ -20,6 +21,8 @@ pub(crate) struct Recovered {
     pub(crate) last_sequence: u64,
     pub(crate) spec: Arc<InvocationSpec>,
     pub(crate) resumption: Arc<Resumption>,
+    /// Charged before it was taken up again.
+    pub(crate) charged: Money,
 }
 
 /// Why a journal could not be folded.
@@ -96,11 +99,15 @@ impl Engine {
             lease,
             admitted_at,
         };
+        let charged = charged(shared, invocation)
+            .await
+            .map_err(store_failed("look up what it was charged"))?;
         let recovered = Recovered {
             machine,
             last_sequence,
             spec,
             resumption,
+            charged,
         };
         Ok(self.spawn(
             ticket,
@@ -176,12 +183,20 @@ pub(crate) async fn after_panic(
         scopes: spec.scopes.clone(),
         decision: None,
     });
+    let charged = charged(shared, seat.ids.invocation).await?;
     Ok(Recovered {
         machine,
         last_sequence,
         spec,
         resumption,
+        charged,
     })
+}
+
+/// What the ledger has charged to an invocation so far.
+async fn charged(shared: &Shared, invocation: InvocationId) -> Result<Money, StoreError> {
+    let account = shared.store.account(Scope::Invocation(invocation)).await?;
+    Ok(account.spent_cost)
 }
 
 async fn fold(

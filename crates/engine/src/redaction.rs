@@ -89,14 +89,14 @@ fn push(
 ) -> Option<String> {
     let stream = streams
         .entry(index)
-        .or_insert_with(|| StreamRedactor::new(redactor.clone()));
+        .or_insert_with(|| redactor.stream());
     let shown = stream.push(delta);
     (!shown.is_empty()).then_some(shown)
 }
 
 fn finish(streams: &mut BTreeMap<u32, StreamRedactor>) -> Option<String> {
     let mut rest = String::new();
-    for (_, mut stream) in std::mem::take(streams) {
+    for (_, stream) in std::mem::take(streams) {
         rest.push_str(&stream.finish());
     }
     (!rest.is_empty()).then_some(rest)
