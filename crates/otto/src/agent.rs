@@ -92,7 +92,12 @@ impl AgentBuilder {
     /// A directory it may read as `@name/...`; absolute.
     #[must_use]
     pub fn root(mut self, name: &str, path: impl AsRef<Path>) -> Self {
-        self.roots.insert(Arc::from(name), Root { path: path.as_ref().to_owned() });
+        self.roots.insert(
+            Arc::from(name),
+            Root {
+                path: path.as_ref().to_owned(),
+            },
+        );
         self
     }
 
@@ -135,7 +140,9 @@ impl AgentBuilder {
         let mut tools = Vec::new();
         for tool in &self.tools {
             match ToolName::new(tool) {
-                Ok(tool) if tools.contains(&tool) => problems.push(format!("tool `{tool}` is listed twice")),
+                Ok(tool) if tools.contains(&tool) => {
+                    problems.push(format!("tool `{tool}` is listed twice"))
+                }
                 Ok(tool) => tools.push(tool),
                 Err(error) => problems.push(error.to_string()),
             }
@@ -147,7 +154,10 @@ impl AgentBuilder {
                 Err(error) => problems.push(error.to_string()),
             }
         }
-        let directories = self.working_dir.iter().chain(self.roots.values().map(|root| &root.path));
+        let directories = self
+            .working_dir
+            .iter()
+            .chain(self.roots.values().map(|root| &root.path));
         for path in directories.filter(|path| !path.is_absolute()) {
             problems.push(format!("directory `{}` is not absolute", path.display()));
         }
@@ -176,5 +186,7 @@ impl AgentBuilder {
 }
 
 fn keep<T>(parsed: Result<T, InvalidId>, problems: &mut Vec<String>) -> Option<T> {
-    parsed.map_err(|error| problems.push(error.to_string())).ok()
+    parsed
+        .map_err(|error| problems.push(error.to_string()))
+        .ok()
 }

@@ -236,7 +236,7 @@ impl Builder {
             tools: Arc::new(tools),
             clock: clock.clone(),
             ids: ids.clone(),
-            redactor: Arc::new(self.redactor.unwrap_or_default()),
+            redactor: Arc::new(self.redactor.unwrap_or_else(Redactor::built_in)),
             settings: EngineSettings {
                 enabled: self.enabled,
                 ceilings: self.ceilings,

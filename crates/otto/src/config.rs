@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use otto_core::agent::{Budgets, Limit, Origin};
 use otto_core::model::ModelSpec;
+use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
 use secrecy::SecretString;
 
@@ -123,8 +124,8 @@ pub struct OperatorConfig {
     pub api_key: Option<Setting<SecretString>>,
     /// Prices beside the built-in table; they replace built-in entries of the same id.
     pub prices: Setting<Vec<ModelSpec>>,
-    /// Patterns of what is redacted beside the built-in ones: regular expressions.
-    pub redact: Setting<Vec<String>>,
+    /// Patterns of what is redacted beside the built-in ones.
+    pub redact: Setting<Vec<OperatorPattern>>,
     /// How long artifacts are kept.
     pub retention: Setting<Duration>,
     /// Variables that agent files may insert beside those with the open prefix.
@@ -164,10 +165,15 @@ impl OperatorConfig {
         &self.warnings
     }
 
-    /// Whether the state directory is where it is by default: inside the project.
+    /// Paths of Otto's own that may lie inside a working directory, because the tool host protects them from
+    /// every tool: the state directory at its default place inside the project. One that somebody chose is not
+    /// among them; it belongs outside.
     #[must_use]
-    pub fn has_default_state_dir(&self) -> bool {
-        &*self.state_dir.origin.0 == "default"
+    pub fn protected_paths(&self) -> Vec<PathBuf> {
+        // The host names what it protects as text.
+        let is_text = self.state_dir.value.to_str().is_some();
+        let is_default = &*self.state_dir.origin.0 == "default";
+        if is_default && is_text { vec![self.state_dir.value.clone()] } else { Vec::new() }
     }
 }
 

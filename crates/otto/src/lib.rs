@@ -34,6 +34,7 @@ pub mod load;
 pub mod text;
 
 mod agent;
+mod boot;
 mod builder;
 mod decode;
 mod diagnostic;
@@ -44,6 +45,7 @@ mod wiring;
 mod yaml;
 
 pub use crate::agent::{AgentBuilder, InvalidAgent};
+pub use crate::boot::{Booted, boot, worker_host};
 pub use crate::builder::{Builder, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
@@ -51,6 +53,8 @@ pub use crate::otto::{Agent, Otto, UnknownAgent};
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::prices;
 
+pub use otto_tools::definitions as base_tools;
+pub use otto_sandbox::{DoctorReport, WorkerHost};
 pub use otto_anthropic::{AnthropicClient, AnthropicConfig};
 pub use otto_core as core;
 pub use otto_core::agent::{AgentConfig, Budgets, Limit, Origin};
@@ -75,6 +79,11 @@ pub use otto_core::{
     AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
 };
 pub use otto_engine::{
-    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Report, ResumeOptions,
-    ToolBus, UsageReport,
+    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Listening, Report, ResumeOptions,
+    RunningInvocation, ToolBus, UsageReport,
 };
+
+/// The README's example is compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use otto_core::agent::AgentConfig;
 use otto_core::model::PriceTable;
 use otto_core::policy::Permissions;
+use otto_core::port::tool::ToolDefinition;
 use otto_core::{AgentName, ToolName};
 
 use crate::config::OperatorConfig;
@@ -65,6 +66,21 @@ pub struct KnownTool {
     pub permissions: Permissions,
 }
 
+impl KnownTool {
+    /// Otto's own tools.
+    #[must_use]
+    pub fn base_tools() -> Vec<Self> {
+        let known = |tool: ToolDefinition| Self { name: tool.name, permissions: tool.permissions };
+        otto_tools::definitions().into_iter().map(known).collect()
+    }
+
+    /// What is wrong with settings (JSON text) of this tool. A tool of the application checks its own.
+    fn settings_problem(&self, settings: &str) -> Option<String> {
+        let checked = otto_tools::check_settings(self.name.as_str(), settings).ok()?;
+        checked.err().map(|failure| failure.message)
+    }
+}
+
 /// What the loader reads, and what it checks against.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadRequest<'a> {
@@ -78,8 +94,8 @@ pub struct LoadRequest<'a> {
     pub prices: &'a PriceTable,
     /// The environment that variables are inserted from.
     pub environment: &'a Environment,
-    /// Paths that the tool host keeps every tool away from. A working directory may hold these.
-    pub out_of_reach: &'a [PathBuf],
+    /// Paths that the tool host protects from every tool's changes. A working directory may hold these.
+    pub protected: &'a [PathBuf],
 }
 
 impl LoadRequest<'_> {
@@ -89,7 +105,7 @@ impl LoadRequest<'_> {
             home: self.operator.home.as_deref(),
             state_dir: &self.operator.state_dir.value,
             config_dir: self.operator.config_dir.as_deref(),
-            out_of_reach: self.out_of_reach,
+            protected: self.protected,
             allowed: &self.operator.directories.value,
         }
     }
@@ -195,7 +211,7 @@ pub fn load(request: &LoadRequest<'_>) -> Result<Agents, ConfigErrors> {
     }
     loader
         .problems
-        .extend(overlap::check(loader.agents.values()));
+        .extend(overlap::check(&loader.agents));
     if loader.problems.has_errors() {
         return Err(loader.problems);
     }
@@ -260,7 +276,7 @@ impl Loader<'_> {
 
     fn file(&mut self, path: &Path, level: Level) {
         let shown = self.shown(path);
-        let text = match read_file(path, MAX_FILE_BYTES) {
+        let text = match read_text(path, MAX_FILE_BYTES) {
             Ok(text) => text,
             Err(error) => {
                 return self.problems.push(Diagnostic::error(
@@ -383,26 +399,36 @@ fn list(dir: &Path) -> Result<Listing, Box<Diagnostic>> {
     Ok(listing)
 }
 
-/// Why a file could not be read. The text continues a sentence that names the file.
+/// Why a text file could not be read. The text continues a sentence that names the file.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+#[non_exhaustive]
+pub enum ReadError {
+    /// It is not there.
     #[error("does not exist")]
     Missing,
+    /// It may not be opened.
     #[error("cannot be read: permission denied")]
     Forbidden,
+    /// It is a directory, a pipe or a device.
     #[error("is not a regular file")]
     NotRegular,
+    /// It is longer than this many bytes.
     #[error("is larger than {0} bytes")]
     TooLarge(u64),
+    /// From this byte on it is not UTF-8.
     #[error("is not UTF-8 text (at byte {0})")]
     NotText(usize),
+    /// The system refused for another reason.
     #[error("cannot be read: {0}")]
-    Io(#[source] std::io::Error),
+    Io(std::io::Error),
 }
 
 /// Reads a text file of at most `max` bytes. What is not a regular file is not opened: a pipe would wait for
 /// ever.
-pub(crate) fn read_file(path: &Path, max: u64) -> Result<String, ReadError> {
+///
+/// # Errors
+/// When it is missing, not a regular file, too large or not UTF-8.
+pub fn read_text(path: &Path, max: u64) -> Result<String, ReadError> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => ReadError::Missing,
         std::io::ErrorKind::PermissionDenied => ReadError::Forbidden,

@@ -58,7 +58,13 @@ impl TypedTool {
         F: Fn(I) -> R + Send + Sync + 'static,
         R: Future<Output = Result<String, ToolError>> + Send + 'static,
     {
-        Self::new(name, description, SideEffects::None, Repeatability::Repeatable, function)
+        Self::new(
+            name,
+            description,
+            SideEffects::None,
+            Repeatability::Repeatable,
+            function,
+        )
     }
 
     /// A tool that changes something: its intent is durable before it runs, and after a crash in the middle
@@ -77,7 +83,13 @@ impl TypedTool {
         F: Fn(I) -> R + Send + Sync + 'static,
         R: Future<Output = Result<String, ToolError>> + Send + 'static,
     {
-        Self::new(name, description, SideEffects::Some, repeatability, function)
+        Self::new(
+            name,
+            description,
+            SideEffects::Some,
+            repeatability,
+            function,
+        )
     }
 
     fn new<I, F, R>(
@@ -105,15 +117,17 @@ impl TypedTool {
                 timeout: TIMEOUT,
                 max_output_bytes: MAX_OUTPUT_BYTES,
             },
-            call: Box::new(move |_context, input| match serde_json::from_str::<I>(input) {
-                Ok(input) => {
-                    let running = function(input);
-                    Box::pin(async move { running.await.map(|content| ToolOutput { content }) })
-                }
-                Err(error) => Box::pin(std::future::ready(Err(ToolError::for_model(format!(
-                    "the input does not fit the tool's schema: {error}"
-                ))))),
-            }),
+            call: Box::new(
+                move |_context, input| match serde_json::from_str::<I>(input) {
+                    Ok(input) => {
+                        let running = function(input);
+                        Box::pin(async move { running.await.map(|content| ToolOutput { content }) })
+                    }
+                    Err(error) => Box::pin(std::future::ready(Err(ToolError::for_model(format!(
+                        "the input does not fit the tool's schema: {error}"
+                    ))))),
+                },
+            ),
         })
     }
 

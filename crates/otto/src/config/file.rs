@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use otto_core::agent::Budgets;
+use otto_core::redact::{OperatorPattern, RedactionConfig, Redactor};
 use otto_core::{AgentName, ToolName};
 
 use super::layers::Layer;
@@ -18,7 +19,7 @@ use crate::limits;
 use crate::load::interpolate::Reader;
 use crate::load::{
     BUDGET_FIELDS, DURATION_SCHEMA, HOST_FORM, MONEY_SCHEMA, ReadError, normalised, parse_host,
-    read_budgets, read_file,
+    read_budgets, read_text,
 };
 use crate::yaml::{MAX_FILE_BYTES, Node};
 
@@ -154,10 +155,10 @@ const PRICES: Field = Field {
 };
 const REDACT: Field = Field {
     name: "redact",
-    form: "a list of regular expressions",
+    form: "names with regular expressions, such as { customer: 'CUST-[0-9]{6}' }",
     meaning: "Patterns of what is redacted in everything stored or shown, beside the built-in ones.",
     default: "none",
-    schema: r#"{"type":"array","items":{"type":"string"}}"#,
+    schema: r#"{"type":"object","additionalProperties":{"type":"string"}}"#,
 };
 const RETENTION: Field = Field {
     name: "retention",
@@ -182,7 +183,7 @@ pub(super) fn read(
     problems: &mut ConfigErrors,
 ) -> Option<Layer> {
     let shown = path.to_string_lossy();
-    let text = match read_file(path, MAX_FILE_BYTES) {
+    let text = match read_text(path, MAX_FILE_BYTES) {
         Ok(text) => text,
         Err(ReadError::Missing) if presence == Presence::Optional => return None,
         Err(error) => {
@@ -247,9 +248,7 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
         decoder.value(node, field, parse_endpoint)
     });
     layer.prices = of.list(&PRICES, |decoder, node, _| prices::decode(decoder, node));
-    layer.redact = of.list(&REDACT, |decoder, node, field| {
-        decoder.value(node, field, pattern)
-    });
+    layer.redact = of.setting(&REDACT, patterns);
     layer.retention = of.setting(&RETENTION, |decoder, node, field| {
         decoder
             .limit(node, field, limits::parse_duration)
@@ -391,14 +390,24 @@ fn variable_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A pattern must not match everything: it would redact every character of every answer.
-fn pattern(text: &str) -> Result<String, String> {
-    // BOUND: bytes of one pattern.
-    const MAX_PATTERN_BYTES: usize = 1_000;
-    if text.is_empty() || text.len() > MAX_PATTERN_BYTES {
-        return Err(format!("a pattern of {} bytes", text.len()));
+/// Named patterns; each is tried on its own, so that a broken one is told of with its place.
+fn patterns(decoder: &mut Decoder<'_>, node: &Node, field: &Field) -> Option<Vec<OperatorPattern>> {
+    let mut read = Vec::new();
+    for (key, value) in decoder.unique_entries(node, "`redact`", field.form)? {
+        let pattern = decoder.value(value, field, |text| {
+            let pattern = OperatorPattern {
+                name: key.name.clone(),
+                pattern: text.to_owned(),
+            };
+            let config = RedactionConfig {
+                patterns: vec![pattern.clone()],
+                secrets: Vec::new(),
+            };
+            Redactor::new(&config).map(|_| pattern)
+        });
+        read.push(pattern);
     }
-    Ok(text.to_owned())
+    read.into_iter().collect()
 }
 
 /// Checks the provider's address: http or https, a host, nothing that could carry a credential.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use otto_core::agent::{Budgets, DEFAULTS, Limit, Origin};
 use otto_core::model::ModelSpec;
+use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
 use secrecy::SecretString;
 
@@ -41,7 +42,7 @@ pub(super) struct Layer {
     pub(super) endpoint: Option<Setting<Arc<str>>>,
     pub(super) api_key: Option<Setting<SecretString>>,
     pub(super) prices: Option<Setting<Vec<ModelSpec>>>,
-    pub(super) redact: Option<Setting<Vec<String>>>,
+    pub(super) redact: Option<Setting<Vec<OperatorPattern>>>,
     pub(super) retention: Option<Setting<Duration>>,
     pub(super) variables: Option<Setting<Vec<String>>>,
     pub(super) directories: Option<Setting<Vec<PathBuf>>>,
@@ -245,7 +246,10 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         "redact",
         |layer| layer.redact.clone(),
         Setting::default_value(Vec::new()),
-        texts,
+        |patterns| {
+            let names: Vec<&str> = patterns.iter().map(|pattern| pattern.name.as_str()).collect();
+            format!("[{}]", names.join(", "))
+        },
     );
     let default_retention = Setting::default_value(DEFAULT_RETENTION);
     let retention = merge.pick(

@@ -594,6 +594,14 @@ impl<'n> AgentReader<'_, '_, 'n> {
             );
             return None;
         }
+        if let Some(problem) = self.known_tool(tool).and_then(|known| known.settings_problem(&json)) {
+            self.decoder.error(
+                value,
+                format!("the settings of `{tool}`: {}", visible(&problem)),
+                format!("settings as `otto tools {tool}` documents them"),
+            );
+            return None;
+        }
         is_clean.then(|| Arc::from(json))
     }
 
@@ -710,5 +718,5 @@ fn read_prompt(path: &Path, author: Author, project: &Path) -> Result<String, St
             visible(&real.to_string_lossy())
         ));
     }
-    super::read_file(&real, MAX_PROMPT_BYTES as u64).map_err(|error| error.to_string())
+    super::read_text(&real, MAX_PROMPT_BYTES as u64).map_err(|error| error.to_string())
 }

@@ -22,8 +22,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) state_dir: &'a Path,
     /// The directory of the operator's configuration, if known.
     pub(crate) config_dir: Option<&'a Path>,
-    /// Paths that no tool can touch even where a directory holds them.
-    pub(crate) out_of_reach: &'a [PathBuf],
+    /// Paths that no tool can change, also where a directory holds them.
+    pub(crate) protected: &'a [PathBuf],
     /// Directories outside of the project that project files may name.
     pub(crate) allowed: &'a [PathBuf],
 }
@@ -166,11 +166,11 @@ fn check_otto_files(
     ];
     for (dir, what) in own {
         let Some(dir) = dir else { continue };
-        let out_of_reach = around
-            .out_of_reach
+        let protected = around
+            .protected
             .iter()
             .any(|fenced| dir.starts_with(fenced));
-        if dir.starts_with(path) && !out_of_reach {
+        if dir.starts_with(path) && !protected {
             let place = visible(&dir.to_string_lossy()).into_owned();
             return Err(Refusal::new(format!("{shown} holds {what} ({place})"), "a directory without Otto's own files").help(
                 "choose a directory below or beside it, or move the state directory with OTTO_STATE_DIR",

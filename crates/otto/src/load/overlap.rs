@@ -1,59 +1,49 @@
 //! Working directories of different agents: apart, unless both say that they share.
 //!
-//! Invariant: two agents that may change the same file have both said `shared: true`.
+//! The rule is the sandbox's; this module tells it with the places of both files.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use otto_core::AgentName;
+use otto_sandbox::{DirClaim, DirProblem, DirProblemKind, Reserved, check_working_dirs};
 
 use super::LoadedAgent;
 use crate::diagnostic::{Diagnostic, Place};
 
 /// An error for each pair of agents whose working directories overlap without leave.
-pub(crate) fn check<'a>(agents: impl Iterator<Item = &'a LoadedAgent>) -> Vec<Diagnostic> {
-    let mut placed: Vec<(&Path, &LoadedAgent)> = agents
-        .filter_map(|agent| agent.config.working_dir.as_deref().map(|dir| (dir, agent)))
+pub(crate) fn check(agents: &BTreeMap<AgentName, LoadedAgent>) -> Vec<Diagnostic> {
+    let claims: Vec<DirClaim> = agents
+        .values()
+        .filter_map(|agent| {
+            let path = agent.config.working_dir.clone()?;
+            Some(DirClaim { agent: agent.config.name.clone(), path, shared: agent.config.shared })
+        })
         .collect();
-    // Sorted by path components, a directory stands directly before everything below it, so each agent needs
-    // comparing only with the directories that are still open above it.
-    placed.sort_by(|(a, one), (b, other)| {
-        a.cmp(b)
-            .then_with(|| one.config.name.cmp(&other.config.name))
-    });
-    let mut open: Vec<(&Path, &LoadedAgent)> = Vec::new();
-    let mut problems = Vec::new();
-    for (dir, agent) in placed {
-        open.retain(|(above, _)| dir.starts_with(above));
-        if let Some((above, other)) = open
-            .iter()
-            .find(|(_, other)| !(agent.config.shared && other.config.shared))
-        {
-            problems.push(overlap(agent, dir, other, above));
-        }
-        open.push((dir, agent));
-    }
-    problems
+    // What concerns one directory alone was told when its file was read; only pairs are of interest here.
+    let nothing_reserved = Reserved { home: None, state_dir: PathBuf::from("/") };
+    check_working_dirs(&claims, &nothing_reserved)
+        .iter()
+        .filter_map(|problem| overlap(agents, problem))
+        .collect()
 }
 
-fn overlap(agent: &LoadedAgent, dir: &Path, other: &LoadedAgent, above: &Path) -> Diagnostic {
-    let how = if dir == above {
-        "is also the one of"
-    } else {
-        "is inside the one of"
+fn overlap(agents: &BTreeMap<AgentName, LoadedAgent>, problem: &DirProblem) -> Option<Diagnostic> {
+    let DirProblemKind::Overlap { with, other } = &problem.kind else { return None };
+    let how = match (problem.path == *other, problem.path.starts_with(other)) {
+        (true, _) => "is also the one of",
+        (false, true) => "is inside the one of",
+        (false, false) => "holds the one of",
     };
-    Diagnostic::error(
-        place(agent),
-        format!(
-            "the working directory of `{}` {how} `{}`",
-            agent.config.name, other.config.name
-        ),
+    let place = |name: &AgentName| {
+        let agent = agents.get(name)?;
+        let file = || Place::whole(&agent.config.origin.0);
+        Some(agent.places.get("working_dir").cloned().unwrap_or_else(file))
+    };
+    let message = format!("the working directory of `{}` {how} `{with}`", problem.agent);
+    Some(
+        Diagnostic::error(place(&problem.agent)?, message)
+            .related(place(with)?, "the other")
+            .expected("a working directory of its own for each agent, or `shared: true` in both files"),
     )
-    .related(place(other), "the other")
-    .expected("a working directory of its own for each agent, or `shared: true` in both files")
-}
-
-fn place(agent: &LoadedAgent) -> Place {
-    agent
-        .places
-        .get("working_dir")
-        .cloned()
-        .unwrap_or_else(|| Place::whole(&agent.config.origin.0))
 }

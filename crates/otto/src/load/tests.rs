@@ -19,7 +19,7 @@ use crate::yaml;
 struct World {
     base: tempfile::TempDir,
     variables: Vec<(String, String)>,
-    out_of_reach: Vec<PathBuf>,
+    protected: Vec<PathBuf>,
 }
 
 impl World {
@@ -28,7 +28,7 @@ impl World {
         let world = Self {
             base,
             variables: Vec::new(),
-            out_of_reach: Vec::new(),
+            protected: Vec::new(),
         };
         for dir in [
             "project/.otto/agents",
@@ -87,7 +87,7 @@ impl World {
             tools: &tools(),
             prices: &prices(),
             environment: &environment,
-            out_of_reach: &self.out_of_reach,
+            protected: &self.protected,
         })
     }
 
@@ -120,7 +120,7 @@ fn tools() -> Vec<KnownTool> {
         tool("fs.write", &[Permission::Write]),
         tool("grep", &[Permission::Read]),
         tool("http", &[Permission::Net]),
-        tool("json", &[]),
+        tool("app.count", &[]),
     ]
 }
 
@@ -150,7 +150,7 @@ name: reviewer
 description: Reads a folder and writes a review
 model: model-large
 system_prompt: You review code. Be brief and exact.
-tools: [fs.read, grep, fs.write, http]
+tools: [fs.read, grep, fs.write, http, app.count]
 working_dir: work
 roots: { docs: docs }
 shared: false
@@ -158,7 +158,7 @@ budgets: { time: 1h30m, tokens: 200k, cost: $0.50, turns: 30 }
 max_output_tokens: 8k
 allowed_hosts: [example.com, '*.example.org:8443']
 tool_settings:
-  fs.read: { max_bytes: 1000, follow: false, note: '5' }
+  app.count: { max: 1000, deep: false, note: '5' }
 ";
 
 #[test]
@@ -176,7 +176,7 @@ fn every_field_reaches_the_agent() {
         "You review code. Be brief and exact."
     );
     let tools: Vec<_> = config.tools.iter().map(ToolName::as_str).collect();
-    assert_eq!(tools, ["fs.read", "grep", "fs.write", "http"]);
+    assert_eq!(tools, ["fs.read", "grep", "fs.write", "http", "app.count"]);
     assert_eq!(
         config.working_dir.as_deref(),
         Some(&*world.path("project/work"))
@@ -193,8 +193,8 @@ fn every_field_reaches_the_agent() {
         ["example.com", "*.example.org:8443"]
     );
     assert_eq!(
-        &*config.tool_settings[&ToolName::new("fs.read").unwrap()],
-        r#"{"follow":false,"max_bytes":1000,"note":"5"}"#
+        &*config.tool_settings[&ToolName::new("app.count").unwrap()],
+        r#"{"deep":false,"max":1000,"note":"5"}"#
     );
     let budgets = &config.budgets;
     assert_eq!(budgets.time.as_ref().unwrap().value.as_secs(), 5_400);
@@ -326,7 +326,7 @@ error: unknown tool `fs.raed`
     |
   3 | tools: [fs.raed, grep, grep]
     |         ^^^^^^^
-    = expected: one of fs.read, fs.write, grep, http, json
+    = expected: one of fs.read, fs.write, grep, http, app.count
     = help: did you mean `fs.read`?
 
 error: tool `grep` is listed twice
@@ -653,7 +653,7 @@ fn directories_stay_away_from_ottos_own_files() {
         ["3:14 `working_dir`: `../config` holds the operator's configuration (BASE/config/otto)"]
     );
     let mut fenced = World::new().agent("a", &agent("."));
-    fenced.out_of_reach = vec![fenced.path("project/var/otto")];
+    fenced.protected = vec![fenced.path("project/var/otto")];
     assert_eq!(problems(&fenced), Vec::<String>::new());
 }
 
@@ -694,7 +694,7 @@ fn working_directories_overlap_only_by_consent() {
     );
     assert_eq!(
         problems(&world(("work/sub", true), ("work", false))),
-        ["3:14 the working directory of `a` is inside the one of `b`"]
+        ["3:14 the working directory of `b` holds the one of `a`"]
     );
 }
 
@@ -923,7 +923,7 @@ fn schema_and_loader_agree_on_form() {
         "budgets: { cost: 2 }",
         "max_output_tokens: 8k",
         "allowed_hosts: [example.com, '*.example.org:8443']",
-        "tools: [grep]\nworking_dir: work\ntool_settings: { grep: { a: [1] } }",
+        "tools: [app.count]\ntool_settings: { app.count: { a: [1] } }",
         "budgets: { cost: '${OTTO_VAR_COST:-$1}' }",
         "shared: ${OTTO_VAR_SHARED}",
         "system_prompt_file: docs/x.md",
@@ -933,7 +933,7 @@ fn schema_and_loader_agree_on_form() {
     for bad in [
         "nmae: b",
         "tools: fs.read",
-        "tools: [json, json]",
+        "tools: [app.count, app.count]",
         "roots: [docs]",
         "roots: { '@src': docs }",
         "shared: yes",
@@ -949,7 +949,7 @@ fn schema_and_loader_agree_on_form() {
         "budgets: { tme: 5m }",
         "max_output_tokens: lots",
         "allowed_hosts: [https://example.com]",
-        "tools: [json]\ntool_settings: { json: 5 }",
+        "tools: [app.count]\ntool_settings: { app.count: 5 }",
         "description: [a]",
         "system_prompt: a\nsystem_prompt_file: docs/x.md",
     ] {
@@ -961,4 +961,14 @@ fn schema_and_loader_agree_on_form() {
         !minimal(serde_json::json!({"name": "a"}))
             && !minimal(serde_json::json!({"name": "../a", "model": "m"}))
     );
+}
+
+#[test]
+fn settings_of_base_tools_are_checked_by_the_tools() {
+    let world = World::new().agent(
+        "a",
+        "name: a\nmodel: model-small\nworking_dir: work\ntools: [fs.read]\ntool_settings: { fs.read: { no_such_setting: 1 } }\n",
+    );
+    let found = problems(&world);
+    assert!(found[0].starts_with("5:27 the settings of `fs.read`: ") && found[0].contains("no_such_setting"), "{found:?}");
 }

@@ -1,0 +1,86 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// A runtime for AI agents: bounded money, bounded power, nothing lost.
+#[derive(Debug, Parser)]
+#[command(name = "otto", version, about, disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  otto demo            watch an agent work, without a key and without a network
+  otto init            write a first agent into .otto/agents/
+  otto run AGENT TASK  let an agent work on a task
+
+Exit codes: 0 completed, 2 usage or configuration, 3 budget exhausted, 4 deadline, 5 refused or not enabled,
+6 provider failed, 7 cancelled, 1 anything else.";
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The project directory, which holds `.otto/` [default: $OTTO_PROJECT, else the current directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Print one JSON object per line, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands, in the order of the help.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch an agent write a report on a directory; needs no key and no network
+    Demo(commands::demo::Demo),
+    /// Write a first agent file, with comments
+    Init(commands::init::Init),
+    /// Let an agent work on a task
+    Run(commands::run::Run),
+    /// Take a session up again that was interrupted
+    Resume(commands::resume::Resume),
+    /// List the agents
+    Agents(commands::agents::Agents),
+    /// Check every configuration file
+    Check(commands::check::Check),
+    /// List the tools that agents can use
+    Tools(commands::tools::Tools),
+    /// List the sessions, newest first
+    Sessions(commands::sessions::Sessions),
+    /// Show a session: what was asked, done, answered and spent
+    Show(commands::show::Show),
+    /// Show what was spent
+    Usage(commands::usage::Usage),
+    /// Show the models and what they cost
+    Prices(commands::prices::Prices),
+    /// Serve a scripted model on this machine, for tests and trials
+    Sim(commands::sim::Sim),
+    /// Stop everything, now and until it is lifted
+    Kill(commands::kill::Kill),
+    /// Examine this machine and this project
+    Doctor(commands::doctor::Doctor),
+    /// Explain the configuration, or print the schema of the agent file
+    Config(commands::config::Config),
+}

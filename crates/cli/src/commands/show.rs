@@ -1,0 +1,138 @@
+//! `otto show ID`
+
+use clap::Args;
+use otto::text::{visible, visible_lines};
+use otto::{ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, OutcomeKind, SessionId};
+
+use crate::Performed;
+use crate::context::Context;
+use crate::error::{Code, Failure};
+use crate::open;
+use crate::output::{self, Out, Style, To, show_artifacts, show_money, show_tokens};
+
+/// Arguments of `otto show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// A session or an invocation
+    id: String,
+    /// Print the transcript alone, as JSON Lines
+    #[arg(long)]
+    transcript: bool,
+    /// Print the content of this artifact alone
+    #[arg(long, value_name = "PATH", conflicts_with = "transcript")]
+    artifact: Option<String>,
+}
+
+/// What was found.
+struct Found {
+    records: Vec<InvocationRecord>,
+    artifacts: Vec<ArtifactRef>,
+}
+
+impl Show {
+    pub(crate) fn perform(self, context: &mut Context) -> Performed {
+        let operator = context.operator()?;
+        let runtime = context.runtime()?;
+        runtime.block_on(async {
+            let Some(otto) = open::to_look(&operator).await? else { return Err(unknown(&self.id)) };
+            let shown = self.show(&otto, &mut context.out).await;
+            open::close(otto).await;
+            shown
+        })
+    }
+
+    async fn show(&self, otto: &Otto, out: &mut Out) -> Performed {
+        let found = find(otto, &self.id).await?;
+        if self.transcript {
+            for record in found.records.iter().rev() {
+                let transcript = otto.transcript(record.invocation).await?;
+                // JSON escapes control characters by itself, so the lines are safe as they are.
+                out.write(To::Answer, &transcript.to_jsonl());
+            }
+            return Ok(Code::Completed);
+        }
+        if let Some(path) = &self.artifact {
+            return artifact(otto, out, &found.artifacts, path).await;
+        }
+        if out.is_json() {
+            for record in &found.records {
+                let mut value = output::record(record);
+                value["type"] = "invocation".into();
+                out.json(&value);
+            }
+            for stored in &found.artifacts {
+                let mut value = output::artifact(stored);
+                value["type"] = "artifact".into();
+                out.json(&value);
+            }
+            return Ok(Code::Completed);
+        }
+        // Oldest first: people read a session from its beginning.
+        for record in found.records.iter().rev() {
+            let transcript = otto.transcript(record.invocation).await?.to_markdown();
+            let text = in_full(record, &transcript, out);
+            out.write(To::Answer, &text);
+        }
+        if !found.artifacts.is_empty() {
+            out.write(To::Answer, &format!("\n{}", show_artifacts(&found.artifacts)));
+        }
+        Ok(Code::Completed)
+    }
+}
+
+async fn find(otto: &Otto, id: &str) -> Result<Found, Failure> {
+    let by_session = id.parse::<SessionId>().map_err(|error| Failure::usage(error.to_string()))?;
+    let query = InvocationQuery { session: Some(by_session), ..InvocationQuery::default() };
+    let mut records = otto.invocations(query).await?;
+    if records.is_empty() {
+        let invocation = id.parse::<InvocationId>().map_err(|error| Failure::usage(error.to_string()))?;
+        let query = InvocationQuery { invocation: Some(invocation), ..InvocationQuery::default() };
+        records = otto.invocations(query).await?;
+    }
+    let Some(session) = records.first().map(|record| record.session) else { return Err(unknown(id)) };
+    Ok(Found { artifacts: otto.artifacts(session).await?, records })
+}
+
+fn unknown(id: &str) -> Failure {
+    Failure::usage(format!("there is no session or invocation `{}`", visible(id))).hint("`otto sessions` lists the sessions")
+}
+
+async fn artifact(otto: &Otto, out: &mut Out, artifacts: &[ArtifactRef], path: &str) -> Performed {
+    let known = || artifacts.iter().map(|artifact| visible(&artifact.path).into_owned()).collect::<Vec<_>>().join(", ");
+    let found = artifacts.iter().find(|artifact| &*artifact.path == path);
+    let Some(found) = found else {
+        return Err(Failure::usage(format!("there is no artifact `{}`; stored are: {}", visible(path), known())));
+    };
+    let content = otto.read_artifact(found.clone()).await?;
+    // A terminal gets what is safe to show; a file or a pipe gets the very bytes.
+    if out.is_terminal(To::Answer) {
+        let text = String::from_utf8_lossy(&content);
+        out.write(To::Answer, &visible_lines(&text));
+    } else {
+        out.bytes(&content);
+    }
+    Ok(Code::Completed)
+}
+
+fn in_full(record: &InvocationRecord, transcript: &str, out: &Out) -> String {
+    let painter = out.painter(To::Answer);
+    let outcome = record.outcome.map_or("running", OutcomeKind::as_str);
+    let mut text = format!(
+        "{} of {} on {}\n  began {}{}\n  {outcome}: {}\n  charged {}, {} tokens\n",
+        painter.paint(Style::Strong, &format!("invocation {}", record.invocation)),
+        record.agent,
+        record.model,
+        output::time(record.started_at),
+        record.finished_at.map(|at| format!(", ended {}", output::time(at))).unwrap_or_default(),
+        visible(&record.summary),
+        show_money(record.cost),
+        show_tokens(record.tokens),
+    );
+    if record.resumable {
+        text.push_str(&format!("  it can be taken up again: otto resume {}\n", record.session));
+    }
+    text.push('\n');
+    text.push_str(&visible_lines(transcript));
+    text.push('\n');
+    text
+}

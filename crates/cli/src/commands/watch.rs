@@ -1,0 +1,137 @@
+//! Watching an invocation from start to report: events on the screen, Ctrl-C, the live line.
+//!
+//! Invariant: it returns only after the invocation's last durable word, unless the user insists.
+
+use std::time::{Duration, Instant};
+
+use otto::core::invocation::CancelReason;
+use otto::{AgentConfig, Budgets, InvocationHandle, ListenerEvent, Outcome, Report};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::error::{Code, Failure};
+use crate::output::{self, Live, Out, Style, To, View};
+use crate::signals::Interrupts;
+
+/// How often the live line is drawn anew while nothing happens.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Shows an invocation until it has ended, and returns its report. The first Ctrl-C cancels it, the second
+/// ends the process at once; what was acknowledged is safe either way.
+pub(super) async fn watch(
+    out: &mut Out,
+    mut handle: InvocationHandle,
+    agent: &AgentConfig,
+    budgets: &Budgets,
+    mut screen: Live,
+) -> Result<Report, Failure> {
+    let ids = handle.ids();
+    if out.is_json() {
+        out.json(&json!({
+            "type": "started",
+            "invocation": ids.invocation.to_string(),
+            "session": ids.session.to_string(),
+            "task": ids.task.to_string(),
+            "workflow": ids.workflow.map(|id| id.to_string()),
+            "agent": agent.name.as_str(),
+            "model": agent.model.as_str(),
+            "limits": limits(budgets),
+        }));
+    }
+    let mut interrupts = Interrupts::new().map_err(|error| Failure::doing("listen for Ctrl-C", &error))?;
+    let mut view = View::new(out.painter(To::Progress), budgets.cost.as_ref().map(|limit| limit.value));
+    let time_limit = budgets.time.as_ref().map(|limit| limit.value);
+    let started = Instant::now();
+    let mut events = handle.take_events();
+    let cancel = handle.canceller();
+    let mut is_cancelled = false;
+    let report = handle.report();
+    tokio::pin!(report);
+    let mut tick = tokio::time::interval(TICK);
+    let report = loop {
+        tokio::select! {
+            biased;
+            () = interrupts.next() => {
+                screen.end(out);
+                if is_cancelled {
+                    out.line(To::Progress, "stopped at once; what was acknowledged is stored, `otto resume` takes it up");
+                    std::process::exit(i32::from(out.finish(Code::Cancelled).number()));
+                }
+                is_cancelled = true;
+                cancel();
+                out.line(To::Progress, "cancelling; press Ctrl-C again to stop at once");
+            }
+            event = next_event(&mut events), if events.is_some() => match event {
+                Ok(event) => show(out, &mut screen, &mut view, &event),
+                Err(RecvError::Lagged(count)) if out.is_json() => out.json(&json!({"type": "lagged", "events": count})),
+                Err(RecvError::Lagged(count)) => screen.show(out, &view.lagged(count)),
+                Err(RecvError::Closed) => events = None,
+            },
+            ended = &mut report => break ended,
+            _ = tick.tick() => screen.draw(out, &view.live_line(started.elapsed(), time_limit)),
+        }
+    };
+    // What was sent before the end has arrived by now; the report is not shown before it.
+    while let Some(receiver) = &mut events {
+        match receiver.try_recv() {
+            Ok(event) => show(out, &mut screen, &mut view, &event),
+            Err(_) => break,
+        }
+    }
+    screen.end(out);
+    Ok(report?)
+}
+
+async fn next_event(
+    events: &mut Option<tokio::sync::broadcast::Receiver<ListenerEvent>>,
+) -> Result<ListenerEvent, RecvError> {
+    match events {
+        Some(events) => events.recv().await,
+        None => Err(RecvError::Closed),
+    }
+}
+
+fn show(out: &mut Out, screen: &mut Live, view: &mut View, event: &ListenerEvent) {
+    if out.is_json() {
+        if let Some(line) = output::event(event) {
+            out.json(&line);
+        }
+        return;
+    }
+    for piece in view.show(event) {
+        screen.show(out, &piece);
+    }
+}
+
+fn limits(budgets: &Budgets) -> serde_json::Value {
+    json!({
+        "time_ms": budgets.time.as_ref().map(|limit| u64::try_from(limit.value.as_millis()).unwrap_or(u64::MAX)),
+        "tokens": budgets.tokens.as_ref().map(|limit| limit.value),
+        "cost": budgets.cost.as_ref().map(|limit| output::money_json(limit.value)),
+        "turns": budgets.turns.as_ref().map(|limit| limit.value),
+    })
+}
+
+/// Prints the report and what to type next, and gives the exit code.
+pub(super) fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, to: To) -> Code {
+    let code = Code::from(report.outcome.kind());
+    if out.is_json() {
+        out.json(&output::report_json(report));
+        return code;
+    }
+    let painter = out.painter(to);
+    out.write(to, &output::show_report(report, budgets, painter));
+    let session = report.ids.session;
+    out.line(to, &format!("\nsession {session}"));
+    let next = match &report.outcome {
+        Outcome::BudgetExhausted { .. } => Some(format!("otto resume {session} --cost AMOUNT   with a higher limit")),
+        Outcome::Cancelled { reason: CancelReason::Shutdown | CancelReason::StoreFailed } => {
+            Some(format!("otto resume {session}   to take it up again"))
+        }
+        _ => Some(format!("otto show {session}   for the transcript")),
+    };
+    if let Some(next) = next {
+        out.line(to, &format!("next: {}", painter.paint(Style::Accent, &next)));
+    }
+    code
+}

@@ -1,0 +1,92 @@
+//! Opening an Otto: to run agents, or only to look at what is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otto::config::OperatorConfig;
+use otto::core::invocation::{Billing, ModelFailure, ModelFailureKind};
+use otto::core::port::llm_client::{ModelCall, ModelEvent, ModelStream};
+use otto::load::Agents;
+use otto::{Builder, InvokeError, LlmClient, Otto, PriceTable};
+
+use crate::context::Context;
+use crate::error::{Code, Failure};
+
+/// How long running invocations get to reach their next durable point when the command ends.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Refuses early, with the reason, when agents may not run.
+pub(crate) fn check_enabled(operator: &OperatorConfig) -> Result<(), Failure> {
+    if operator.kill_switch.value {
+        let origin = &operator.kill_switch.origin;
+        return Err(Failure::new(Code::Refused, format!("the kill switch is thrown, by {origin}"))
+            .hint("what is stored stays readable; unset OTTO_KILL_SWITCH to go on"));
+    }
+    if !operator.enabled.value {
+        return Err(InvokeError::NotEnabled.into());
+    }
+    Ok(())
+}
+
+/// Opens an Otto that runs these agents with the operator's provider.
+pub(crate) async fn to_run(context: &Context, operator: &OperatorConfig, agents: &Agents) -> Result<Otto, Failure> {
+    with_agents(Builder::configured(operator)?, context, operator, agents).await
+}
+
+/// Opens an Otto that runs these agents, from a builder that has its provider.
+pub(crate) async fn with_agents(
+    builder: Builder,
+    context: &Context,
+    operator: &OperatorConfig,
+    agents: &Agents,
+) -> Result<Otto, Failure> {
+    let host = otto::worker_host(&context.booted, operator, &operator.state_dir.value);
+    let configs = agents.iter().map(|agent| (*agent.config).clone());
+    let otto = builder.base_tools(Arc::new(host.clone())).agents(configs).open().await?;
+    // The sandbox proves itself while the first model call is under way. A refusal is told by the first tool.
+    tokio::spawn(async move { host.prove().await });
+    Ok(otto)
+}
+
+/// Opens what is stored. `None`: nothing was ever stored here, and looking creates nothing.
+pub(crate) async fn to_look(operator: &OperatorConfig) -> Result<Option<Otto>, Failure> {
+    if !operator.state_dir.value.exists() {
+        return Ok(None);
+    }
+    Ok(Some(to_write(operator).await?))
+}
+
+/// Opens the store without a provider, creating it if need be.
+pub(crate) async fn to_write(operator: &OperatorConfig) -> Result<Otto, Failure> {
+    let client = NoProvider { prices: Arc::new(otto::prices(operator)) };
+    Ok(Builder::configured_with(operator)?.client(Arc::new(client)).open().await?)
+}
+
+/// Ends an Otto in an orderly way.
+pub(crate) async fn close(otto: Otto) {
+    otto.shutdown(GRACE).await;
+}
+
+/// Stands in for a provider where none is needed.
+struct NoProvider {
+    prices: Arc<PriceTable>,
+}
+
+impl LlmClient for NoProvider {
+    fn prices(&self) -> Arc<PriceTable> {
+        Arc::clone(&self.prices)
+    }
+
+    fn call(&self, _: ModelCall) -> ModelStream {
+        let failure = ModelFailure {
+            kind: ModelFailureKind::Authentication,
+            message: Arc::from("this command calls no model"),
+            billing: Billing::NotBilled,
+            retry_after: None,
+            should_retry: Some(false),
+            status: None,
+            request_id: None,
+        };
+        Box::pin(futures_util::stream::iter([ModelEvent::Failed(failure)]))
+    }
+}

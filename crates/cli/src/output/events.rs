@@ -1,0 +1,264 @@
+//! From what happens in an invocation to what a person sees of it: a pure function with a little memory.
+//!
+//! It decides the words; where they go and whether a live line is drawn is decided by `live.rs`.
+//!
+//! Invariant: every foreign string is made visible here, so hostile model or tool text cannot steer a terminal.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use otto::core::invocation::{ModelFailureKind, ToolEnding};
+use otto::limits::show_duration;
+use otto::text::{visible, visible_lines, visible_start};
+use otto::{ListenerEvent, Money};
+
+use super::money::show_money;
+use super::report::show_tokens;
+use super::style::{Painter, Style};
+
+/// What is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// A piece of the agent's words, as it comes.
+    Text(String),
+    /// A line of its own.
+    Line(String),
+}
+
+/// What has been seen so far, as far as later lines need it.
+#[derive(Debug)]
+pub(crate) struct View {
+    painter: Painter,
+    cost_limit: Option<Money>,
+    turn: u32,
+    spent: Money,
+    tokens: u64,
+    running: BTreeMap<String, Started>,
+    thinking: bool,
+}
+
+#[derive(Debug)]
+struct Started {
+    arguments: String,
+    during_stream: bool,
+    /// Most calls that ran at the same time as this one, itself included.
+    together: usize,
+}
+
+/// BOUND: characters of a call's arguments and of a failure's text on one line.
+const MAX_ARGUMENT_CHARS: usize = 48;
+const MAX_FAILURE_CHARS: usize = 120;
+
+impl View {
+    pub(crate) fn new(painter: Painter, cost_limit: Option<Money>) -> Self {
+        Self {
+            painter,
+            cost_limit,
+            turn: 0,
+            spent: Money::ZERO,
+            tokens: 0,
+            running: BTreeMap::new(),
+            thinking: false,
+        }
+    }
+
+    /// What one event adds to the screen.
+    pub(crate) fn show(&mut self, event: &ListenerEvent) -> Vec<Piece> {
+        if !matches!(event, ListenerEvent::Thinking(_)) {
+            self.thinking = false;
+        }
+        match event {
+            ListenerEvent::TurnStarted { turn, .. } => {
+                self.turn = *turn;
+                Vec::new()
+            }
+            ListenerEvent::Text(text) => vec![Piece::Text(visible_lines(text).into_owned())],
+            ListenerEvent::Thinking(_) => {
+                let was_thinking = std::mem::replace(&mut self.thinking, true);
+                if was_thinking { Vec::new() } else { vec![self.dim("thinking ...")] }
+            }
+            // The call is told of when it has ended, with its time; until then the live line names it.
+            ListenerEvent::ToolCallStarted { .. } => Vec::new(),
+            ListenerEvent::ToolStarted { call, input, during_stream, .. } => {
+                let started = Started { arguments: arguments(input), during_stream: *during_stream, together: 0 };
+                self.running.insert(call.0.to_string(), started);
+                let together = self.running.len();
+                for running in self.running.values_mut() {
+                    running.together = running.together.max(together);
+                }
+                Vec::new()
+            }
+            ListenerEvent::ToolFinished { call, tool, ending, content, duration } => {
+                let started = self.running.remove(&*call.0);
+                vec![Piece::Line(self.tool_line(tool, *ending, content, *duration, started.as_ref()))]
+            }
+            ListenerEvent::Settled { usage, charged, spent, limit } => {
+                self.spent = *spent;
+                self.cost_limit = limit.or(self.cost_limit);
+                if let Some(usage) = usage {
+                    self.tokens = self.tokens.saturating_add(usage.total_tokens());
+                    return Vec::new();
+                }
+                let charged = show_money(*charged);
+                vec![self.warn(&format!("no usage record came for this call: its full hold of {charged} is charged"))]
+            }
+            ListenerEvent::BudgetWarning { scope, limit, spent } => {
+                vec![self.warn(&format!("80 % of a limit is used: {spent} of {limit} in {}", visible(&scope.to_string())))]
+            }
+            ListenerEvent::Retrying { kind, message, wait } => {
+                let message = visible_start(message, MAX_FAILURE_CHARS);
+                vec![self.warn(&format!("{}: {message}; trying again in {}", failure_word(*kind), seconds(*wait)))]
+            }
+            ListenerEvent::TurnCut { message } => {
+                let message = visible_start(message, MAX_FAILURE_CHARS);
+                vec![self.warn(&format!("the reply broke off ({message}); what was whole in it is kept, and the work goes on"))]
+            }
+            ListenerEvent::WaitingForBudget { denial } => {
+                vec![self.warn(&format!("waiting for money that other calls hold: {}", visible(&denial.to_string())))]
+            }
+            ListenerEvent::WouldDeny { tool, missing } => {
+                vec![self.warn(&format!("audit: policy would deny `{}` ({})", visible(tool), visible(missing)))]
+            }
+            ListenerEvent::Restarted => vec![self.warn("the agent's task crashed and was restarted from its journal")],
+            // The report that follows says it in full.
+            ListenerEvent::Finished(_) => Vec::new(),
+        }
+    }
+
+    /// Events were lost because this end was too slow.
+    pub(crate) fn lagged(&self, count: u64) -> Piece {
+        self.dim(&format!("({count} events not shown)"))
+    }
+
+    /// The line that stays at the bottom of a terminal.
+    pub(crate) fn live_line(&self, elapsed: Duration, time_limit: Option<Duration>) -> String {
+        let money = match self.cost_limit {
+            Some(limit) => format!("{} of {limit}", show_money(self.spent)),
+            None => show_money(self.spent),
+        };
+        let time = match time_limit {
+            Some(limit) => format!("{} of {}", seconds(elapsed), show_duration(limit)),
+            None => seconds(elapsed),
+        };
+        let mut line = format!("turn {} | {money} | {} tokens | {time}", self.turn.max(1), show_tokens(self.tokens));
+        match self.running.len() {
+            0 => {}
+            1 => line.push_str(" | 1 tool running"),
+            count => line.push_str(&format!(" | {count} tools running")),
+        }
+        self.painter.paint(Style::Dim, &line)
+    }
+
+    fn dim(&self, text: &str) -> Piece {
+        Piece::Line(self.painter.paint(Style::Dim, text))
+    }
+
+    fn warn(&self, text: &str) -> Piece {
+        Piece::Line(format!("{} {text}", self.painter.paint(Style::Warn, "note:")))
+    }
+
+    /// `  fs.read path=notes.md        ok  3 ms  1.2 KiB, with 2 others, before the reply had ended`
+    fn tool_line(&self, tool: &str, ending: ToolEnding, content: &str, duration: Duration, started: Option<&Started>) -> String {
+        let arguments = started.map_or("", |started| started.arguments.as_str());
+        let call = format!("{} {arguments}", visible(tool));
+        let (word, style) = match ending {
+            ToolEnding::Succeeded => ("ok", Style::Good),
+            ToolEnding::Failed => ("failed", Style::Warn),
+            ToolEnding::Denied => ("denied", Style::Bad),
+            ToolEnding::TimedOut => ("timed out", Style::Bad),
+            ToolEnding::Cancelled => ("cancelled", Style::Warn),
+            ToolEnding::OperatorFault => ("cannot work", Style::Bad),
+        };
+        let mut notes = Vec::new();
+        if ending == ToolEnding::Succeeded {
+            notes.push(size(content.len()));
+        } else {
+            let first_line = content.lines().next().unwrap_or_default();
+            notes.push(visible_start(first_line, MAX_FAILURE_CHARS));
+        }
+        if let Some(started) = started {
+            match started.together {
+                0 | 1 => {}
+                2 => notes.push("beside another".to_owned()),
+                count => notes.push(format!("beside {} others", count - 1)),
+            }
+            if started.during_stream {
+                notes.push("begun before the reply had ended".to_owned());
+            }
+        }
+        format!(
+            "  {call:<58} {} {:>7}  {}",
+            self.painter.paint(style, &format!("{word:<9}")),
+            milliseconds(duration),
+            self.painter.paint(Style::Dim, &notes.join(", "))
+        )
+        .trim_end()
+        .to_owned()
+    }
+}
+
+/// The arguments of a call on one line: the short texts and numbers of its input, without the long ones.
+fn arguments(input: &str) -> String {
+    let Ok(serde_json::Value::Object(input)) = serde_json::from_str(input) else { return String::new() };
+    let mut shown = Vec::new();
+    for (name, value) in &input {
+        let value = match value {
+            serde_json::Value::String(text) if text.chars().count() <= MAX_ARGUMENT_CHARS => visible(text).into_owned(),
+            serde_json::Value::String(text) => size(text.len()),
+            serde_json::Value::Null => continue,
+            other => visible_start(&other.to_string(), MAX_ARGUMENT_CHARS),
+        };
+        shown.push(format!("{}={value}", visible_start(name, MAX_ARGUMENT_CHARS)));
+    }
+    let line = shown.join(" ");
+    if line.chars().count() > MAX_ARGUMENT_CHARS { format!("{}…", line.chars().take(MAX_ARGUMENT_CHARS).collect::<String>()) } else { line }
+}
+
+/// Bytes for people, in binary units.
+pub(super) fn size(bytes: usize) -> String {
+    const KIB: usize = 1024;
+    const MIB: usize = 1024 * KIB;
+    // One decimal, by whole numbers.
+    let tenths = |unit: usize| format!("{}.{}", bytes / unit, (bytes % unit) * 10 / unit);
+    match bytes {
+        0..KIB => format!("{bytes} B"),
+        KIB..MIB => format!("{} KiB", tenths(KIB)),
+        _ => format!("{} MiB", tenths(MIB)),
+    }
+}
+
+fn milliseconds(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => "<1 ms".to_owned(),
+        ms @ 1..10_000 => format!("{ms} ms"),
+        _ => seconds(duration),
+    }
+}
+
+/// Seconds with one decimal below a minute, whole seconds above.
+pub(super) fn seconds(duration: Duration) -> String {
+    if duration < Duration::from_secs(60) {
+        return format!("{}.{}s", duration.as_secs(), duration.subsec_millis() / 100);
+    }
+    show_duration(Duration::from_secs(duration.as_secs()))
+}
+
+const fn failure_word(kind: ModelFailureKind) -> &'static str {
+    match kind {
+        ModelFailureKind::Authentication => "the key was refused",
+        ModelFailureKind::Permission => "not permitted",
+        ModelFailureKind::NotFound => "not found",
+        ModelFailureKind::InvalidRequest => "invalid request",
+        ModelFailureKind::PromptTooLong => "the prompt is too long",
+        ModelFailureKind::RateLimited => "rate limited",
+        ModelFailureKind::SpendLimit => "the account's spending limit is reached",
+        ModelFailureKind::Overloaded => "the provider is overloaded",
+        ModelFailureKind::Server => "the provider failed",
+        ModelFailureKind::Unreachable => "the provider cannot be reached",
+        ModelFailureKind::Timeout => "no answer in time",
+        ModelFailureKind::CutStream => "the reply broke off",
+        ModelFailureKind::Protocol => "the reply was not as the protocol allows",
+        ModelFailureKind::Interrupted => "interrupted",
+        ModelFailureKind::CircuitOpen => "calls are suspended after too many failures",
+    }
+}
