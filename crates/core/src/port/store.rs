@@ -423,6 +423,49 @@ pub struct UsageSum {
     pub cost: Money,
 }
 
+/// An append-only log in which the hash of each record covers all records before it.
+///
+/// Not part of [`Store`]: an engine that keeps no audit log needs none.
+pub trait AuditLog: Send + Sync {
+    /// Appends records in order and returns the new end.
+    fn append_audit(&self, records: Vec<AuditRecord>, durability: Durability) -> BoxFuture<'_, Result<AuditHead, StoreError>>;
+
+    /// The end of the log. Kept elsewhere, it is the anchor that shows a log that was cut or rewritten.
+    fn audit_head(&self) -> BoxFuture<'_, Result<AuditHead, StoreError>>;
+
+    /// Records after a sequence number, in order, at most `most`.
+    fn read_audit(&self, after: u64, most: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>>;
+}
+
+/// A record of the audit log: redacted text, such as one JSON object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub text: Arc<str>,
+}
+
+/// A record in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Position, from 1 without gaps.
+    pub sequence: u64,
+    /// The record.
+    pub record: AuditRecord,
+    /// SHA-256 over the hash before, the position, the time and the text.
+    pub hash: [u8; 32],
+}
+
+/// The end of an audit log. Position 0 and a hash of zeros when it is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuditHead {
+    /// Position of the last record.
+    pub sequence: u64,
+    /// Its hash.
+    pub hash: [u8; 32],
+}
+
 /// Stored result files.
 pub trait Blobs: Send + Sync {
     /// Stores an artifact atomically and durably.

@@ -15,6 +15,7 @@
 //! - every rule can be repeated: the second answer says so and changes nothing.
 
 pub mod artifact_name;
+mod audit;
 mod clock;
 mod journal;
 mod lease;
@@ -22,6 +23,7 @@ mod money;
 mod rows;
 mod submit;
 
+pub use audit::audit_preimage;
 pub use clock::{ManualClock, StoreClock};
 pub use journal::{MAX_TEXT_BYTES, append, finish};
 pub use lease::{LeaseRow, MAX_LEASE_TTL, claim, heartbeat, release};

@@ -25,10 +25,16 @@ const CALLERS: u64 = 64;
 const ROUNDS: usize = 5;
 
 fn main() {
-    let dir = std::env::args().nth(1).map_or_else(std::env::temp_dir, Into::into);
+    let dir = std::env::args()
+        .nth(1)
+        .map_or_else(std::env::temp_dir, Into::into);
     let dir = tempfile::tempdir_in(dir).expect("a directory to measure in");
     let only = std::env::args().nth(2);
-    for (name, part) in [("together", together as fn(&Path)), ("alone", alone), ("artifacts", artifacts)] {
+    for (name, part) in [
+        ("together", together as fn(&Path)),
+        ("alone", alone),
+        ("artifacts", artifacts),
+    ] {
         if only.as_deref().is_none_or(|only| only == name) {
             part(dir.path());
         }
@@ -36,7 +42,9 @@ fn main() {
 }
 
 fn together(dir: &Path) {
-    let store = Arc::new(EmbeddedStore::open(StoreConfig::new(dir.join("together"), "bench")).expect("open"));
+    let store = Arc::new(
+        EmbeddedStore::open(StoreConfig::new(dir.join("together"), "bench")).expect("open"),
+    );
     let driven: Vec<Driven> = (0..CALLERS).map(|n| Driven::new(&store, n)).collect();
     let effect = AtomicU64::new(1);
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
@@ -45,23 +53,33 @@ fn together(dir: &Path) {
         let start = Instant::now();
         let mut count = 0_u64;
         while start.elapsed() < Duration::from_secs(1) {
-            connection.execute("INSERT INTO t (a, b) VALUES (?1, ?2)", (1, "reserve")).expect("insert");
+            connection
+                .execute("INSERT INTO t (a, b) VALUES (?1, ?2)", (1, "reserve"))
+                .expect("insert");
             count += 1;
         }
         floor.push(rate(count, start.elapsed()));
         let start = Instant::now();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
         let pairs: u64 = runtime.block_on(async {
             let mut set = tokio::task::JoinSet::new();
             for driven in &driven {
-                let (driven, effect) = (driven.clone(), effect.fetch_add(1_000_000, Ordering::Relaxed));
+                let (driven, effect) = (
+                    driven.clone(),
+                    effect.fetch_add(1_000_000, Ordering::Relaxed),
+                );
                 let store = store.clone();
                 set.spawn(async move {
                     let mut pairs = 0;
                     while start.elapsed() < Duration::from_secs(2) {
                         let id = effect + pairs;
                         store.reserve(driven.reserve(id)).await.expect("reserve");
-                        store.settle(driven.settle(id, Durability::Synced)).await.expect("settle");
+                        store
+                            .settle(driven.settle(id, Durability::Synced))
+                            .await
+                            .expect("settle");
                         pairs += 1;
                     }
                     pairs
@@ -76,39 +94,65 @@ fn together(dir: &Path) {
         ours.push(rate(pairs, start.elapsed()));
     }
     let (ours, floor) = (median(&mut ours), median(&mut floor));
-    println!("{CALLERS} callers: {ours:.0} durable reserve-settle pairs/s ({:.0} calls/s)", ours * 2.0);
-    println!("  one transaction each, SQLite FULL: {floor:.0}/s; pairs {:.1}x, calls {:.1}x", ours / floor, ours * 2.0 / floor);
+    println!(
+        "{CALLERS} callers: {ours:.0} durable reserve-settle pairs/s ({:.0} calls/s)",
+        ours * 2.0
+    );
+    println!(
+        "  one transaction each, SQLite FULL: {floor:.0}/s; pairs {:.1}x, calls {:.1}x",
+        ours / floor,
+        ours * 2.0 / floor
+    );
 }
 
 fn alone(dir: &Path) {
     let store = EmbeddedStore::open(StoreConfig::new(dir.join("alone"), "bench")).expect("open");
     let driven = Driven::new(&store, 1);
-    let mut file = OpenOptions::new().create(true).append(true).open(dir.join("append")).expect("open");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("append"))
+        .expect("open");
     let connection = one_each(&dir.join("alone.db"));
-    let (mut floor, mut sqlite, mut reserve, mut relaxed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut floor, mut sqlite, mut reserve, mut relaxed) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for id in 1..=600 {
         floor.push(time(|| {
             file.write_all(&[7; 4096]).expect("write");
             file.sync_data().expect("sync");
         }));
         sqlite.push(time(|| {
-            connection.execute("INSERT INTO t (a, b) VALUES (?1, ?2)", (1, "reserve")).expect("insert");
+            connection
+                .execute("INSERT INTO t (a, b) VALUES (?1, ?2)", (1, "reserve"))
+                .expect("insert");
         }));
-        reserve.push(time(|| drop(block_on(store.reserve(driven.reserve(id))).expect("reserve"))));
-        relaxed.push(time(|| drop(block_on(store.settle(driven.settle(id, Durability::Relaxed))).expect("settle"))));
+        reserve.push(time(|| {
+            drop(block_on(store.reserve(driven.reserve(id))).expect("reserve"))
+        }));
+        relaxed.push(time(|| {
+            drop(block_on(store.settle(driven.settle(id, Durability::Relaxed))).expect("settle"))
+        }));
     }
     let floor = median(&mut floor);
     println!("alone, p50: synced append {:.0} us", floor * 1e6);
-    for (name, times) in [("SQLite transaction", &mut sqlite), ("reserve (synced)", &mut reserve), ("settle (relaxed)", &mut relaxed)] {
+    for (name, times) in [
+        ("SQLite transaction", &mut sqlite),
+        ("reserve (synced)", &mut reserve),
+        ("settle (relaxed)", &mut relaxed),
+    ] {
         let time = median(times);
         println!("  {name}: {:.0} us, {:.2}x", time * 1e6, time / floor);
     }
 }
 
 fn artifacts(dir: &Path) {
-    let store = EmbeddedStore::open(StoreConfig::new(dir.join("artifacts"), "bench")).expect("open");
+    let store =
+        EmbeddedStore::open(StoreConfig::new(dir.join("artifacts"), "bench")).expect("open");
     for (size, count) in [(10 * 1024, 200), (10 * 1024 * 1024, 15)] {
-        let content: Arc<[u8]> = (0..size).map(|n| u8::try_from(n % 251).expect("small")).collect::<Vec<u8>>().into();
+        let content: Arc<[u8]> = (0..size)
+            .map(|n| u8::try_from(n % 251).expect("small"))
+            .collect::<Vec<u8>>()
+            .into();
         let (mut ours, mut floor, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
         let raw = dir.join("raw");
         fs::create_dir_all(&raw).expect("create");
@@ -124,7 +168,9 @@ fn artifacts(dir: &Path) {
                 file.write_all(&content).expect("write");
                 file.sync_all().expect("sync");
                 fs::rename(&temp, raw.join(format!("final-{size}-{n}"))).expect("rename");
-                File::open(&raw).and_then(|dir| dir.sync_all()).expect("sync");
+                File::open(&raw)
+                    .and_then(|dir| dir.sync_all())
+                    .expect("sync");
             }));
             let draft = ArtifactDraft {
                 session: SessionId::from_parts(Timestamp::EPOCH, [1; 10]),
@@ -161,7 +207,10 @@ impl Driven {
         let at = Timestamp::from_millis(n);
         let session = SessionId::from_parts(at, [1; 10]);
         let invocation = InvocationId::from_parts(at, [2; 10]);
-        let (agent, model) = (AgentName::new("bench").expect("valid"), ModelId::new("m").expect("valid"));
+        let (agent, model) = (
+            AgentName::new("bench").expect("valid"),
+            ModelId::new("m").expect("valid"),
+        );
         let submission = Submission {
             invocation,
             session,
@@ -174,14 +223,24 @@ impl Driven {
             idempotency_key: None,
             at,
         };
-        let SubmitOutcome::Accepted(lease) = block_on(store.submit(submission)).expect("submit") else {
+        let SubmitOutcome::Accepted(lease) = block_on(store.submit(submission)).expect("submit")
+        else {
             panic!("expected the lease");
         };
-        Self { lease, invocation, agent, model }
+        Self {
+            lease,
+            invocation,
+            agent,
+            model,
+        }
     }
 
     fn reserve(&self, effect: u64) -> ReserveCall {
-        let limits = |scope| ScopeLimits { scope, cost: Some(Limit::new(Money::MAX, ".otto/agents/bench.yml:7")), tokens: None };
+        let limits = |scope| ScopeLimits {
+            scope,
+            cost: Some(Limit::new(Money::MAX, ".otto/agents/bench.yml:7")),
+            tokens: None,
+        };
         let scopes = vec![
             limits(ScopeKey::Invocation(self.invocation)),
             limits(ScopeKey::Session(self.lease.session)),
@@ -189,16 +248,38 @@ impl Driven {
             limits(ScopeKey::Day),
         ];
         let price = Money::from_picodollars(3).expect("small");
-        let quote = Quote { prompt_tokens: 1_000, prompt_cost: price, output_price: price, output_wanted: 1_000, output_floor: 1 };
-        let id = ReservationId { invocation: self.invocation, effect: EffectId(effect) };
-        ReserveCall { lease: self.lease.clone(), request: ReserveRequest { id, scopes, quote }, entries: Vec::new() }
+        let quote = Quote {
+            prompt_tokens: 1_000,
+            prompt_cost: price,
+            output_price: price,
+            output_wanted: 1_000,
+            output_floor: 1,
+        };
+        let id = ReservationId {
+            invocation: self.invocation,
+            effect: EffectId(effect),
+        };
+        ReserveCall {
+            lease: self.lease.clone(),
+            request: ReserveRequest { id, scopes, quote },
+            entries: Vec::new(),
+        }
     }
 
     fn settle(&self, effect: u64, durability: Durability) -> SettleCall {
         SettleCall {
             lease: self.lease.clone(),
-            reservation: ReservationId { invocation: self.invocation, effect: EffectId(effect) },
-            settlement: Settlement::Used { usage: Usage { output_tokens: 10, ..Usage::default() }, cost: Money::ZERO },
+            reservation: ReservationId {
+                invocation: self.invocation,
+                effect: EffectId(effect),
+            },
+            settlement: Settlement::Used {
+                usage: Usage {
+                    output_tokens: 10,
+                    ..Usage::default()
+                },
+                cost: Money::ZERO,
+            },
             attribution: Attribution {
                 session: self.lease.session,
                 agent: self.agent.clone(),

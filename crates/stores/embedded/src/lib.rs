@@ -18,10 +18,17 @@
 //! <state_dir>/sessions/<id>/      the artifacts of a session
 //! ```
 //!
+//! # Backup
+//! [`EmbeddedStore::backup`] copies the database while it is in use. To restore: end every Otto process on
+//! the state directory, move `otto.db`, `otto.db-wal` and `otto.db-shm` away (all three: a log belongs to its
+//! file), and copy the backup to `otto.db`.
+//!
 //! Invariant: what was answered with `Synced` survives power loss, and what was not answered may be there or
 //! not, but never in part.
 
 mod artifacts;
+mod audit;
+mod backup;
 mod config;
 mod db;
 mod error;
@@ -30,8 +37,10 @@ mod queue;
 mod reader;
 mod state_dir;
 mod store;
+mod verify;
 mod writer;
 
-pub use artifacts::Checkpointer;
+pub use artifacts::{Checkpointer, DamagedArtifact, RetentionPolicy, RetentionReport, ScrubReport};
 pub use config::{DEFAULT_ARTIFACT_BYTES_MAX, FaultPoints, NoFaults, StoreConfig, SystemClock};
 pub use store::EmbeddedStore;
+pub use verify::{Finding, FindingKind, VerifyReport};

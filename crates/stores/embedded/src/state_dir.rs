@@ -13,9 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use otto_core::port::store::StoreError;
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, flock, fsync, mkdirat, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fsync, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{from_errno, from_io, unavailable};
@@ -141,15 +139,6 @@ pub(crate) fn open_or_create_dir(dir: impl AsFd, name: &str) -> Result<OwnedFd, 
         Err(errno) => return Err(errno),
     }
     open_dir(&dir, name)
-}
-
-/// Whether a name exists below a directory handle, links not followed.
-pub(crate) fn exists(dir: impl AsFd, name: &str) -> Result<bool, Errno> {
-    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(errno),
-    }
 }
 
 /// Removes a file that may be gone already.

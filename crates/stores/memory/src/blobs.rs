@@ -16,8 +16,11 @@ use crate::MemoryStore;
 pub(crate) struct Files {
     bytes_max: u64,
     bytes: u64,
-    files: BTreeMap<(SessionId, Arc<str>), (ArtifactRef, Arc<[u8]>)>,
+    files: BTreeMap<(SessionId, Arc<str>), Stored>,
 }
+
+/// One artifact: its reference and its content.
+type Stored = (ArtifactRef, Arc<[u8]>);
 
 impl Files {
     pub(crate) const fn new(bytes_max: u64) -> Self {

@@ -8,6 +8,7 @@
 //!
 //! Invariant: a call that answers with an error has changed nothing.
 
+mod audit;
 mod blobs;
 mod bounds;
 mod queries;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use otto_core::ledger::{Account, Scope};
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, InvocationQuery,
+    AuditEntry, ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, InvocationQuery,
     InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome, ReserveCall, ReserveReply,
     SettleCall, SettleReply, StoreError, Submission, SubmitOutcome, UsageQuery, UsageStore,
     UsageSum,
@@ -23,6 +23,7 @@ use crate::{Bounds, queries};
 pub struct MemoryStore {
     rows: Arc<Mutex<MemoryRows>>,
     pub(crate) files: Arc<Mutex<Files>>,
+    pub(crate) audit: Arc<Mutex<Vec<AuditEntry>>>,
     clock: Arc<dyn StoreClock>,
 }
 
@@ -39,6 +40,7 @@ impl MemoryStore {
         Self {
             rows: Arc::new(Mutex::new(MemoryRows::new(bounds))),
             files: Arc::new(Mutex::new(Files::new(bounds.artifact_bytes))),
+            audit: Arc::default(),
             clock,
         }
     }

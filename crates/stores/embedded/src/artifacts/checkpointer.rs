@@ -66,6 +66,14 @@ impl Checkpointer {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
+    /// Does other work that may block on the same threads.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.on_disk(move |_| work()).await
+    }
+
     /// Records a file that is durable. Needs no sync: a file without a row gets one when it is next seen.
     pub(super) async fn record(
         &self,
@@ -93,7 +101,7 @@ impl Checkpointer {
                 version,
                 &draft.name,
             ));
-            let mut row = NewRow {
+            let row = NewRow {
                 session: draft.session,
                 path,
                 invocation: draft.invocation,
@@ -127,7 +135,8 @@ impl Checkpointer {
                 }
                 Put::Refused(error) => {
                     // Durable, but above the bound: it is taken back before anyone hears of it.
-                    self.on_disk(move |disk| disk.remove(artifact.session, &artifact.path)).await?;
+                    self.on_disk(move |disk| disk.remove(artifact.session, &artifact.path))
+                        .await?;
                     return Err(error);
                 }
             }
@@ -140,33 +149,43 @@ impl Checkpointer {
     async fn write(&self, draft: Arc<ArtifactDraft>, row: NewRow) -> Result<Put, StoreError> {
         let (reply, answer) = oneshot::channel();
         let (disk, writer) = (self.disk.clone(), self.inner.writer.clone());
-        let task: Task = Box::new(move || match disk.write(row.session, &row.path, &draft.content) {
-            Err(error) => drop(reply.send(Err(error))),
-            Ok(Written::Taken(sha256)) => drop(reply.send(Ok(Put::Taken { sha256 }))),
-            Ok(Written::New(sha256)) => {
-                let sha256: Arc<str> = Arc::from(sha256);
-                let row = NewRow { sha256: sha256.clone(), ..row };
-                let job = job_then(
-                    Durability::Relaxed,
-                    move |rows, _| rows::insert(rows, &row, Bound::Applies),
-                    move |result| {
-                        drop(reply.send(match result {
-                            Ok(total) => Ok(Put::Recorded { sha256, total }),
-                            Err(error @ StoreError::Full { .. }) => Ok(Put::Refused(error)),
-                            Err(error) => Err(error),
-                        }));
-                    },
-                );
-                // When the store has shut down, the caller sees its answer channel closed.
-                let _ = writer.push_now(job);
-            }
-        });
+        let task: Task =
+            Box::new(
+                move || match disk.write(row.session, &row.path, &draft.content) {
+                    Err(error) => drop(reply.send(Err(error))),
+                    Ok(Written::Taken(sha256)) => drop(reply.send(Ok(Put::Taken { sha256 }))),
+                    Ok(Written::New(sha256)) => {
+                        let sha256: Arc<str> = Arc::from(sha256);
+                        let row = NewRow {
+                            sha256: sha256.clone(),
+                            ..row
+                        };
+                        let job = job_then(
+                            Durability::Relaxed,
+                            move |rows, _| rows::insert(rows, &row, Bound::Applies),
+                            move |result| {
+                                drop(reply.send(match result {
+                                    Ok(total) => Ok(Put::Recorded { sha256, total }),
+                                    Err(error @ StoreError::Full { .. }) => Ok(Put::Refused(error)),
+                                    Err(error) => Err(error),
+                                }));
+                            },
+                        );
+                        // When the store has shut down, the caller sees its answer channel closed.
+                        let _ = writer.push_now(job);
+                    }
+                },
+            );
         self.inner.files.push(task).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// What is stored under a name that is taken, if it is the same content: then this is a repeated call.
-    async fn taken(&self, row: &ArtifactRef, sha256: &str) -> Result<Option<ArtifactRef>, StoreError> {
+    async fn taken(
+        &self,
+        row: &ArtifactRef,
+        sha256: &str,
+    ) -> Result<Option<ArtifactRef>, StoreError> {
         let known = match self.known(row.session, row.path.clone()).await? {
             Some(known) if known.deleting => return Ok(None),
             Some(known) => Some(known.artifact),
@@ -254,7 +273,9 @@ enum Put {
 }
 
 fn gone() -> StoreError {
-    unavailable(Arc::from("use the artifacts: the store has shut down; open it again"))
+    unavailable(Arc::from(
+        "use the artifacts: the store has shut down; open it again",
+    ))
 }
 
 impl Blobs for Checkpointer {

@@ -11,7 +11,7 @@ use otto_core::port::store::{ArtifactRef, StoreError};
 use otto_core::store_rules::artifact_name as name;
 use otto_core::store_rules::artifact_name::hex;
 use otto_core::{SessionId, Timestamp};
-use rustix::fs::{Dir, FileType, OFlags, fstat};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, fstat, fsync, unlinkat};
 use rustix::io::{Errno, read};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ use crate::artifacts::durable::{Written, checksum, write_once};
 use crate::config::FaultPoints;
 use crate::error::{damaged, from_errno};
 use crate::presence;
-use crate::state_dir::{StateDir, open_dir, open_file, open_or_create_dir};
+use crate::state_dir::{StateDir, open_dir, open_file, open_or_create_dir, remove_file};
 
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const TEMP_PREFIX: &str = ".tmp-";
@@ -177,32 +177,69 @@ impl Disk {
             Err(Errno::NOENT) => return Ok(Vec::new()),
             Err(errno) => return Err(fail(errno)),
         };
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&dir).map_err(fail)? {
-            if let Ok(name) = entry.map_err(fail)?.file_name().to_str()
-                && name != "."
-                && name != ".."
-            {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
+        names_in(&dir).map_err(fail)
     }
 
     /// Removes a file durably; it may be gone already.
     pub(super) fn remove(&self, session: SessionId, file: &str) -> Result<(), StoreError> {
-        let path = self.path(session).join(file);
-        let fail = |errno| from_errno(errno, "remove artifact", &path);
+        self.remove_all(session, &[Arc::from(file)])
+    }
+
+    /// Removes files durably, and their directory if nothing is left in it. They may be gone already.
+    pub(super) fn remove_all(
+        &self,
+        session: SessionId,
+        files: &[Arc<str>],
+    ) -> Result<(), StoreError> {
+        let path = self.path(session);
+        let fail = |errno| from_errno(errno, "remove artifacts from", &path);
         let dir = match self.dir(session) {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(fail(errno)),
         };
-        self.reach("remove file").map_err(fail)?;
-        crate::state_dir::remove_file(&dir, file).map_err(fail)?;
+        for file in files {
+            self.reach("remove file").map_err(fail)?;
+            remove_file(&dir, file).map_err(fail)?;
+        }
         self.reach("sync directory after removal").map_err(fail)?;
-        rustix::fs::fsync(&dir).map_err(fail)
+        fsync(&dir).map_err(fail)?;
+        let sessions = open_dir(&self.state_dir.handle, SESSIONS).map_err(fail)?;
+        match unlinkat(&sessions, session.to_string(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(fail(errno)),
+        }
+    }
+
+    /// Removes the temporary files that dead processes left in a session's directory; returns how many.
+    pub(super) fn remove_leftovers(&self, session: SessionId) -> Result<u64, StoreError> {
+        let mut leftovers = Vec::new();
+        for name in self.names(session)? {
+            // `.tmp-<tag>-<number>`: a name of another form is not ours to remove.
+            if let Some((tag, _)) = name
+                .strip_prefix(TEMP_PREFIX)
+                .and_then(|rest| rest.split_once('-'))
+                && tag != self.tag
+                && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && !presence::may_be_alive(&self.state_dir, tag)?
+            {
+                leftovers.push(Arc::from(name));
+            }
+        }
+        if !leftovers.is_empty() {
+            self.remove_all(session, &leftovers)?;
+        }
+        Ok(leftovers.len() as u64)
+    }
+
+    /// The names below `sessions/`; none if there is no such directory.
+    pub(super) fn sessions(&self) -> Result<Vec<String>, StoreError> {
+        let path = self.state_dir.path.join(SESSIONS);
+        match open_dir(&self.state_dir.handle, SESSIONS) {
+            Ok(dir) => names_in(&dir).map_err(|errno| from_errno(errno, "list", &path)),
+            Err(Errno::NOENT) => Ok(Vec::new()),
+            Err(errno) => Err(from_errno(errno, "list", &path)),
+        }
     }
 
     /// The path of a session's directory, for messages.
@@ -232,6 +269,21 @@ impl Disk {
         }
         Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
     }
+}
+
+/// The names in a directory, sorted. One that is not UTF-8 is not ours.
+fn names_in(dir: &OwnedFd) -> Result<Vec<String>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        if let Ok(name) = entry?.file_name().to_str()
+            && name != "."
+            && name != ".."
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 fn fill(file: &OwnedFd, into: &mut [u8]) -> Result<usize, Errno> {

@@ -9,9 +9,13 @@
 mod checkpointer;
 mod disk;
 mod durable;
+mod retention;
 mod rows;
+mod scrub;
 
 pub use checkpointer::Checkpointer;
+pub use retention::{RetentionPolicy, RetentionReport};
+pub use scrub::{DamagedArtifact, ScrubReport};
 
 use std::sync::Arc;
 

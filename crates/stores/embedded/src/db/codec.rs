@@ -214,29 +214,50 @@ pub(crate) fn scopes_text(own: Own, scopes: &[(Scope, ScopeLimits)], keep: Limit
 
 /// What [`scopes_text`] wrote.
 pub(crate) fn read_scopes(own: Own, text: &str) -> Result<Vec<(Scope, ScopeLimits)>, Fault> {
-    let damaged = |what: &dyn std::fmt::Display| Fault::damaged_row(format_args!("the scopes of a reservation: {what}"));
+    let damaged = |what: &dyn std::fmt::Display| {
+        Fault::damaged_row(format_args!("the scopes of a reservation: {what}"))
+    };
     let rows: Vec<HeldIn<'_>> = serde_json::from_str(text).map_err(|error| damaged(&error))?;
     let mut scopes = Vec::with_capacity(rows.len());
     for HeldIn(kind, name, cost, tokens) in rows {
         let key = match (&*kind, name.as_deref()) {
             ("invocation", None) => ScopeKey::Invocation(own.invocation),
-            ("invocation", Some(id)) => ScopeKey::Invocation(id.parse().map_err(|error| damaged(&error))?),
+            ("invocation", Some(id)) => {
+                ScopeKey::Invocation(id.parse().map_err(|error| damaged(&error))?)
+            }
             ("session", None) => ScopeKey::Session(own.session),
-            ("session", Some(id)) => ScopeKey::Session(id.parse().map_err(|error| damaged(&error))?),
-            ("agent", Some(name)) => ScopeKey::Agent(AgentName::new(name).map_err(|error| damaged(&error))?),
-            ("workflow", Some(id)) => ScopeKey::Workflow(id.parse().map_err(|error| damaged(&error))?),
+            ("session", Some(id)) => {
+                ScopeKey::Session(id.parse().map_err(|error| damaged(&error))?)
+            }
+            ("agent", Some(name)) => {
+                ScopeKey::Agent(AgentName::new(name).map_err(|error| damaged(&error))?)
+            }
+            ("workflow", Some(id)) => {
+                ScopeKey::Workflow(id.parse().map_err(|error| damaged(&error))?)
+            }
             ("day", None) => ScopeKey::Day,
             _ => return Err(damaged(&"an unknown kind of scope")),
         };
         let cost = match cost {
             None => None,
             Some((value, origin)) => Some(Limit {
-                value: Money::from_picodollars(value).ok_or_else(|| damaged(&"a limit above the largest amount"))?,
+                value: Money::from_picodollars(value)
+                    .ok_or_else(|| damaged(&"a limit above the largest amount"))?,
                 origin: Origin::new(&origin),
             }),
         };
-        let tokens = tokens.map(|(value, origin)| Limit { value, origin: Origin::new(&origin) });
-        scopes.push((key.on(own.day), ScopeLimits { scope: key, cost, tokens }));
+        let tokens = tokens.map(|(value, origin)| Limit {
+            value,
+            origin: Origin::new(&origin),
+        });
+        scopes.push((
+            key.on(own.day),
+            ScopeLimits {
+                scope: key,
+                cost,
+                tokens,
+            },
+        ));
     }
     Ok(scopes)
 }
@@ -261,29 +282,76 @@ mod tests {
         let cost = Some(Limit::new(Money::MAX, "--cost \"quoted\"\n"));
         let tokens = Some(Limit::new(u64::MAX, "default"));
         let scopes = [
-            (ScopeKey::Invocation(own.invocation), cost.clone(), tokens.clone()),
+            (
+                ScopeKey::Invocation(own.invocation),
+                cost.clone(),
+                tokens.clone(),
+            ),
             (ScopeKey::Session(own.session), None, tokens),
-            (ScopeKey::Invocation(InvocationId::from_parts(other, [1; 10])), cost.clone(), None),
-            (ScopeKey::Session(SessionId::from_parts(other, [2; 10])), None, None),
-            (ScopeKey::Agent(AgentName::new("reviewer").unwrap()), cost, None),
-            (ScopeKey::Workflow(WorkflowId::from_parts(other, [3; 10])), None, None),
+            (
+                ScopeKey::Invocation(InvocationId::from_parts(other, [1; 10])),
+                cost.clone(),
+                None,
+            ),
+            (
+                ScopeKey::Session(SessionId::from_parts(other, [2; 10])),
+                None,
+                None,
+            ),
+            (
+                ScopeKey::Agent(AgentName::new("reviewer").unwrap()),
+                cost,
+                None,
+            ),
+            (
+                ScopeKey::Workflow(WorkflowId::from_parts(other, [3; 10])),
+                None,
+                None,
+            ),
             (ScopeKey::Day, None, None),
         ]
-        .map(|(scope, cost, tokens)| (scope.on(own.day), ScopeLimits { scope, cost, tokens }));
-        assert_eq!(read_scopes(own, &scopes_text(own, &scopes, Limits::Keep)).unwrap(), scopes);
+        .map(|(scope, cost, tokens)| {
+            (
+                scope.on(own.day),
+                ScopeLimits {
+                    scope,
+                    cost,
+                    tokens,
+                },
+            )
+        });
+        assert_eq!(
+            read_scopes(own, &scopes_text(own, &scopes, Limits::Keep)).unwrap(),
+            scopes
+        );
         let without = read_scopes(own, &scopes_text(own, &scopes, Limits::Drop)).unwrap();
-        assert!(without.iter().zip(&scopes).all(|((read, limits), (scope, _))| {
-            read == scope && limits.cost.is_none() && limits.tokens.is_none()
-        }));
+        assert!(
+            without
+                .iter()
+                .zip(&scopes)
+                .all(|((read, limits), (scope, _))| {
+                    read == scope && limits.cost.is_none() && limits.tokens.is_none()
+                })
+        );
     }
 
     #[test]
     fn damaged_scopes_are_reported() {
         for text in [
-            "", "{}", "[{}]", "[1]", r#"[["day"]]"#, r#"[["agent","../x",null,null]]"#, r#"[["agent",null,null,null]]"#,
-            r#"[["week",null,null,null]]"#, r#"[["day",null,[9223372036854775808,"x"],null]]"#,
+            "",
+            "{}",
+            "[{}]",
+            "[1]",
+            r#"[["day"]]"#,
+            r#"[["agent","../x",null,null]]"#,
+            r#"[["agent",null,null,null]]"#,
+            r#"[["week",null,null,null]]"#,
+            r#"[["day",null,[9223372036854775808,"x"],null]]"#,
         ] {
-            assert!(matches!(read_scopes(own(), text), Err(Fault::Refused(_))), "{text}");
+            assert!(
+                matches!(read_scopes(own(), text), Err(Fault::Refused(_))),
+                "{text}"
+            );
         }
     }
 }

@@ -138,7 +138,15 @@ CREATE TABLE audit (
 
 /// The tables of the newest version.
 pub(crate) const TABLES: [&str; 9] = [
-    "accounts", "artifacts", "audit", "calls", "invocations", "journal", "kill", "meta", "sessions",
+    "accounts",
+    "artifacts",
+    "audit",
+    "calls",
+    "invocations",
+    "journal",
+    "kill",
+    "meta",
+    "sessions",
 ];
 
 /// Leads a file from `version` to the newest one, in one transaction per step.

@@ -7,7 +7,7 @@ mod invocations;
 mod journal;
 mod usage;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use otto_core::port::store::StoreError;
@@ -52,7 +52,7 @@ pub(crate) fn question<T: Send + 'static>(
 }
 
 /// Answers questions until the queue is closed and empty.
-pub(crate) fn run(queue: &Arc<Queue<Question>>, path: &PathBuf) {
+pub(crate) fn run(queue: &Arc<Queue<Question>>, path: &Path) {
     let mut connection = None;
     let mut questions = Vec::with_capacity(1);
     while queue.take(1, &mut questions, None) == Taken::Items {

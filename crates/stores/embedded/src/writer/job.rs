@@ -54,7 +54,10 @@ pub(crate) fn job<T: Send + 'static>(
 ) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
     let (reply, answer) = oneshot::channel();
     // A caller that no longer waits has lost interest, not the effect.
-    (job_then(durability, rule, move |result| drop(reply.send(result))), answer)
+    (
+        job_then(durability, rule, move |result| drop(reply.send(result))),
+        answer,
+    )
 }
 
 /// A job whose answer is handed on by the writer thread; `then` must not block.
@@ -63,8 +66,15 @@ pub(crate) fn job_then<T: Send + 'static>(
     rule: impl Change<T>,
     then: impl FnOnce(Result<T, StoreError>) + Send + 'static,
 ) -> Job {
-    let call = Call { rule: Some(rule), result: None, then };
-    Job { durability, work: Box::new(call) }
+    let call = Call {
+        rule: Some(rule),
+        result: None,
+        then,
+    };
+    Job {
+        durability,
+        work: Box::new(call),
+    }
 }
 
 trait Work: Send {

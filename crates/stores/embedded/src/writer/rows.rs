@@ -11,8 +11,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, Statement, params};
 
 use crate::db::codec::{
-    Limits, Own, count, duration, read_account, read_count, read_day, read_invocation, read_money, read_name,
-    read_scopes, read_session, read_text, read_time, read_workflow, scopes_text, time,
+    Limits, Own, count, duration, read_account, read_count, read_day, read_invocation, read_money,
+    read_name, read_scopes, read_session, read_text, read_time, read_workflow, scopes_text, time,
 };
 use crate::error::Fault;
 use crate::writer::cache::{Cache, KnownInvocation};
@@ -120,15 +120,21 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         if self.cache.ledger.reservation(&id).is_some() {
             return Ok(());
         }
-        let Some(known) = self.known(id.invocation)? else { return Ok(()) };
+        let Some(known) = self.known(id.invocation)? else {
+            return Ok(());
+        };
         if known.last_effect.is_none_or(|last| last < id.effect.0) {
             return Ok(());
         }
         let session = known.row.session;
-        let found = one(&mut self.statements.call, params![id.invocation.as_bytes(), count(id.effect.0)], |row| {
-            read_reservation(row, id, session)
-        })?;
-        let Some(reservation) = found else { return Ok(()) };
+        let found = one(
+            &mut self.statements.call,
+            params![id.invocation.as_bytes(), count(id.effect.0)],
+            |row| read_reservation(row, id, session),
+        )?;
+        let Some(reservation) = found else {
+            return Ok(());
+        };
         if reservation.state != ReservationState::Settled {
             for (scope, _) in &reservation.scopes {
                 self.load_account(scope)?;
@@ -144,19 +150,27 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         if let Some(known) = self.cache.invocations.get(&id) {
             return Ok(Some(*known));
         }
-        let found = one(&mut self.statements.invocation, params![id.as_bytes()], |row| {
-            let ended: bool = row.get(1)?;
-            let resumable: bool = row.get(2)?;
-            let last_effect = if row.get_ref(4)? == ValueRef::Null { None } else { Some(read_count(row, 4)?) };
-            Ok(KnownInvocation {
-                row: InvocationRow {
-                    session: read_session(row, 0)?,
-                    last_sequence: read_count(row, 3)?,
-                    end: ended.then_some(End { resumable }),
-                },
-                last_effect,
-            })
-        })?;
+        let found = one(
+            &mut self.statements.invocation,
+            params![id.as_bytes()],
+            |row| {
+                let ended: bool = row.get(1)?;
+                let resumable: bool = row.get(2)?;
+                let last_effect = if row.get_ref(4)? == ValueRef::Null {
+                    None
+                } else {
+                    Some(read_count(row, 4)?)
+                };
+                Ok(KnownInvocation {
+                    row: InvocationRow {
+                        session: read_session(row, 0)?,
+                        last_sequence: read_count(row, 3)?,
+                        end: ended.then_some(End { resumable }),
+                    },
+                    last_effect,
+                })
+            },
+        )?;
         if let Some(known) = found {
             self.cache.invocations.insert(id, known);
         }
@@ -169,7 +183,11 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         let session = known.map(|known| known.row.session).ok_or_else(|| {
             Fault::damaged_row(format_args!("reservation {id} belongs to no invocation"))
         })?;
-        Ok(Own { invocation: id.invocation, session, day })
+        Ok(Own {
+            invocation: id.invocation,
+            session,
+            day,
+        })
     }
 
     /// Notes the accounts of a reservation as changed and returns it.
@@ -260,8 +278,18 @@ impl Rows for SqlRows<'_, '_> {
             submission.idempotency_key.as_deref(),
             time(submission.at),
         ])?;
-        let row = InvocationRow { session: submission.session, last_sequence: 0, end: None };
-        self.cache.invocations.insert(submission.invocation, KnownInvocation { row, last_effect: None });
+        let row = InvocationRow {
+            session: submission.session,
+            last_sequence: 0,
+            end: None,
+        };
+        self.cache.invocations.insert(
+            submission.invocation,
+            KnownInvocation {
+                row,
+                last_effect: None,
+            },
+        );
         Ok(())
     }
 
@@ -289,7 +317,9 @@ impl Rows for SqlRows<'_, '_> {
             finish.resumable,
         ])?;
         if let Some(known) = self.cache.invocations.get_mut(&finish.invocation) {
-            known.row.end = Some(End { resumable: finish.resumable });
+            known.row.end = Some(End {
+                resumable: finish.resumable,
+            });
         }
         Ok(())
     }
@@ -341,7 +371,11 @@ impl Rows for SqlRows<'_, '_> {
     fn keep_grant(&mut self, id: ReservationId, day: UtcDay) -> Result<(), Fault> {
         let own = self.own(id, day)?;
         let reservation = self.changed(id)?;
-        let Grant { max_output_tokens, held_cost, held_tokens } = reservation.grant;
+        let Grant {
+            max_output_tokens,
+            held_cost,
+            held_tokens,
+        } = reservation.grant;
         self.statements.insert_call.execute(params![
             id.invocation.as_bytes(),
             count(id.effect.0),
@@ -362,13 +396,24 @@ impl Rows for SqlRows<'_, '_> {
         let own = self.own(id, UtcDay(0))?;
         let reservation = self.changed(id)?;
         self.cache.touched.push(id);
-        let keep = if reservation.state == ReservationState::Forfeited { Limits::Keep } else { Limits::Drop };
+        let keep = if reservation.state == ReservationState::Forfeited {
+            Limits::Keep
+        } else {
+            Limits::Drop
+        };
         let scopes = scopes_text(own, &reservation.scopes, keep);
         let (invocation, effect) = (id.invocation.as_bytes(), count(id.effect.0));
         let state = state_number(reservation.state);
         let changed = match charge {
-            None => self.statements.release_call.execute(params![invocation, effect, state, scopes])?,
-            Some(Charge { usage, cost, attribution }) => {
+            None => self
+                .statements
+                .release_call
+                .execute(params![invocation, effect, state, scopes])?,
+            Some(Charge {
+                usage,
+                cost,
+                attribution,
+            }) => {
                 let usage = usage.unwrap_or_default();
                 self.statements.charge_call.execute(params![
                     invocation,
@@ -390,7 +435,13 @@ impl Rows for SqlRows<'_, '_> {
                 ])?
             }
         };
-        if changed == 1 { Ok(()) } else { Err(Fault::damaged_row(format_args!("reservation {id} has {changed} rows"))) }
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(Fault::damaged_row(format_args!(
+                "reservation {id} has {changed} rows"
+            )))
+        }
     }
 
     fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, Fault> {
@@ -425,14 +476,26 @@ pub(crate) fn read_kill(row: &Row<'_>) -> Result<KillRow, Fault> {
     })
 }
 
-fn read_reservation(row: &Row<'_>, id: ReservationId, session: SessionId) -> Result<Reservation, Fault> {
+fn read_reservation(
+    row: &Row<'_>,
+    id: ReservationId,
+    session: SessionId,
+) -> Result<Reservation, Fault> {
     let state = match row.get::<_, i64>(0)? {
         0 => ReservationState::Open,
         1 => ReservationState::Forfeited,
         2 => ReservationState::Settled,
-        other => return Err(Fault::damaged_row(format_args!("the state of reservation {id} is {other}"))),
+        other => {
+            return Err(Fault::damaged_row(format_args!(
+                "the state of reservation {id} is {other}"
+            )));
+        }
     };
-    let own = Own { invocation: id.invocation, session, day: read_day(row, 5)? };
+    let own = Own {
+        invocation: id.invocation,
+        session,
+        day: read_day(row, 5)?,
+    };
     let scopes = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
     Ok(Reservation {
         grant: Grant {
@@ -441,7 +504,11 @@ fn read_reservation(row: &Row<'_>, id: ReservationId, session: SessionId) -> Res
             held_tokens: read_count(row, 3)?,
         },
         // What is settled for good is only asked whether it is there.
-        scopes: if state == ReservationState::Settled { Vec::new() } else { read_scopes(own, scopes)? },
+        scopes: if state == ReservationState::Settled {
+            Vec::new()
+        } else {
+            read_scopes(own, scopes)?
+        },
         state,
     })
 }

@@ -1,4 +1,11 @@
-//! The embedded store against the conformance suite, damaged files, other processes and failing disks.
+//! The embedded store against the conformance suites, damaged files, other processes and failing disks.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+mod artifacts;
 mod conformance;
+mod damage;
+mod fixture;
+mod processes;
 mod smoke;
+mod upkeep;

@@ -1,0 +1,92 @@
+//! A copy of the database while it is in use.
+//!
+//! The copy is one consistent snapshot, written compactly under another name, synced, and given its name
+//! only when it is whole. Artifacts are plain files that never change: copy `sessions/` beside it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use otto_core::port::store::StoreError;
+use rusqlite::params;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::db::open;
+use crate::error::{from_errno, from_io, from_sql, invalid};
+use crate::store::EmbeddedStore;
+
+impl EmbeddedStore {
+    /// Copies the database to a file that is not there yet; returns its length in bytes.
+    ///
+    /// Cancel safety: dropped before it is done, the copy goes on and appears or not.
+    ///
+    /// # Errors
+    /// `Invalid` when the file exists; `Full`, `ReadOnly` and `Unavailable` when it cannot be written.
+    pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<u64, StoreError> {
+        let (from, to) = (self.inner.path.clone(), to.into());
+        self.checkpointer().blocking(move || copy(&from, &to)).await
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
+    let exists = || {
+        let detail = format!(
+            "write a backup to `{}`: it exists already; name a new file",
+            to.display()
+        );
+        invalid(Arc::from(detail))
+    };
+    if to.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let mut name = OsString::from(to.file_name().ok_or_else(exists)?);
+    name.push(".partial");
+    let partial = to.with_file_name(name);
+    let written = write(from, &partial).and_then(|size| {
+        match renameat_with(CWD, &partial, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(size),
+            Err(rustix::io::Errno::EXIST) => Err(exists()),
+            Err(errno) => Err(from_errno(errno, "name the backup", to)),
+        }
+    });
+    if written.is_err() {
+        // Should this fail too, the partial file stays under its own name and says what it is.
+        let _ = fs::remove_file(&partial);
+        return written;
+    }
+    let parent = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .map_err(|error| from_io(&error, "sync the directory of the backup", parent))?;
+    written
+}
+
+fn write(from: &Path, partial: &Path) -> Result<u64, StoreError> {
+    let fail = |error: std::io::Error| from_io(&error, "write the backup", partial);
+    // An empty file of the right mode; SQLite fills it and would choose a wider mode by itself.
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(partial)
+        .map_err(fail)?;
+    let connection =
+        open::writer(from).map_err(|error| from_sql(&error, "open for a backup", from))?;
+    let target = partial.to_str().ok_or_else(|| {
+        invalid(Arc::from(format!(
+            "write a backup to `{}`: the path is not UTF-8; choose another one",
+            partial.display()
+        )))
+    })?;
+    connection
+        .execute("VACUUM INTO ?1", params![target])
+        .map_err(|error| from_sql(&error, "write a backup", partial))?;
+    file.sync_all().map_err(fail)?;
+    Ok(file.metadata().map_err(fail)?.len())
+}

@@ -1,0 +1,363 @@
+//! Whether the database is whole and adds up.
+//!
+//! It reads everything and changes nothing: the file's own structure, the totals of every account against
+//! the calls they are made of, journals without gaps, the chain of the audit log, and the clock. The files
+//! of artifacts are checked by [`Checkpointer::scrub`](crate::Checkpointer::scrub).
+
+use std::collections::BTreeMap;
+
+use otto_core::ledger::Account;
+use otto_core::port::store::{AuditHead, StoreError};
+use otto_core::{Money, UtcDay};
+use rusqlite::{Connection, Row, params};
+
+use crate::audit;
+use crate::db::codec::{
+    Own, read_account, read_count, read_day, read_invocation, read_money, read_scopes,
+    read_session, read_text,
+};
+use crate::error::Fault;
+use crate::store::EmbeddedStore;
+use crate::writer::{many, one};
+
+/// What was checked and what was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// What is wrong; empty when all is well. At most 1,000, see `more`.
+    pub findings: Vec<Finding>,
+    /// There are more findings than are listed.
+    pub more: bool,
+    /// Invocations with a journal.
+    pub journals: u64,
+    /// Model calls.
+    pub calls: u64,
+    /// Accounts.
+    pub accounts: u64,
+    /// The end of the audit log: keep it elsewhere as an anchor.
+    pub audit: AuditHead,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind.
+    pub kind: FindingKind,
+    /// What, where, and what was expected.
+    pub detail: String,
+}
+
+/// What a finding is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// The file: restore a backup.
+    File,
+    /// An account does not add up.
+    Ledger,
+    /// A journal has a gap.
+    Journal,
+    /// The audit log was changed, cut, or does not match the anchor.
+    Audit,
+    /// The bytes of artifacts do not add up.
+    Artifacts,
+    /// The store has seen a day that the clock has not reached.
+    Clock,
+}
+
+/// BOUND: findings in a report.
+const FINDINGS_MAX: usize = 1_000;
+
+/// BOUND: audit records read at once.
+const AUDIT_CHUNK: u32 = 1_000;
+
+impl EmbeddedStore {
+    /// Checks the whole database, and the audit log against an anchor kept elsewhere.
+    ///
+    /// Takes time in proportion to the file; reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// When the database cannot be read at all.
+    pub async fn verify(&self, anchor: Option<AuditHead>) -> Result<VerifyReport, StoreError> {
+        let today = self.inner.clock.now().day();
+        self.inner
+            .ask("verify the database", move |connection| {
+                let mut report = VerifyReport::default();
+                file(connection, &mut report)?;
+                // In a damaged file the rest would only repeat that it cannot be read.
+                if report.findings.is_empty() {
+                    ledger(connection, &mut report)?;
+                    journals(connection, &mut report)?;
+                    audit_log(connection, anchor, &mut report)?;
+                    artifacts(connection, &mut report)?;
+                    clock(connection, today, &mut report)?;
+                }
+                Ok(report)
+            })
+            .await
+    }
+}
+
+impl VerifyReport {
+    fn add(&mut self, kind: FindingKind, detail: String) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Finding { kind, detail });
+        } else {
+            self.more = true;
+        }
+    }
+}
+
+fn file(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
+    let lines = many(
+        &mut connection.prepare("PRAGMA integrity_check")?,
+        params![],
+        |row| read_text(row, 0),
+    )?;
+    for line in lines.iter().filter(|line| &***line != "ok") {
+        report.add(FindingKind::File, line.to_string());
+    }
+    let dangling = many(
+        &mut connection.prepare("PRAGMA foreign_key_check")?,
+        params![],
+        |row| Ok((read_text(row, 0)?, read_text(row, 2)?)),
+    )?;
+    for (table, parent) in dangling {
+        report.add(
+            FindingKind::File,
+            format!("a row of `{table}` belongs to no row of `{parent}`"),
+        );
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Totals {
+    spent_cost: Money,
+    held_cost: Money,
+    spent_tokens: u64,
+    held_tokens: u64,
+}
+
+impl Totals {
+    fn add(&mut self, call: &CallRow) {
+        const MAX: u64 = i64::MAX.cast_unsigned();
+        match call.charged {
+            None if call.state == 0 => {
+                self.held_cost = self.held_cost.saturating_add(call.held_cost);
+                self.held_tokens = self.held_tokens.saturating_add(call.held_tokens).min(MAX);
+            }
+            None => {}
+            Some((cost, tokens)) => {
+                let tokens = if call.state == 1 {
+                    call.held_tokens
+                } else {
+                    tokens
+                };
+                self.spent_cost = self.spent_cost.saturating_add(cost);
+                self.spent_tokens = self.spent_tokens.saturating_add(tokens).min(MAX);
+            }
+        }
+    }
+
+    fn matches(&self, account: &Account) -> bool {
+        self.spent_cost == account.spent_cost
+            && self.held_cost == account.held_cost
+            && self.spent_tokens == account.spent_tokens
+            && self.held_tokens == account.held_tokens
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "{} and {} tokens spent, {} and {} tokens held",
+            self.spent_cost, self.spent_tokens, self.held_cost, self.held_tokens
+        )
+    }
+}
+
+struct CallRow {
+    state: i64,
+    held_cost: Money,
+    held_tokens: u64,
+    charged: Option<(Money, u64)>,
+}
+
+fn ledger(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
+    let mut totals: BTreeMap<String, Totals> = BTreeMap::new();
+    let mut statement = connection.prepare(
+        "SELECT c.invocation, i.session, c.day, c.scopes, c.state, c.held_cost, c.held_tokens, c.cost,
+            c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_5m_tokens, c.cache_write_1h_tokens
+        FROM calls c JOIN invocations i ON i.invocation = c.invocation",
+    )?;
+    let mut rows = statement.query(params![])?;
+    while let Some(row) = rows.next()? {
+        report.calls += 1;
+        let own = Own {
+            invocation: read_invocation(row, 0)?,
+            session: read_session(row, 1)?,
+            day: read_day(row, 2)?,
+        };
+        let call = read_call(row)?;
+        for (scope, _) in read_scopes(own, &read_text(row, 3)?)? {
+            totals.entry(scope.to_string()).or_default().add(&call);
+        }
+    }
+    let mut statement = connection.prepare(
+        "SELECT scope, spent_cost, held_cost, spent_tokens, held_tokens, warned_cost, warned_tokens, latched
+        FROM accounts",
+    )?;
+    let accounts = many(&mut statement, params![], |row| {
+        Ok((read_text(row, 0)?, read_account(row, 1)?))
+    })?;
+    for (scope, account) in accounts {
+        report.accounts += 1;
+        let expected = totals.remove(&*scope).unwrap_or_default();
+        if !expected.matches(&account) {
+            let found = Totals {
+                spent_cost: account.spent_cost,
+                held_cost: account.held_cost,
+                spent_tokens: account.spent_tokens,
+                held_tokens: account.held_tokens,
+            };
+            report.add(
+                FindingKind::Ledger,
+                format!(
+                    "the account of {scope} says {}; its calls add up to {}",
+                    found.words(),
+                    expected.words()
+                ),
+            );
+        }
+    }
+    for (scope, expected) in totals {
+        if !expected.matches(&Account::default()) {
+            report.add(
+                FindingKind::Ledger,
+                format!(
+                    "{scope} has no account; its calls add up to {}",
+                    expected.words()
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn read_call(row: &Row<'_>) -> Result<CallRow, Fault> {
+    let charged = if row.get_ref(7)? == rusqlite::types::ValueRef::Null {
+        None
+    } else {
+        let mut tokens = 0_u64;
+        for column in 8..=12 {
+            tokens = tokens.saturating_add(read_count(row, column)?);
+        }
+        Some((read_money(row, 7)?, tokens))
+    };
+    Ok(CallRow {
+        state: row.get(4)?,
+        held_cost: read_money(row, 5)?,
+        held_tokens: read_count(row, 6)?,
+        charged,
+    })
+}
+
+fn journals(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
+    let mut statement =
+        connection.prepare("SELECT invocation, min(sequence), max(sequence), count(*) FROM journal GROUP BY invocation")?;
+    let mut rows = statement.query(params![])?;
+    while let Some(row) = rows.next()? {
+        report.journals += 1;
+        let (first, last, count) = (
+            read_count(row, 1)?,
+            read_count(row, 2)?,
+            read_count(row, 3)?,
+        );
+        if (first, last) != (1, count) {
+            let id = read_invocation(row, 0)?;
+            report.add(
+                FindingKind::Journal,
+                format!("the journal of invocation {id} has {count} entries from {first} to {last}, expected 1 to {count}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn audit_log(
+    connection: &Connection,
+    anchor: Option<AuditHead>,
+    report: &mut VerifyReport,
+) -> Result<(), Fault> {
+    let mut head = AuditHead::default();
+    let mut anchored = anchor.is_none_or(|anchor| anchor == head);
+    loop {
+        let entries = audit::entries(connection, head.sequence, AUDIT_CHUNK)?;
+        for entry in &entries {
+            let expected = audit::follow(&head, &entry.record);
+            if (entry.sequence, entry.hash) != (expected.sequence, expected.hash) {
+                report.add(
+                    FindingKind::Audit,
+                    format!(
+                        "record {} of the audit log does not follow from the records before it",
+                        entry.sequence
+                    ),
+                );
+                return Ok(());
+            }
+            head = expected;
+            anchored |= anchor == Some(head);
+        }
+        if entries.len() < AUDIT_CHUNK as usize {
+            break;
+        }
+    }
+    if let Some(anchor) = anchor
+        && !anchored
+    {
+        report.add(
+            FindingKind::Audit,
+            format!(
+                "the audit log has {} records, none of which matches the anchor at {}: it was cut or rewritten",
+                head.sequence, anchor.sequence
+            ),
+        );
+    }
+    report.audit = head;
+    Ok(())
+}
+
+fn artifacts(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
+    let sum: i64 =
+        connection.query_row("SELECT coalesce(sum(size), 0) FROM artifacts", (), |row| {
+            row.get(0)
+        })?;
+    let kept: i64 = connection.query_row(
+        "SELECT value FROM meta WHERE name = 'artifact_bytes'",
+        (),
+        |row| row.get(0),
+    )?;
+    if sum != kept {
+        report.add(
+            FindingKind::Artifacts,
+            format!("the artifacts have {sum} bytes together, their total says {kept}"),
+        );
+    }
+    Ok(())
+}
+
+fn clock(connection: &Connection, today: UtcDay, report: &mut VerifyReport) -> Result<(), Fault> {
+    let highest = one(
+        &mut connection.prepare("SELECT value FROM meta WHERE name = 'highest_day'")?,
+        params![],
+        |row| read_day(row, 0),
+    )?;
+    if let Some(highest) = highest
+        && highest > today
+    {
+        report.add(
+            FindingKind::Clock,
+            format!(
+                "the store has seen {highest}, but the clock says {today}: the limits of that day stay in force until the clock reaches it; set the clock right"
+            ),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! Backup, audit log, and files of earlier versions.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use otto_core::port::store::*;
+use otto_sim::conformance::block_on;
+use otto_store_embedded::FindingKind;
+
+use crate::fixture::*;
+
+#[test]
+fn a_backup_made_while_writing_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&dir.path().join("state"), "a"));
+    let lease = submit(&store, 1);
+    append(&store, &lease, 1, 1).unwrap();
+    let to = dir.path().join("backup.db");
+    let size = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            (2..60).for_each(|sequence| drop(append(&store, &lease, 1, sequence).unwrap()))
+        });
+        let size = block_on(store.backup(&to)).unwrap();
+        writer.join().unwrap();
+        size
+    });
+    assert_eq!(fs::metadata(&to).unwrap().len(), size);
+    assert_eq!(
+        fs::metadata(&to).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let answer = block_on(store.backup(&to));
+    assert!(
+        matches!(answer, Err(StoreError::Invalid { .. })),
+        "an existing file is not replaced: {answer:?}"
+    );
+    let restored = dir.path().join("restored");
+    fs::create_dir(&restored).unwrap();
+    fs::copy(&to, restored.join("otto.db")).unwrap();
+    let restored = open(&restored, "b");
+    let entries = block_on(restored.read(invocation(1))).unwrap();
+    assert_eq!(
+        entries,
+        (1..=entries.len() as u64).map(entry).collect::<Vec<_>>(),
+        "a prefix of what was written"
+    );
+    assert!(!entries.is_empty());
+    assert_eq!(block_on(restored.verify(None)).unwrap().findings, []);
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        3,
+        "no partial file stays"
+    );
+    let answer = block_on(store.backup(dir.path().join("missing/backup.db")));
+    assert!(answer.is_err_and(|error| error.to_string().contains("missing/backup.db")));
+}
+
+fn record(text: &str) -> AuditRecord {
+    AuditRecord {
+        at: NOON,
+        text: Arc::from(text),
+    }
+}
+
+#[test]
+fn the_audit_log_shows_every_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = open(&state, "a");
+    assert_eq!(block_on(store.audit_head()).unwrap(), AuditHead::default());
+    block_on(store.append_audit(
+        vec![record("grant"), record("tool started")],
+        Durability::Relaxed,
+    ))
+    .unwrap();
+    let anchor =
+        block_on(store.append_audit(vec![record("tool ended")], Durability::Synced)).unwrap();
+    let head = block_on(store.append_audit(vec![record("settled")], Durability::Synced)).unwrap();
+    let entries = block_on(store.read_audit(1, 2)).unwrap();
+    assert_eq!(
+        entries
+            .iter()
+            .map(|entry| (entry.sequence, &*entry.record.text))
+            .collect::<Vec<_>>(),
+        [(2, "tool started"), (3, "tool ended")]
+    );
+    assert_eq!(entries[1].hash, anchor.hash);
+    let memory = otto_store_memory::MemoryStore::new();
+    let records = ["grant", "tool started", "tool ended", "settled"]
+        .map(record)
+        .to_vec();
+    assert_eq!(
+        block_on(memory.append_audit(records, Durability::Synced)).unwrap(),
+        head,
+        "the chain is the same in every store"
+    );
+    drop(store);
+    let verify = |anchor| block_on(open(&state, "v").verify(anchor)).unwrap();
+    assert_eq!(
+        (
+            verify(None).findings,
+            verify(Some(anchor)).findings,
+            verify(None).audit
+        ),
+        (vec![], vec![], head)
+    );
+    let change = |sql: &str| {
+        rusqlite::Connection::open(state.join("otto.db"))
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap()
+    };
+    let kinds = |anchor| -> Vec<FindingKind> {
+        verify(anchor)
+            .findings
+            .iter()
+            .map(|finding| finding.kind)
+            .collect()
+    };
+    change("DELETE FROM audit WHERE sequence >= 3");
+    assert_eq!(
+        kinds(None),
+        [],
+        "a log that was cut at the end is whole in itself"
+    );
+    assert_eq!(
+        kinds(Some(anchor)),
+        [FindingKind::Audit],
+        "but the anchor shows it"
+    );
+    change("UPDATE audit SET record = 'denial' WHERE sequence = 1");
+    assert_eq!(kinds(None), [FindingKind::Audit]);
+    change("UPDATE audit SET record = 'grant', at = at + 1 WHERE sequence = 1");
+    assert_eq!(kinds(None), [FindingKind::Audit]);
+}
+
+/// The file that version 1 of the schema made, as SQL text. Frozen: see `tests/golden/README.md`.
+const GOLDEN_V1: &str = include_str!("../golden/schema_v1.sql");
+
+#[test]
+fn a_file_of_version_1_is_opened_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    fs::create_dir(&state).unwrap();
+    rusqlite::Connection::open(state.join("otto.db"))
+        .unwrap()
+        .execute_batch(GOLDEN_V1)
+        .unwrap();
+    let store = open(&state, "b");
+    assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
+    assert_eq!(
+        block_on(store.read(invocation(1))).unwrap(),
+        [entry(1), entry(2)]
+    );
+    let sums = block_on(store.usage(UsageQuery::default())).unwrap();
+    assert_eq!(
+        (
+            sums[0].calls,
+            sums[0].unconfirmed_calls,
+            sums[0].cost.picodollars()
+        ),
+        (2, 1, COST + HOLD)
+    );
+    let lease = Lease {
+        session: session(1),
+        node: Arc::from("a"),
+        epoch: 1,
+    };
+    let reply = block_on(store.settle(settle_call(&lease, 1, 2))).unwrap();
+    assert!(
+        matches!(
+            reply,
+            SettleReply::Ledger(otto_core::ledger::SettleOutcome::Settled(_))
+        ),
+        "{reply:?}"
+    );
+    assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
+}
+
+#[test]
+fn a_new_file_has_the_schema_of_the_golden_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("state"), "a");
+    let golden = rusqlite::Connection::open_in_memory().unwrap();
+    golden.execute_batch(GOLDEN_V1).unwrap();
+    let new = rusqlite::Connection::open(store.path()).unwrap();
+    assert_eq!(
+        schema(&new),
+        schema(&golden),
+        "a released schema is frozen: add a step, do not edit one"
+    );
+}
+
+fn schema(connection: &rusqlite::Connection) -> Vec<(String, Option<String>)> {
+    let mut statement = connection
+        .prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")
+        .unwrap();
+    statement
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
+/// Writes the golden file of the current schema: `OTTO_WRITE_GOLDEN=1 cargo test -p otto-store-embedded`.
+#[test]
+fn write_golden_file() {
+    if std::env::var_os("OTTO_WRITE_GOLDEN").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("state"), "a");
+    let lease = submit(&store, 1);
+    append(&store, &lease, 1, 1).unwrap();
+    append(&store, &lease, 1, 2).unwrap();
+    block_on(store.reserve(reserve_call(&lease, 1, 1))).unwrap();
+    block_on(store.settle(settle_call(&lease, 1, 1))).unwrap();
+    block_on(store.reserve(reserve_call(&lease, 1, 2))).unwrap();
+    let mut forfeit = settle_call(&lease, 1, 2);
+    forfeit.settlement = otto_core::ledger::Settlement::Forfeited;
+    block_on(store.settle(forfeit)).unwrap();
+    block_on(store.reserve(reserve_call(&lease, 1, 3))).unwrap();
+    block_on(store.append_audit(vec![record("granted")], Durability::Synced)).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schema_v1.sql");
+    fs::write(
+        path,
+        dump(&rusqlite::Connection::open(store.path()).unwrap()),
+    )
+    .unwrap();
+}
+
+/// A database as SQL text: schema, then rows in the order of their tables.
+fn dump(connection: &rusqlite::Connection) -> String {
+    let pragma = |name: &str| -> i64 {
+        connection
+            .query_row(&format!("PRAGMA {name}"), (), |row| row.get(0))
+            .unwrap()
+    };
+    let mut text = format!(
+        "PRAGMA application_id = {};\nPRAGMA user_version = {};\nPRAGMA foreign_keys = OFF;\n",
+        pragma("application_id"),
+        pragma("user_version")
+    );
+    let mut statement = connection
+        .prepare("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")
+        .unwrap();
+    let objects: Vec<(String, String, String)> = statement
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    for (_, _, sql) in &objects {
+        text += &format!("{sql};\n");
+    }
+    for (_, table, _) in objects.iter().filter(|(kind, _, _)| kind == "table") {
+        let mut statement = connection
+            .prepare(&format!("SELECT * FROM {table}"))
+            .unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query(()).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values: Vec<String> = (0..columns)
+                .map(|column| match row.get_ref(column).unwrap() {
+                    rusqlite::types::ValueRef::Null => "NULL".to_owned(),
+                    rusqlite::types::ValueRef::Integer(value) => value.to_string(),
+                    rusqlite::types::ValueRef::Real(value) => value.to_string(),
+                    rusqlite::types::ValueRef::Text(value) => {
+                        format!(
+                            "'{}'",
+                            std::str::from_utf8(value).unwrap().replace('\'', "''")
+                        )
+                    }
+                    rusqlite::types::ValueRef::Blob(value) => {
+                        format!(
+                            "x'{}'",
+                            value
+                                .iter()
+                                .map(|byte| format!("{byte:02x}"))
+                                .collect::<String>()
+                        )
+                    }
+                })
+                .collect();
+            text += &format!("INSERT INTO {table} VALUES ({});\n", values.join(", "));
+        }
+    }
+    text
+}
