@@ -47,7 +47,11 @@ pub fn decide(
         Some(asked) => asked.saturating_add(backoff / 10),
         None => backoff,
     };
-    if wait >= time_left { RetryDecision::GiveUp } else { RetryDecision::Wait(wait) }
+    if wait >= time_left {
+        RetryDecision::GiveUp
+    } else {
+        RetryDecision::Wait(wait)
+    }
 }
 
 /// Whether the same request may succeed later.
@@ -72,5 +76,153 @@ pub fn is_transient(failure: &ModelFailure) -> bool {
         | ModelFailureKind::InvalidRequest
         | ModelFailureKind::PromptTooLong
         | ModelFailureKind::SpendLimit => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::invocation::Billing;
+
+    fn failure(kind: ModelFailureKind) -> ModelFailure {
+        ModelFailure {
+            kind,
+            message: Arc::from("test"),
+            billing: Billing::NotBilled,
+            retry_after: None,
+            should_retry: None,
+            status: None,
+            request_id: None,
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(1_000_000);
+
+    #[test]
+    fn every_kind_is_transient_or_final() {
+        use ModelFailureKind as Kind;
+        for (kind, transient) in [
+            (Kind::Authentication, false),
+            (Kind::Permission, false),
+            (Kind::NotFound, false),
+            (Kind::InvalidRequest, false),
+            (Kind::PromptTooLong, false),
+            (Kind::SpendLimit, false),
+            (Kind::RateLimited, true),
+            (Kind::Overloaded, true),
+            (Kind::Server, true),
+            (Kind::Unreachable, true),
+            (Kind::Timeout, true),
+            (Kind::CutStream, true),
+            (Kind::Protocol, true),
+            (Kind::Interrupted, true),
+            (Kind::CircuitOpen, true),
+        ] {
+            let mut failure = failure(kind);
+            assert_eq!(is_transient(&failure), transient, "{kind:?}");
+            let retried = matches!(decide(&failure, 1, 5, LONG, 7), RetryDecision::Wait(_));
+            assert_eq!(retried, transient, "{kind:?}");
+            // The provider's own word counts more, in both directions.
+            for word in [true, false] {
+                failure.should_retry = Some(word);
+                assert_eq!(is_transient(&failure), word, "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_are_bounded_even_where_the_provider_asks_for_more() {
+        let mut failure = failure(ModelFailureKind::Overloaded);
+        failure.should_retry = Some(true);
+        for (made, allowed, retried) in [
+            (1, 5, true),
+            (4, 5, true),
+            (5, 5, false),
+            (6, 5, false),
+            (0, 0, false),
+            (1, 1, false),
+        ] {
+            let decision = decide(&failure, made, allowed, LONG, 0);
+            assert_eq!(
+                matches!(decision, RetryDecision::Wait(_)),
+                retried,
+                "{made} of {allowed}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_backoff_doubles_up_to_its_maximum_and_jitter_stays_below() {
+        let failure = failure(ModelFailureKind::Server);
+        for (made, ceiling) in [
+            (0, BACKOFF_FIRST),
+            (1, BACKOFF_FIRST),
+            (2, BACKOFF_FIRST * 2),
+            (3, BACKOFF_FIRST * 4),
+            (7, BACKOFF_MAX),
+            (40, BACKOFF_MAX),
+            (u32::MAX - 1, BACKOFF_MAX),
+        ] {
+            let micros = u64::try_from(ceiling.as_micros()).unwrap();
+            let wait = |jitter| decide(&failure, made, u32::MAX, LONG, jitter);
+            assert_eq!(wait(0), RetryDecision::Wait(Duration::ZERO), "after {made}");
+            assert_eq!(wait(micros), RetryDecision::Wait(ceiling), "after {made}");
+            assert_eq!(
+                wait(micros + 1),
+                RetryDecision::Wait(Duration::ZERO),
+                "after {made}"
+            );
+            let RetryDecision::Wait(any) = wait(u64::MAX) else {
+                panic!("after {made}")
+            };
+            assert!(any <= ceiling);
+        }
+    }
+
+    #[test]
+    fn a_wait_the_provider_asks_for_is_a_minimum() {
+        let mut failure = failure(ModelFailureKind::RateLimited);
+        failure.retry_after = Some(Duration::from_secs(20));
+        assert_eq!(
+            decide(&failure, 1, 5, LONG, 0),
+            RetryDecision::Wait(Duration::from_secs(20))
+        );
+        let RetryDecision::Wait(wait) = decide(&failure, 1, 5, LONG, 500_000) else {
+            panic!("retried")
+        };
+        assert_eq!(
+            wait,
+            Duration::from_millis(20_050),
+            "and a tenth of the jitter"
+        );
+    }
+
+    #[test]
+    fn no_wait_goes_past_the_deadline_or_overflows() {
+        let mut failure = failure(ModelFailureKind::RateLimited);
+        for (asked, left, retried) in [
+            (Duration::from_secs(20), Duration::from_secs(21), true),
+            (Duration::from_secs(20), Duration::from_secs(20), false),
+            (Duration::from_secs(20), Duration::ZERO, false),
+            (Duration::MAX, LONG, false),
+            (Duration::MAX, Duration::MAX, false),
+            (Duration::ZERO, Duration::ZERO, false),
+            (Duration::ZERO, Duration::from_micros(1), true),
+        ] {
+            failure.retry_after = Some(asked);
+            let decision = decide(&failure, 1, 5, left, 0);
+            assert_eq!(
+                matches!(decision, RetryDecision::Wait(_)),
+                retried,
+                "{asked:?} in {left:?}"
+            );
+        }
+        failure.retry_after = Some(Duration::MAX);
+        assert_eq!(
+            decide(&failure, 1, 5, Duration::MAX, u64::MAX),
+            RetryDecision::GiveUp
+        );
     }
 }

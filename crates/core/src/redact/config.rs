@@ -34,7 +34,9 @@ pub struct ExactSecret {
 
 impl fmt::Debug for ExactSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExactSecret").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ExactSecret")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,8 +66,15 @@ pub struct RedactionProblem {
 
 impl RedactionProblem {
     pub(super) fn new(name: &str, what: impl Into<String>) -> Self {
-        let name = name.chars().take(MAX_NAME_BYTES).flat_map(char::escape_default).collect();
-        Self { name, what: what.into() }
+        let name = name
+            .chars()
+            .take(MAX_NAME_BYTES)
+            .flat_map(char::escape_default)
+            .collect();
+        Self {
+            name,
+            what: what.into(),
+        }
     }
 }
 
@@ -81,6 +90,9 @@ pub(super) fn check_name(name: &str) -> Result<(), RedactionProblem> {
     if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed) {
         Ok(())
     } else {
-        Err(RedactionProblem::new(name, "expected a name of 1 to 64 letters, digits, `-`, `_` and `.`"))
+        Err(RedactionProblem::new(
+            name,
+            "expected a name of 1 to 64 letters, digits, `-`, `_` and `.`",
+        ))
     }
 }

@@ -50,9 +50,18 @@ impl Literals {
             None
         } else {
             let escaped: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();
-            Some(regex::RegexBuilder::new(&escaped.join("|")).size_limit(64 << 20).build()?)
+            Some(
+                regex::RegexBuilder::new(&escaped.join("|"))
+                    .size_limit(64 << 20)
+                    .build()?,
+            )
         };
-        Ok(Self { any, first_bytes, longest, kinds })
+        Ok(Self {
+            any,
+            first_bytes,
+            longest,
+            kinds,
+        })
     }
 
     pub(super) fn is_match(&self, text: &str) -> bool {
@@ -74,26 +83,32 @@ impl Literals {
 
     /// Where a value begins that the text ends in the middle of, if enough of it is there to be recognised.
     pub(super) fn cut_off(&self, text: &str) -> Option<(usize, usize)> {
-        self.unfinished(text, 0).filter(|(at, _)| text.len() - at >= MIN_CUT_OFF_BYTES)
+        self.unfinished(text, 0)
+            .filter(|(at, _)| text.len() - at >= MIN_CUT_OFF_BYTES)
     }
 
     fn unfinished(&self, text: &str, from: usize) -> Option<(usize, usize)> {
         let bytes = text.as_bytes();
         let earliest = from.max(text.len().saturating_sub(self.longest));
-        (earliest..text.len()).filter(|at| self.first_bytes[usize::from(bytes[*at])]).find_map(|at| {
-            let rest = text.get(at..)?;
-            // In sorted order a text that begins with `rest` is the first one not below it.
-            let at_least_rest = (std::ops::Bound::Included(rest), std::ops::Bound::Unbounded);
-            let (next, kind) = self.kinds.range::<str, _>(at_least_rest).next()?;
-            next.starts_with(rest).then_some((at, *kind))
-        })
+        (earliest..text.len())
+            .filter(|at| self.first_bytes[usize::from(bytes[*at])])
+            .find_map(|at| {
+                let rest = text.get(at..)?;
+                // In sorted order a text that begins with `rest` is the first one not below it.
+                let at_least_rest = (std::ops::Bound::Included(rest), std::ops::Bound::Unbounded);
+                let (next, kind) = self.kinds.range::<str, _>(at_least_rest).next()?;
+                next.starts_with(rest).then_some((at, *kind))
+            })
     }
 }
 
 /// The texts by which a secret is found; none when the value is too short.
 pub(super) fn forms(secret: &ExactSecret) -> Result<Vec<String>, RedactionProblem> {
     if secret.value.len() > MAX_VALUE_BYTES {
-        let what = format!("the value has {} bytes; at most {MAX_VALUE_BYTES} are allowed", secret.value.len());
+        let what = format!(
+            "the value has {} bytes; at most {MAX_VALUE_BYTES} are allowed",
+            secret.value.len()
+        );
         return Err(RedactionProblem::new(&secret.name, what));
     }
     let value = secret.value.trim();
@@ -122,7 +137,9 @@ fn push_forms(piece: &str, forms: &mut Vec<String>) {
     forms.push(json);
     forms.push(json_escaped(piece, JsonStyle::Ascii));
     forms.extend([HexCase::Upper, HexCase::Lower].map(|case| url_encoded(piece, case)));
-    forms.extend([HexCase::Upper, HexCase::Lower].map(|case| url_encoded(piece, case).replace("%20", "+")));
+    forms.extend(
+        [HexCase::Upper, HexCase::Lower].map(|case| url_encoded(piece, case).replace("%20", "+")),
+    );
     for skipped in 0..3 {
         let standard = base64_inside(piece.as_bytes(), skipped);
         forms.push(standard.replace('+', "-").replace('/', "_"));
@@ -187,7 +204,11 @@ fn url_encoded(text: &str, case: HexCase) -> String {
 fn base64_inside(bytes: &[u8], skipped: usize) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bit = |at: usize| {
-        let byte = (at / 8).checked_sub(skipped).and_then(|at| bytes.get(at)).copied().unwrap_or(0);
+        let byte = (at / 8)
+            .checked_sub(skipped)
+            .and_then(|at| bytes.get(at))
+            .copied()
+            .unwrap_or(0);
         usize::from(byte >> (7 - at % 8) & 1)
     };
     let (first, end) = ((skipped * 8).div_ceil(6), (skipped + bytes.len()) * 8 / 6);
@@ -202,7 +223,11 @@ mod tests {
     use super::*;
 
     fn forms_of(value: &str) -> Vec<String> {
-        forms(&ExactSecret { name: "s".to_owned(), value: value.to_owned() }).unwrap()
+        forms(&ExactSecret {
+            name: "s".to_owned(),
+            value: value.to_owned(),
+        })
+        .unwrap()
     }
 
     #[test]
@@ -226,7 +251,10 @@ mod tests {
             "pa%22ss%2Fw%C3%B6rd%20%F0%9F%98%80",
             "pa%22ss%2fw%c3%b6rd+%f0%9f%98%80",
         ] {
-            assert!(forms.iter().any(|known| known == form), "{form}: {forms:#?}");
+            assert!(
+                forms.iter().any(|known| known == form),
+                "{form}: {forms:#?}"
+            );
         }
     }
 
@@ -235,24 +263,39 @@ mod tests {
         assert!(forms_of("").is_empty());
         assert!(forms_of("1234567").is_empty());
         assert!(forms_of("  1234567\n").is_empty());
-        assert!(forms_of("12345678").iter().all(|form| form.len() >= MIN_EXACT_BYTES));
+        assert!(
+            forms_of("12345678")
+                .iter()
+                .all(|form| form.len() >= MIN_EXACT_BYTES)
+        );
     }
 
     #[test]
     fn lines_and_pieces_are_searched_alone() {
         let forms = forms_of("first line\nsecond line\nx\n");
         assert!(forms.iter().any(|form| form == "second line"));
-        assert!(forms.iter().any(|form| form == "first line\\nsecond line\\nx"));
+        assert!(
+            forms
+                .iter()
+                .any(|form| form == "first line\\nsecond line\\nx")
+        );
         assert!(!forms.iter().any(|form| form == "x"));
         let long = forms_of(&"0123456789".repeat(1_000));
         assert!(long.iter().all(|form| form.len() <= 3 * PIECE_BYTES));
-        let too_long = ExactSecret { name: "s".to_owned(), value: "x".repeat(MAX_VALUE_BYTES + 1) };
+        let too_long = ExactSecret {
+            name: "s".to_owned(),
+            value: "x".repeat(MAX_VALUE_BYTES + 1),
+        };
         assert!(super::forms(&too_long).is_err());
     }
 
     #[test]
     fn an_unfinished_text_is_held_from_its_beginning() {
-        let kinds = ["secret-one", "secret-two", "other"].into_iter().map(str::to_owned).zip(0..).collect();
+        let kinds = ["secret-one", "secret-two", "other"]
+            .into_iter()
+            .map(str::to_owned)
+            .zip(0..)
+            .collect();
         let literals = Literals::new(kinds).unwrap();
         for (text, expected) in [
             ("", 0),

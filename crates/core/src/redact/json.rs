@@ -41,20 +41,31 @@ fn mask_as_it_stands<'t>(redactor: &Redactor, json: &'t str) -> Cow<'t, str> {
     let mut written = 0;
     let mut masks = masks.iter().peekable();
     for token in Tokens::new(json) {
-        while masks.next_if(|mask| mask.range.end <= token.range.start).is_some() {}
+        while masks
+            .next_if(|mask| mask.range.end <= token.range.start)
+            .is_some()
+        {}
         let touching: Vec<&Mask> =
-            std::iter::from_fn(|| masks.next_if(|mask| mask.range.end <= token.range.end)).collect();
+            std::iter::from_fn(|| masks.next_if(|mask| mask.range.end <= token.range.end))
+                .collect();
         // A mask that reaches beyond this token is looked at again for the next one.
-        let reaching = masks.peek().filter(|mask| mask.range.start < token.range.end).copied();
+        let reaching = masks
+            .peek()
+            .filter(|mask| mask.range.start < token.range.end)
+            .copied();
         for mask in touching.into_iter().chain(reaching) {
             let (range, text) = match token.kind {
                 TokenKind::StringInside => {
                     let range = token.clip(json, &mask.range);
-                    (range.start.max(written)..range.end, label(redactor.plan.kind(mask.kind)))
+                    (
+                        range.start.max(written)..range.end,
+                        label(redactor.plan.kind(mask.kind)),
+                    )
                 }
-                TokenKind::Scalar => {
-                    (token.range.start.max(written)..token.range.end, format!("\"{}\"", label(redactor.plan.kind(mask.kind))))
-                }
+                TokenKind::Scalar => (
+                    token.range.start.max(written)..token.range.end,
+                    format!("\"{}\"", label(redactor.plan.kind(mask.kind))),
+                ),
             };
             if !range.is_empty() {
                 out.push_str(&json[written..range.start]);
@@ -76,13 +87,21 @@ fn find_masks(redactor: &Redactor, json: &str) -> Vec<Mask> {
             last.range.end = at;
         }
     };
-    Scan::new(&redactor.plan).advance(&redactor.plan, json, End::OfText, &mut |piece| match piece {
-        Piece::Plain { at, .. } => close(&mut masks, at),
-        Piece::Masked { kind, at } => {
-            close(&mut masks, at);
-            masks.push(Mask { range: at..usize::MAX, kind });
-        }
-    });
+    Scan::new(&redactor.plan).advance(
+        &redactor.plan,
+        json,
+        End::OfText,
+        &mut |piece| match piece {
+            Piece::Plain { at, .. } => close(&mut masks, at),
+            Piece::Masked { kind, at } => {
+                close(&mut masks, at);
+                masks.push(Mask {
+                    range: at..usize::MAX,
+                    kind,
+                });
+            }
+        },
+    );
     close(&mut masks, json.len());
     masks
 }
@@ -98,9 +117,12 @@ fn mask_as_meant(redactor: &Redactor, json: &str) -> Option<String> {
         }
         let quoted = &json[token.range.start - 1..(token.range.end + 1).min(json.len())];
         // What is no JSON string has no meaning to search.
-        let Ok(meant) = serde_json::from_str::<String>(quoted) else { continue };
+        let Ok(meant) = serde_json::from_str::<String>(quoted) else {
+            continue;
+        };
         if let Cow::Owned(masked) = redactor.redact(&meant) {
-            let quoted = serde_json::to_string(&masked).expect("a text always becomes a JSON string");
+            let quoted =
+                serde_json::to_string(&masked).expect("a text always becomes a JSON string");
             out.push_str(&json[written..token.range.start - 1]);
             out.push_str(&quoted);
             written = token.range.end + 1;
@@ -188,15 +210,26 @@ impl Iterator for Tokens<'_> {
                     self.at = end + 1;
                     // A backslash at the very end of a text that is no JSON.
                     let end = self.json.floor_char_boundary(end.min(bytes.len()));
-                    return Some(Token { kind: TokenKind::StringInside, range: start..end });
+                    return Some(Token {
+                        kind: TokenKind::StringInside,
+                        range: start..end,
+                    });
                 }
-                b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' | b'[' | b']' | b'{' | b'}' => self.at += 1,
+                b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' | b'[' | b']' | b'{' | b'}' => {
+                    self.at += 1
+                }
                 _ => {
                     let start = self.at;
                     let ends = |b: &u8| b" \t\n\r,:[]{}\"".contains(b);
-                    let length = bytes[start..].iter().position(ends).unwrap_or(bytes.len() - start);
+                    let length = bytes[start..]
+                        .iter()
+                        .position(ends)
+                        .unwrap_or(bytes.len() - start);
                     self.at = start + length;
-                    return Some(Token { kind: TokenKind::Scalar, range: start..self.at });
+                    return Some(Token {
+                        kind: TokenKind::Scalar,
+                        range: start..self.at,
+                    });
                 }
             }
         }

@@ -7,7 +7,9 @@
 //! Invariant: the beginnings of a pattern are a superset of all prefixes of its matches. Holding back too
 //! much costs a moment; too little would leak.
 
-use regex_syntax::hir::{Capture, Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange};
+use regex_syntax::hir::{
+    Capture, Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange,
+};
 use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 
 use crate::redact::config::{MAX_PATTERN_BYTES, OperatorPattern, RedactionProblem};
@@ -20,13 +22,19 @@ pub const MAX_LINE_PIECE_BYTES: usize = 64 * 1024;
 pub(super) fn line_pattern(given: &OperatorPattern) -> Result<Hir, RedactionProblem> {
     let problem = |what: String| RedactionProblem::new(&given.name, what);
     if given.pattern.len() > MAX_PATTERN_BYTES {
-        let what = format!("the pattern has {} bytes; at most {MAX_PATTERN_BYTES} are allowed", given.pattern.len());
+        let what = format!(
+            "the pattern has {} bytes; at most {MAX_PATTERN_BYTES} are allowed",
+            given.pattern.len()
+        );
         return Err(problem(what));
     }
-    let parsed = regex_syntax::parse(&given.pattern).map_err(|error| problem(one_line(&error.to_string())))?;
+    let parsed = regex_syntax::parse(&given.pattern)
+        .map_err(|error| problem(one_line(&error.to_string())))?;
     let hir = within_line(&parsed).map_err(|what| problem(what.to_owned()))?;
     match hir.properties().minimum_len() {
-        Some(0) => Err(problem("the pattern matches the empty text; make it need at least one character".to_owned())),
+        Some(0) => Err(problem(
+            "the pattern matches the empty text; make it need at least one character".to_owned(),
+        )),
         Some(_) => Ok(hir),
         None => Err(problem("the pattern can never match".to_owned())),
     }
@@ -34,7 +42,11 @@ pub(super) fn line_pattern(given: &OperatorPattern) -> Result<Hir, RedactionProb
 
 /// The parser draws a picture of several lines; errors of a configuration are shown in lists.
 fn one_line(error: &str) -> String {
-    let last = error.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(error);
+    let last = error
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or(error);
     let text = last.trim().trim_start_matches("error: ");
     format!("not a valid regular expression: {text}")
 }
@@ -57,14 +69,20 @@ fn within_line(hir: &Hir) -> Result<Hir, &'static str> {
         HirKind::Look(Look::Start) => Hir::look(Look::StartLF),
         HirKind::Look(Look::End) => Hir::look(Look::EndLF),
         HirKind::Look(look) => Hir::look(*look),
-        HirKind::Repetition(repetition) => Hir::repetition(repetition.with(within_line(&repetition.sub)?)),
+        HirKind::Repetition(repetition) => {
+            Hir::repetition(repetition.with(within_line(&repetition.sub)?))
+        }
         HirKind::Capture(capture) => Hir::capture(Capture {
             index: capture.index,
             name: capture.name.clone(),
             sub: Box::new(within_line(&capture.sub)?),
         }),
-        HirKind::Concat(subs) => Hir::concat(subs.iter().map(within_line).collect::<Result<_, _>>()?),
-        HirKind::Alternation(subs) => Hir::alternation(subs.iter().map(within_line).collect::<Result<_, _>>()?),
+        HirKind::Concat(subs) => {
+            Hir::concat(subs.iter().map(within_line).collect::<Result<_, _>>()?)
+        }
+        HirKind::Alternation(subs) => {
+            Hir::alternation(subs.iter().map(within_line).collect::<Result<_, _>>()?)
+        }
     })
 }
 
@@ -84,7 +102,14 @@ fn without_line_break(class: &Class) -> Class {
 /// A pattern for the beginnings of what `hir` matches, the empty one and the whole included. Look-arounds
 /// are left out, which only makes it wider.
 pub(super) fn beginnings(hir: &Hir) -> Hir {
-    let optional = |sub: Hir| Hir::repetition(Repetition { min: 0, max: Some(1), greedy: true, sub: Box::new(sub) });
+    let optional = |sub: Hir| {
+        Hir::repetition(Repetition {
+            min: 0,
+            max: Some(1),
+            greedy: true,
+            sub: Box::new(sub),
+        })
+    };
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Hir::empty(),
         HirKind::Class(class) => optional(Hir::class(class.clone())),
@@ -92,7 +117,10 @@ pub(super) fn beginnings(hir: &Hir) -> Hir {
             // A pattern for text can only be cut between characters.
             let text = String::from_utf8_lossy(&literal.0);
             text.chars().rev().fold(Hir::empty(), |rest, c| {
-                optional(Hir::concat(vec![Hir::literal(c.to_string().into_bytes()), rest]))
+                optional(Hir::concat(vec![
+                    Hir::literal(c.to_string().into_bytes()),
+                    rest,
+                ]))
             })
         }
         HirKind::Repetition(repetition) => Hir::concat(vec![
@@ -130,7 +158,10 @@ mod tests {
     use super::*;
 
     fn pattern(text: &str) -> Result<Hir, String> {
-        let given = OperatorPattern { name: "p".to_owned(), pattern: text.to_owned() };
+        let given = OperatorPattern {
+            name: "p".to_owned(),
+            pattern: text.to_owned(),
+        };
         line_pattern(&given).map_err(|problem| problem.what)
     }
 
@@ -150,7 +181,11 @@ mod tests {
             assert!(whole.is_match(text), "{source}");
             let begins = regex::Regex::new(&format!("^(?:{})$", beginnings(&hir))).unwrap();
             for (end, _) in text.char_indices() {
-                assert!(begins.is_match(&text[..end]), "{source}: {:?}", &text[..end]);
+                assert!(
+                    begins.is_match(&text[..end]),
+                    "{source}: {:?}",
+                    &text[..end]
+                );
             }
             assert!(begins.is_match(text), "{source}: the whole match");
         }
@@ -158,15 +193,34 @@ mod tests {
 
     #[test]
     fn a_beginning_is_not_just_anything() {
-        let begins = regex::Regex::new(&format!("^(?:{})$", beginnings(&pattern("ab{2}c").unwrap()))).unwrap();
-        for (text, expected) in [("", true), ("a", true), ("ab", true), ("abb", true), ("abbc", true), ("abbb", false), ("b", false)] {
+        let begins = regex::Regex::new(&format!(
+            "^(?:{})$",
+            beginnings(&pattern("ab{2}c").unwrap())
+        ))
+        .unwrap();
+        for (text, expected) in [
+            ("", true),
+            ("a", true),
+            ("ab", true),
+            ("abb", true),
+            ("abbc", true),
+            ("abbb", false),
+            ("b", false),
+        ] {
             assert_eq!(begins.is_match(text), expected, "{text}");
         }
     }
 
     #[test]
     fn patterns_stay_within_a_line() {
-        for source in ["a.*b", r"a\s+b", r"a[\s\S]*b", "(?s)a.*b", r"a\W+b", "(?-u:a[^x]*b)"] {
+        for source in [
+            "a.*b",
+            r"a\s+b",
+            r"a[\s\S]*b",
+            "(?s)a.*b",
+            r"a\W+b",
+            "(?-u:a[^x]*b)",
+        ] {
             if let Ok(hir) = pattern(source) {
                 let regex = regex::Regex::new(&hir.to_string()).unwrap();
                 assert!(!regex.is_match("a\nb"), "{source}");
@@ -188,7 +242,10 @@ mod tests {
             (r"\b", "empty text"),
             ("(", "not a valid regular expression: unclosed group"),
             ("a{2,1}", "not a valid regular expression"),
-            (r"(?P<x>a)\1", "not a valid regular expression: backreferences"),
+            (
+                r"(?P<x>a)\1",
+                "not a valid regular expression: backreferences",
+            ),
             ("(?=a)", "not a valid regular expression: look-around"),
             (&"a".repeat(3_000), "3000 bytes"),
         ] {

@@ -33,24 +33,46 @@ impl PemBody {
         while let Some(&byte) = bytes.get(at) {
             let length = match self.step(byte, bytes.get(at + 1).copied()) {
                 Step::Take(length) => length,
-                Step::Last => return Taken { bytes: at + 1, is_open: false },
-                Step::NeedMore => return Taken { bytes: at, is_open: true },
-                Step::Stop => return Taken { bytes: at, is_open: false },
+                Step::Last => {
+                    return Taken {
+                        bytes: at + 1,
+                        is_open: false,
+                    };
+                }
+                Step::NeedMore => {
+                    return Taken {
+                        bytes: at,
+                        is_open: true,
+                    };
+                }
+                Step::Stop => {
+                    return Taken {
+                        bytes: at,
+                        is_open: false,
+                    };
+                }
             };
             at += length;
             self.taken += length;
             if self.taken > MAX_BODY_BYTES {
-                return Taken { bytes: at, is_open: false };
+                return Taken {
+                    bytes: at,
+                    is_open: false,
+                };
             }
         }
-        Taken { bytes: at, is_open: true }
+        Taken {
+            bytes: at,
+            is_open: true,
+        }
     }
 
     fn step(&mut self, byte: u8, next: Option<u8>) -> Step {
         if let Some(since) = &mut self.end {
             *since += 1;
             self.dashes = if byte == b'-' { self.dashes + 1 } else { 0 };
-            let belongs = byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" -".contains(&byte);
+            let belongs =
+                byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" -".contains(&byte);
             return match (belongs && *since <= MAX_END_BYTES, self.dashes == 5) {
                 (true, true) => Step::Last,
                 (true, false) => Step::Take(1),
@@ -65,7 +87,9 @@ impl PemBody {
                 None => Step::NeedMore,
             },
             // Indented, or behind the colon or comma of a header line.
-            b' ' | b'\t' if self.at_line_start || matches!(self.recent[7], b':' | b',') => Step::Take(1),
+            b' ' | b'\t' if self.at_line_start || matches!(self.recent[7], b':' | b',') => {
+                Step::Take(1)
+            }
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'=' | b'-' | b':' | b',' => {
                 self.at_line_start = false;
                 self.recent.rotate_left(1);
@@ -120,16 +144,28 @@ mod tests {
 
     #[test]
     fn a_block_ends_with_its_end_line() {
-        assert_eq!(rest("\nMIIB\nAA==\n-----END RSA PRIVATE KEY-----\nrest"), "\nrest");
+        assert_eq!(
+            rest("\nMIIB\nAA==\n-----END RSA PRIVATE KEY-----\nrest"),
+            "\nrest"
+        );
         assert_eq!(rest("\\nMIIB\\n-----END PRIVATE KEY-----\\n\""), "\\n\"");
         assert_eq!(rest("MIIB-----END PRIVATE KEY-----, next"), ", next");
-        assert_eq!(rest("\n    MIIB\n    AA==\n    -----END PRIVATE KEY-----\n"), "\n");
-        assert_eq!(rest("\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES, 12AB\n\nMIIB\n-----END X-----."), ".");
+        assert_eq!(
+            rest("\n    MIIB\n    AA==\n    -----END PRIVATE KEY-----\n"),
+            "\n"
+        );
+        assert_eq!(
+            rest("\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES, 12AB\n\nMIIB\n-----END X-----."),
+            "."
+        );
     }
 
     #[test]
     fn a_block_without_an_end_stops_at_what_is_not_a_body() {
-        assert_eq!(rest(" is the first line of a key"), " is the first line of a key");
+        assert_eq!(
+            rest(" is the first line of a key"),
+            " is the first line of a key"
+        );
         assert_eq!(rest("\nMIIB\nthen prose follows"), " prose follows");
         assert_eq!(rest("\\nMIIB\", \"next\""), "\", \"next\"");
         assert_eq!(rest("\nMIIB\\\"}"), "\\\"}");
@@ -140,6 +176,12 @@ mod tests {
     #[test]
     fn a_body_is_bounded() {
         let long = "A".repeat(3 * MAX_BODY_BYTES);
-        assert_eq!(PemBody::default().take(&long), Taken { bytes: MAX_BODY_BYTES + 1, is_open: false });
+        assert_eq!(
+            PemBody::default().take(&long),
+            Taken {
+                bytes: MAX_BODY_BYTES + 1,
+                is_open: false
+            }
+        );
     }
 }

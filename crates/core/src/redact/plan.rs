@@ -8,7 +8,9 @@ use std::ops::Range;
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::hir::Hir;
 
-use crate::redact::config::{MAX_ENTRIES, RedactionConfig, RedactionError, RedactionProblem, check_name};
+use crate::redact::config::{
+    MAX_ENTRIES, RedactionConfig, RedactionError, RedactionProblem, check_name,
+};
 use crate::redact::exact::{self, Literals};
 use crate::redact::operator::{self, MAX_LINE_PIECE_BYTES};
 use crate::redact::rules::{Judge, RULES};
@@ -57,7 +59,8 @@ impl Plan {
         let mut matchers = Vec::new();
         let mut built_in = Vec::new();
         for rule in RULES {
-            let hir = regex_syntax::parse(rule.pattern).expect("built-in patterns are tested to parse");
+            let hir =
+                regex_syntax::parse(rule.pattern).expect("built-in patterns are tested to parse");
             built_in.push(operator::beginnings(&hir));
             patterns.push(rule.pattern.to_owned());
             matchers.push(Matcher {
@@ -70,7 +73,10 @@ impl Plan {
             });
         }
 
-        for (what, count) in [("patterns", config.patterns.len()), ("secrets", config.secrets.len())] {
+        for (what, count) in [
+            ("patterns", config.patterns.len()),
+            ("secrets", config.secrets.len()),
+        ] {
             if count > MAX_ENTRIES {
                 let text = format!("{count} {what} are given; at most {MAX_ENTRIES} are allowed");
                 problems.push(RedactionProblem::new(what, text));
@@ -103,13 +109,25 @@ impl Plan {
             }
         }
 
-        let labels = kinds.iter().enumerate().map(|(index, kind)| (label(kind), index)).collect();
-        let too_large = |what: &str| RedactionProblem::new(what, "all of them together are too large to search for");
-        let any = RegexSetBuilder::new(&patterns).size_limit(SET_SIZE_LIMIT).build();
+        let labels = kinds
+            .iter()
+            .enumerate()
+            .map(|(index, kind)| (label(kind), index))
+            .collect();
+        let too_large = |what: &str| {
+            RedactionProblem::new(what, "all of them together are too large to search for")
+        };
+        let any = RegexSetBuilder::new(&patterns)
+            .size_limit(SET_SIZE_LIMIT)
+            .build();
         let any = any.map_err(|_| too_large("patterns"));
         let exact = Literals::new(forms).map_err(|_| too_large("secrets"));
         let labels = Literals::new(labels).map_err(|_| too_large("names"));
-        let operator_beginnings = if operators.is_empty() { None } else { ends_with_any(&operators).ok() };
+        let operator_beginnings = if operators.is_empty() {
+            None
+        } else {
+            ends_with_any(&operators).ok()
+        };
         match (any, exact, labels) {
             (Ok(any), Ok(exact), Ok(labels)) if problems.is_empty() => Ok(Self {
                 matchers,
@@ -145,7 +163,10 @@ impl Plan {
     pub(super) fn is_surely_clean(&self, text: &str) -> bool {
         // Cuts change what an operator pattern with an anchor matches; they are found by the scan.
         let may_be_cut = self.has_operators()
-            && (text.contains(LABEL_START) || text.split('\n').any(|line| line.len() >= MAX_LINE_PIECE_BYTES));
+            && (text.contains(LABEL_START)
+                || text
+                    .split('\n')
+                    .any(|line| line.len() >= MAX_LINE_PIECE_BYTES));
         !may_be_cut
             && !self.any.is_match(text)
             && !self.exact.is_match(text)
@@ -153,7 +174,9 @@ impl Plan {
     }
 
     pub(super) fn has_operators(&self) -> bool {
-        self.matchers.last().is_some_and(|matcher| matcher.is_operators)
+        self.matchers
+            .last()
+            .is_some_and(|matcher| matcher.is_operators)
     }
 }
 
@@ -166,10 +189,15 @@ fn operator_matcher(
         .size_limit(PATTERN_SIZE_LIMIT)
         .nest_limit(NEST_LIMIT)
         .build()
-        .map_err(|_| RedactionProblem::new(&given.name, "the pattern is too large; make it shorter"))?;
+        .map_err(|_| {
+            RedactionProblem::new(&given.name, "the pattern is too large; make it shorter")
+        })?;
     let matcher = Matcher {
         kind: kind_index(kinds, &given.name),
-        masks_group: regex.capture_names().flatten().any(|name| name == SECRET_GROUP),
+        masks_group: regex
+            .capture_names()
+            .flatten()
+            .any(|name| name == SECRET_GROUP),
         regex,
         judge: None,
         tail: TailKind::None,
@@ -182,10 +210,13 @@ fn operator_matcher(
 const SECRET_GROUP: &str = "secret";
 
 fn kind_index(kinds: &mut Vec<String>, name: &str) -> usize {
-    kinds.iter().position(|kind| kind == name).unwrap_or_else(|| {
-        kinds.push(name.to_owned());
-        kinds.len() - 1
-    })
+    kinds
+        .iter()
+        .position(|kind| kind == name)
+        .unwrap_or_else(|| {
+            kinds.push(name.to_owned());
+            kinds.len() - 1
+        })
 }
 
 /// Matches the longest end of a text that is one of the beginnings; the empty end at least.
@@ -209,11 +240,20 @@ impl Matcher {
     pub(super) fn find_in(&self, text: &str, from: usize) -> Option<Found> {
         if !self.masks_group {
             let whole = self.regex.find_at(text, from)?.range();
-            return Some(Found { masked: whole.clone(), whole });
+            return Some(Found {
+                masked: whole.clone(),
+                whole,
+            });
         }
         let captures = self.regex.captures_at(text, from)?;
         let whole = captures.get(0)?.range();
-        let masked = captures.name(SECRET_GROUP).map(|group| group.range()).filter(|group| !group.is_empty());
-        Some(Found { masked: masked.unwrap_or_else(|| whole.clone()), whole })
+        let masked = captures
+            .name(SECRET_GROUP)
+            .map(|group| group.range())
+            .filter(|group| !group.is_empty());
+        Some(Found {
+            masked: masked.unwrap_or_else(|| whole.clone()),
+            whole,
+        })
     }
 }

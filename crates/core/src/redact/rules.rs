@@ -55,7 +55,11 @@ const fn credential(b: u8) -> bool {
 }
 
 const fn value(b: u8) -> bool {
-    credential(b) || matches!(b, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'&' | b'*' | b'?')
+    credential(b)
+        || matches!(
+            b,
+            b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'&' | b'*' | b'?'
+        )
 }
 
 pub(super) const RULES: &[Rule] = &[
@@ -81,7 +85,8 @@ pub(super) const RULES: &[Rule] = &[
         kind: "aws-secret-key",
         pattern: r#"(?i:secret[_-]?access[_-]?key|aws[_-]?secret[_-]?key)["'\\]{0,3}[ \t]{0,8}[:=][ \t]{0,8}["'\\]{0,3}(?P<secret>[A-Za-z0-9/+]{40})"#,
         judge: |c| {
-            c.secret.bytes().any(|b| b.is_ascii_lowercase()) && c.secret.bytes().any(|b| b.is_ascii_uppercase())
+            c.secret.bytes().any(|b| b.is_ascii_lowercase())
+                && c.secret.bytes().any(|b| b.is_ascii_uppercase())
         },
         tail: TailKind::Run(credential),
     },
@@ -180,8 +185,12 @@ pub(super) const RULES: &[Rule] = &[
 /// In escaped text the letter before it may belong to an escape: `\n`, `\u000a`, `%0A`.
 fn starts_word(c: &Candidate<'_>) -> bool {
     let before = c.before.as_bytes();
-    let Some(&last) = before.last() else { return true };
-    if c.follows_mask || !(last.is_ascii_alphanumeric() || matches!(last, b'_' | b'-' | b'+' | b'/')) {
+    let Some(&last) = before.last() else {
+        return true;
+    };
+    if c.follows_mask
+        || !(last.is_ascii_alphanumeric() || matches!(last, b'_' | b'-' | b'+' | b'/'))
+    {
         return true;
     }
     let ends_with_hex = |mark: &[u8], digits: usize| {
@@ -196,7 +205,9 @@ fn starts_word(c: &Candidate<'_>) -> bool {
 
 fn is_assigned_secret(c: &Candidate<'_>) -> bool {
     let starts_with = |word: &str| {
-        c.matched.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+        c.matched
+            .get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word))
     };
     if starts_with("pass") || starts_with("pwd") {
         return is_password(c.secret);

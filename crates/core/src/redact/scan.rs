@@ -92,7 +92,12 @@ impl Match {
     /// A match in a text that begins at `base`.
     fn of(found: Found, matcher: usize, kind: usize, base: usize) -> Self {
         let shift = |range: Range<usize>| base + range.start..base + range.end;
-        Self { matcher, kind, whole: shift(found.whole), masked: shift(found.masked) }
+        Self {
+            matcher,
+            kind,
+            whole: shift(found.whole),
+            masked: shift(found.masked),
+        }
     }
 }
 
@@ -163,7 +168,11 @@ impl Scan {
         let may_match = plan.any.matches(text);
         let exact = plan.matchers.len();
         let mut matches: Vec<Match> = (0..=exact)
-            .filter(|i| *i == exact || may_match.matched(*i) || (plan.matchers[*i].is_operators && !self.cuts.is_empty()))
+            .filter(|i| {
+                *i == exact
+                    || may_match.matched(*i)
+                    || (plan.matchers[*i].is_operators && !self.cuts.is_empty())
+            })
             .filter_map(|i| self.find(plan, text, i))
             .collect();
         if end == End::OfText {
@@ -174,7 +183,9 @@ impl Scan {
                 .iter()
                 .enumerate()
                 .filter(|(_, found)| found.whole.start < horizon)
-                .min_by_key(|(_, found)| (found.masked.start, found.matcher == exact, found.matcher));
+                .min_by_key(|(_, found)| {
+                    (found.masked.start, found.matcher == exact, found.matcher)
+                });
             let Some((slot, _)) = first else { break };
             let found = matches.swap_remove(slot);
             if unfinished_label.is_some_and(|label| found.whole.end >= label) {
@@ -206,14 +217,23 @@ impl Scan {
         let plain = |range: Range<usize>, out: &mut dyn FnMut(Piece<'t>)| {
             if !range.is_empty() {
                 let text = &text[range.start - self.base..range.end - self.base];
-                out(Piece::Plain { text, at: range.start });
+                out(Piece::Plain {
+                    text,
+                    at: range.start,
+                });
             }
         };
         let ready = self.masks.partition_point(|mask| mask.range.start < limit);
         for mask in self.masks.drain(..ready) {
-            if self.masked_until.is_none_or(|until| until <= mask.range.start) {
+            if self
+                .masked_until
+                .is_none_or(|until| until <= mask.range.start)
+            {
                 plain(self.written..mask.range.start, out);
-                out(Piece::Masked { kind: mask.kind, at: mask.range.start });
+                out(Piece::Masked {
+                    kind: mask.kind,
+                    at: mask.range.start,
+                });
             }
             self.masked_until = self.masked_until.max(Some(mask.range.end));
             self.written = self.written.max(mask.range.end);
@@ -224,14 +244,16 @@ impl Scan {
 
     /// The place before which no dismissed candidate can be judged again; forgets those before it.
     fn settle_dismissed(&mut self) -> usize {
-        self.dismissed.sort_by_key(|candidate| candidate.whole.start);
+        self.dismissed
+            .sort_by_key(|candidate| candidate.whole.start);
         let mut limit = self.horizon;
         for candidate in self.dismissed.iter().rev() {
             if candidate.whole.end > limit {
                 limit = limit.min(candidate.whole.start);
             }
         }
-        self.dismissed.retain(|candidate| candidate.whole.start >= limit);
+        self.dismissed
+            .retain(|candidate| candidate.whole.start >= limit);
         limit
     }
 
@@ -239,11 +261,19 @@ impl Scan {
     pub(super) fn discard(&mut self, text: &str) -> usize {
         let tails = self.tails.iter().map(|tail| tail.at);
         let dismissed = self.dismissed.iter().map(|candidate| candidate.whole.start);
-        let needed = tails.chain(dismissed).chain([self.horizon, self.written]).min().unwrap_or(self.horizon);
+        let needed = tails
+            .chain(dismissed)
+            .chain([self.horizon, self.written])
+            .min()
+            .unwrap_or(self.horizon);
         let unneeded = text.floor_char_boundary((needed - self.base).saturating_sub(CONTEXT_BYTES));
         self.base += unneeded;
         self.labels.retain(|label| label.end > self.base);
-        let last_cut_before = self.cuts.iter().rposition(|cut| *cut <= self.base).unwrap_or(0);
+        let last_cut_before = self
+            .cuts
+            .iter()
+            .rposition(|cut| *cut <= self.base)
+            .unwrap_or(0);
         self.cuts.drain(..last_cut_before);
         unneeded
     }
@@ -256,13 +286,18 @@ impl Scan {
         let is_exact = found.matcher == plan.matchers.len();
         let follows_mask = self.follows_mask(found.whole.start);
         if self.is_secret(plan, text, &found, follows_mask) {
-            self.next[found.matcher] = if is_exact { one_further } else { found.whole.end };
+            self.next[found.matcher] = if is_exact {
+                one_further
+            } else {
+                found.whole.end
+            };
             return self.mask(plan, text, found);
         }
         self.next[found.matcher] = one_further;
         if self.dismissed.len() >= self.dismissed_most {
             let forgotten = found.whole.start.saturating_sub(DISMISSED_BYTES);
-            self.dismissed.retain(|candidate| candidate.whole.end >= forgotten);
+            self.dismissed
+                .retain(|candidate| candidate.whole.end >= forgotten);
             self.dismissed_most = DISMISSED_KEPT.max(2 * self.dismissed.len());
         }
         self.dismissed.push(found);
@@ -274,18 +309,37 @@ impl Scan {
         let mut waits_from = None;
         let mut secrets = vec![(found, RestOf::Text)];
         while let Some((found, rest)) = secrets.pop() {
-            let Match { matcher, masked: Range { start, mut end }, .. } = found;
-            let tail = plan.matchers.get(matcher).and_then(|matcher| Tail::new(matcher.tail));
+            let Match {
+                matcher,
+                masked: Range { start, mut end },
+                ..
+            } = found;
+            let tail = plan
+                .matchers
+                .get(matcher)
+                .and_then(|matcher| Tail::new(matcher.tail));
             if let (Some(mut tail), RestOf::Text) = (tail, rest) {
                 let taken = tail.take(&text[end - self.base..]);
                 end += taken.bytes;
                 if taken.is_open {
-                    self.tails.push(OpenTail { matcher, at: end, tail });
+                    self.tails.push(OpenTail {
+                        matcher,
+                        at: end,
+                        tail,
+                    });
                     waits_from = Some(waits_from.map_or(end, |from: usize| from.min(end)));
                 }
                 self.next[matcher] = self.next[matcher].max(end);
             }
-            self.add_mask(plan, Mask { range: start..end, kind: found.kind, matcher, reach: end });
+            self.add_mask(
+                plan,
+                Mask {
+                    range: start..end,
+                    kind: found.kind,
+                    matcher,
+                    reach: end,
+                },
+            );
 
             let mut at = 0;
             while let Some(candidate) = self.dismissed.get(at) {
@@ -312,7 +366,10 @@ impl Scan {
         let whole = &candidate.whole;
         if whole.start < mask.start && mask.start < whole.end {
             let from = whole.start - self.base;
-            let found = plan.matchers.get(candidate.matcher)?.find_in(&text[..mask.start - self.base], from)?;
+            let found = plan
+                .matchers
+                .get(candidate.matcher)?
+                .find_in(&text[..mask.start - self.base], from)?;
             let cut_short = Match::of(found, candidate.matcher, candidate.kind, self.base);
             let follows_mask = self.follows_mask(whole.start);
             let is_secret = cut_short.whole.start == whole.start
@@ -326,14 +383,24 @@ impl Scan {
 
     fn add_mask(&mut self, plan: &Plan, mask: Mask) {
         // At the same place the label is that of an exact value, then that of the first rule.
-        let rank = |mask: &Mask| (mask.range.start, mask.matcher != plan.matchers.len(), mask.matcher);
-        let at = self.masks.partition_point(|known| rank(known) <= rank(&mask));
+        let rank = |mask: &Mask| {
+            (
+                mask.range.start,
+                mask.matcher != plan.matchers.len(),
+                mask.matcher,
+            )
+        };
+        let at = self
+            .masks
+            .partition_point(|known| rank(known) <= rank(&mask));
         self.masks.insert(at, mask);
         self.measure_reach(at);
     }
 
     fn measure_reach(&mut self, from: usize) {
-        let mut reach = from.checked_sub(1).map_or(0, |before| self.masks[before].reach);
+        let mut reach = from
+            .checked_sub(1)
+            .map_or(0, |before| self.masks[before].reach);
         for mask in &mut self.masks[from..] {
             reach = reach.max(mask.range.end);
             mask.reach = reach;
@@ -344,17 +411,35 @@ impl Scan {
     fn follows_mask(&self, place: usize) -> bool {
         let begun = self.masks.partition_point(|mask| mask.range.start < place);
         self.masked_until >= Some(place)
-            || begun.checked_sub(1).is_some_and(|last| self.masks[last].reach >= place)
+            || begun
+                .checked_sub(1)
+                .is_some_and(|last| self.masks[last].reach >= place)
     }
 
     fn is_secret(&self, plan: &Plan, text: &str, found: &Match, follows_mask: bool) -> bool {
-        let next_label = self.labels.partition_point(|label| label.end <= found.whole.start);
-        if self.labels.get(next_label).is_some_and(|label| label.start < found.whole.end) {
+        let next_label = self
+            .labels
+            .partition_point(|label| label.end <= found.whole.start);
+        if self
+            .labels
+            .get(next_label)
+            .is_some_and(|label| label.start < found.whole.end)
+        {
             return false;
         }
-        let Some(judge) = plan.matchers.get(found.matcher).and_then(|matcher| matcher.judge) else { return true };
+        let Some(judge) = plan
+            .matchers
+            .get(found.matcher)
+            .and_then(|matcher| matcher.judge)
+        else {
+            return true;
+        };
         let part = |range: &Range<usize>| &text[range.start - self.base..range.end - self.base];
-        let context = found.whole.start.saturating_sub(CONTEXT_BYTES).max(self.base);
+        let context = found
+            .whole
+            .start
+            .saturating_sub(CONTEXT_BYTES)
+            .max(self.base);
         let context = text.ceil_char_boundary(context - self.base) + self.base;
         judge(&Candidate {
             before: part(&(context..found.whole.start)),
@@ -392,12 +477,18 @@ impl Scan {
     fn find_horizon(&self, plan: &Plan, text: &str) -> usize {
         let from = self.horizon - self.base;
         let ends = |regex: &Regex, text: &str, from: usize| {
-            regex.find_at(text, from).map_or(text.len(), |rest| rest.start())
+            regex
+                .find_at(text, from)
+                .map_or(text.len(), |rest| rest.start())
         };
         let mut horizon = self.base + ends(&plan.built_in_beginnings, text, from);
         horizon = horizon.min(self.base + plan.exact.unfinished_from(text, from));
         if plan.has_operators() {
-            let line = self.cuts.last().map_or(0, |cut| cut.saturating_sub(self.base)).max(from);
+            let line = self
+                .cuts
+                .last()
+                .map_or(0, |cut| cut.saturating_sub(self.base))
+                .max(from);
             let unfinished = plan.operator_beginnings.as_ref().map_or_else(
                 // Without the pattern of beginnings: the whole line may become a match.
                 || text[line..].rfind('\n').map_or(line, |at| line + at + 1),
@@ -406,14 +497,18 @@ impl Scan {
             horizon = horizon.min(self.base + unfinished);
         }
         // A rest that waits for its next byte keeps what it has not taken.
-        self.tails.iter().fold(horizon, |horizon, tail| horizon.min(tail.at))
+        self.tails
+            .iter()
+            .fold(horizon, |horizon, tail| horizon.min(tail.at))
     }
 
     /// Finds the labels in the text, which are cuts, and the place of one that may not be complete.
     fn find_labels(&mut self, plan: &Plan, text: &str, end: End) -> Option<usize> {
         let unfinished = match end {
             End::OfText => text.len(),
-            End::OfPiece => plan.labels.unfinished_from(text, self.labels_from - self.base),
+            End::OfPiece => plan
+                .labels
+                .unfinished_from(text, self.labels_from - self.base),
         };
         let mut from = self.labels_from - self.base;
         while let Some((label, _)) = plan.labels.find_at(text, from) {
@@ -433,10 +528,14 @@ impl Scan {
     fn find_long_lines(&mut self, text: &str) {
         let mut added = false;
         loop {
-            let line_end = text[self.lines_until - self.base..].find('\n').map(|at| self.lines_until + at);
+            let line_end = text[self.lines_until - self.base..]
+                .find('\n')
+                .map(|at| self.lines_until + at);
             let known_until = line_end.unwrap_or(self.base + text.len());
             while known_until - self.piece_from >= MAX_LINE_PIECE_BYTES {
-                let cut = text.floor_char_boundary(self.piece_from + MAX_LINE_PIECE_BYTES - self.base) + self.base;
+                let cut = text
+                    .floor_char_boundary(self.piece_from + MAX_LINE_PIECE_BYTES - self.base)
+                    + self.base;
                 self.cuts.push(cut);
                 self.piece_from = cut;
                 added = true;
@@ -457,7 +556,12 @@ impl Scan {
     fn find_cut_off(&self, plan: &Plan, text: &str) -> Option<Match> {
         let (start, kind) = plan.exact.cut_off(text)?;
         let range = (self.base + start).max(self.horizon)..self.base + text.len();
-        Some(Match { matcher: plan.matchers.len(), kind, whole: range.clone(), masked: range })
+        Some(Match {
+            matcher: plan.matchers.len(),
+            kind,
+            whole: range.clone(),
+            masked: range,
+        })
     }
 
     /// The next match of one source, judged or not.
@@ -469,10 +573,20 @@ impl Scan {
         let Some(source) = plan.matchers.get(matcher) else {
             let (found, kind) = plan.exact.find_at(text, text.ceil_char_boundary(from))?;
             let range = self.base + found.start..self.base + found.end;
-            return Some(Match { matcher, kind, whole: range.clone(), masked: range });
+            return Some(Match {
+                matcher,
+                kind,
+                whole: range.clone(),
+                masked: range,
+            });
         };
         if !source.is_operators || self.cuts.is_empty() {
-            return Some(Match::of(source.find_in(text, from)?, matcher, source.kind, self.base));
+            return Some(Match::of(
+                source.find_in(text, from)?,
+                matcher,
+                source.kind,
+                self.base,
+            ));
         }
         let begun = self.cuts.partition_point(|cut| *cut <= self.base + from);
         let mut borders = self.cuts[begun..]
@@ -480,12 +594,20 @@ impl Scan {
             .map(|cut| cut - self.base)
             .filter(|cut| *cut < text.len())
             .chain([text.len()]);
-        let mut start = begun.checked_sub(1).map_or(0, |last| self.cuts[last].saturating_sub(self.base));
+        let mut start = begun
+            .checked_sub(1)
+            .map_or(0, |last| self.cuts[last].saturating_sub(self.base));
         borders.find_map(|end| {
             let slice = start..end;
             start = end;
-            let found = source.find_in(&text[slice.clone()], from.max(slice.start) - slice.start)?;
-            Some(Match::of(found, matcher, source.kind, self.base + slice.start))
+            let found =
+                source.find_in(&text[slice.clone()], from.max(slice.start) - slice.start)?;
+            Some(Match::of(
+                found,
+                matcher,
+                source.kind,
+                self.base + slice.start,
+            ))
         })
     }
 }

@@ -29,7 +29,10 @@ pub(super) fn is_password(value: &str) -> bool {
 
 fn distinct_bytes(value: &str) -> usize {
     let mut seen = [false; 256];
-    value.bytes().filter(|b| !std::mem::replace(&mut seen[usize::from(*b)], true)).count()
+    value
+        .bytes()
+        .filter(|b| !std::mem::replace(&mut seen[usize::from(*b)], true))
+        .count()
 }
 
 /// Whether most letters are in words: `my-service-key2`, `getAccessToken`, `RELEASE_2024_01_15`.
@@ -70,7 +73,8 @@ fn is_wordy(value: &str) -> bool {
 fn is_word(word: &[u8]) -> bool {
     let vowel = |b: &u8| b"aeiouyAEIOUY".contains(b);
     let capitals = word.iter().filter(|b| b.is_ascii_uppercase()).count();
-    let regular = capitals == 0 || capitals == word.len() || (capitals == 1 && word[0].is_ascii_uppercase());
+    let regular =
+        capitals == 0 || capitals == word.len() || (capitals == 1 && word[0].is_ascii_uppercase());
     let longest_consonants = word.split(vowel).map(<[u8]>::len).max().unwrap_or(0);
     word.len() >= 3 && regular && word.iter().any(vowel) && longest_consonants < 5
 }
@@ -119,7 +123,14 @@ mod tests {
         for value in ["CorrectHorse9!", "p@ssw0rd!", "Tr0ub4dor&3", "aB3xK9pQ7mN2"] {
             assert!(is_password(value), "{value}");
         }
-        for value in ["$DB_PASSWORD1", "/run/secrets/db1", "hunter2", "get_password2", "undefined", "~/secret1"] {
+        for value in [
+            "$DB_PASSWORD1",
+            "/run/secrets/db1",
+            "hunter2",
+            "get_password2",
+            "undefined",
+            "~/secret1",
+        ] {
             assert!(!is_password(value), "{value}");
         }
     }

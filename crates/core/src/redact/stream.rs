@@ -30,7 +30,11 @@ pub struct StreamRedactor {
 
 impl StreamRedactor {
     pub(super) fn new(plan: Arc<Plan>) -> Self {
-        Self { scan: Scan::new(&plan), plan, held: String::new() }
+        Self {
+            scan: Scan::new(&plan),
+            plan,
+            held: String::new(),
+        }
     }
 
     /// Takes the next piece and returns what is certain by now; maybe nothing.
@@ -58,16 +62,19 @@ impl StreamRedactor {
     }
 
     fn advance(&mut self, end: End, out: &mut String) {
-        self.scan.advance(&self.plan, &self.held, end, &mut |piece| match piece {
-            Piece::Plain { text, .. } => out.push_str(text),
-            Piece::Masked { kind, .. } => push_label(out, self.plan.kind(kind)),
-        });
+        self.scan
+            .advance(&self.plan, &self.held, end, &mut |piece| match piece {
+                Piece::Plain { text, .. } => out.push_str(text),
+                Piece::Masked { kind, .. } => push_label(out, self.plan.kind(kind)),
+            });
     }
 }
 
 impl fmt::Debug for StreamRedactor {
     /// Never shows what is held back: it may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamRedactor").field("held_bytes", &self.held.len()).finish_non_exhaustive()
+        f.debug_struct("StreamRedactor")
+            .field("held_bytes", &self.held.len())
+            .finish_non_exhaustive()
     }
 }

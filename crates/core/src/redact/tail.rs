@@ -47,7 +47,10 @@ impl Tail {
         match self {
             Self::Run(class) => {
                 let bytes = text.bytes().take_while(|b| class(*b)).count();
-                Taken { bytes, is_open: bytes == text.len() }
+                Taken {
+                    bytes,
+                    is_open: bytes == text.len(),
+                }
             }
             Self::Pem(body) => body.take(text),
         }

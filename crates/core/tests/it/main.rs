@@ -6,4 +6,5 @@ mod events;
 mod journal;
 mod ledger_model;
 mod ledger_speed;
+mod redaction;
 mod support;
