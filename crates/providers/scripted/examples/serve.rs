@@ -11,6 +11,10 @@ use otto_core::model::{ModelSpec, PriceTable, TokenPrices};
 use otto_core::{ModelId, Money};
 use otto_scripted::{Script, ScriptedServer, ServerOptions};
 
+#[expect(
+    clippy::print_stdout,
+    reason = "an example speaks to the person who runs it"
+)]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

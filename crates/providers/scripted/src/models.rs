@@ -314,3 +314,102 @@ impl Traits {
         id.split('-').nth(1).unwrap_or(id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    /// The facts collected about each model; the price table of the production client is tested against the
+    /// same file.
+    const FACTS: &str = include_str!("../../anthropic/tests/facts/anthropic-models.json");
+
+    #[test]
+    fn the_table_agrees_with_the_collected_facts() {
+        let facts: Json = serde_json::from_str(FACTS).unwrap();
+        let models = facts["models"].as_array().unwrap();
+        assert_eq!(models.len(), TABLE.len());
+        for (model, traits) in models.iter().zip(TABLE) {
+            let id = model["id"].as_str().unwrap();
+            assert_eq!(traits.id, id);
+            assert_eq!(traits.alias, model["aliases"][0].as_str(), "{id}");
+            assert_eq!(traits.released, model["released"], "{id}");
+            assert_eq!(traits.lifecycle, model["lifecycle"], "{id}");
+            assert_eq!(traits.retires, model["retires_at"].as_str(), "{id}");
+            assert_eq!(
+                traits.min_cacheable_tokens, model["min_cacheable_tokens"],
+                "{id}"
+            );
+            let thinking = &model["thinking"];
+            let accepts = |mode: &str| {
+                thinking["accepted"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|accepted| accepted == mode)
+            };
+            let modes = &traits.thinking;
+            assert_eq!(
+                [
+                    modes.adaptive,
+                    modes.enabled,
+                    modes.disabled,
+                    modes.between_tools
+                ],
+                [
+                    accepts("adaptive"),
+                    accepts("enabled"),
+                    accepts("disabled"),
+                    accepts("between_tools")
+                ],
+                "{id}"
+            );
+            assert_eq!(
+                modes.by_default,
+                thinking["when_omitted"] == "adaptive",
+                "{id}"
+            );
+            let efforts: Vec<&str> = model["effort"]["supported"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Json::as_str)
+                .collect();
+            assert_eq!(traits.efforts, efforts, "{id}");
+            // What is unknown is refused.
+            assert_eq!(
+                traits.forced_tool_choice,
+                model["forced_tool_choice_any_or_tool"] == true,
+                "{id}"
+            );
+            assert_eq!(traits.prefill, model["assistant_prefill"], "{id}");
+            assert_eq!(
+                traits.system_entries, model["mid_conversation_system_messages"],
+                "{id}"
+            );
+            assert_eq!(
+                traits.binds_thinking,
+                model["thinking_blocks_bound_to_prefix"] != "no",
+                "{id}"
+            );
+            assert_eq!(
+                traits.geo,
+                !model["inference_geo_us_multiplier"].is_null(),
+                "{id}"
+            );
+            assert_eq!(
+                traits.fast == Fast::Accepted,
+                model["fast_mode"]["accepted"] == true,
+                "{id}"
+            );
+            if let Some(hidden) = model["tool_system_prompt_tokens"].as_object() {
+                let tokens = (
+                    hidden["auto_or_none"].as_u64().unwrap(),
+                    hidden["any_or_tool"].as_u64().unwrap(),
+                );
+                assert_eq!(traits.tool_prompt, tokens, "{id}");
+            }
+        }
+    }
+}

@@ -87,6 +87,9 @@ async fn thinking_that_comes_back_unchanged_is_accepted_and_billed() {
     }
 }
 
+/// What is changed, how, and what the server says to it.
+type Change = (&'static str, fn(&mut Json), String);
+
 #[tokio::test]
 async fn a_changed_prefix_is_refused_by_models_that_bind() {
     let server = serve(SCRIPT).await;
@@ -97,7 +100,7 @@ async fn a_changed_prefix_is_refused_by_models_that_bind() {
              set `thinking.block_binding.prefix_mismatch_behavior` to \"drop_block\"."
         )
     };
-    let changes: [(&str, fn(&mut Json), String); 6] = [
+    let changes: [Change; 6] = [
         ("system", |body| body["system"] = json!("Be long."), bound("messages.1.content.0")),
         ("tools", |body| body["tools"][0]["description"] = json!("Another."), bound("messages.1.content.0")),
         ("task", |body| body["messages"][0]["content"] = json!("ho"), bound("messages.1.content.0")),
