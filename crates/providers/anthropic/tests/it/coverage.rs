@@ -31,9 +31,9 @@
 //! | bytes one by one; splits in characters, escapes, line ends | `streams::every_way_of_cutting_gives_the_same_events`, `arbitrary` |
 //! | invalid UTF-8, lone surrogates | `replies::broken_text_is_an_error_not_an_answer` |
 //! | text that looks like events or control sequences | `replies::text_that_looks_like_events_is_text` |
-//! | lines, events, replies without end; output beyond the limit | `replies::endless_lines_and_replies_are_cut`, unit tests of `sse` |
+//! | lines, events, replies without end; output beyond the limit | `replies::endless_lines_and_replies_are_cut`, `replies::blocks_that_are_too_big_together_are_cut`, unit tests of `sse` |
 //! | a million events, thousands of blocks | `replies::too_many_blocks_are_cut_and_a_million_small_events_are_not` |
-//! | tool input that is no JSON, no object, doubled, deep, huge | `replies::invalid_tool_inputs_reach_the_caller_as_such_and_go_back_as_an_empty_object`, `replies::a_tool_input_of_many_megabytes_is_capped`, unit tests of `tool_input` |
+//! | tool input that is no JSON, no object, doubled, deep, huge | `replies::invalid_tool_inputs_reach_the_caller_as_such_and_go_back_as_an_empty_object`, `replies::a_tool_input_of_many_megabytes_is_capped`, `replies::an_overlong_tool_input_is_invalid_even_if_its_beginning_is_an_object`, unit tests of `tool_input` |
 //! | unknown tool, other case | `replies::tools_that_were_not_offered_keep_the_name_the_model_wrote` |
 //! | strange and doubled call ids | `replies::strange_call_ids_are_opaque_and_doubled_ones_count_once` |
 //! | stop reason against content, unknown, null | `replies::stop_reasons_that_contradict_the_content_end_the_reply_properly` |

@@ -375,6 +375,44 @@ fn a_tool_input_of_many_megabytes_is_capped() {
 }
 
 #[test]
+fn an_overlong_tool_input_is_invalid_even_if_its_beginning_is_an_object() {
+    let mut context = context(&["get_time"]);
+    context.max_output_tokens = 1_000_000;
+    let start = tool_start(0, "toolu_1", "get_time");
+    let blanks = " ".repeat(MAX_TOOL_INPUT_BYTES);
+    let (object, blanks) = (tool_delta(0, "{}"), tool_delta(0, &blanks));
+    let stream = sse(&[
+        START,
+        &start,
+        &object,
+        &blanks,
+        STOP_0,
+        TOOL_USE,
+        MESSAGE_STOP,
+    ]);
+    let events = decode(context, [stream.as_bytes()]);
+    assert!(matches!(
+        input(&blocks(&events)[0].1),
+        ToolInput::Invalid(_)
+    ));
+}
+
+#[test]
+fn blocks_that_are_too_big_together_are_cut() {
+    let mut stream = sse(&[START]);
+    let filler = "x".repeat(12 * 1024 * 1024);
+    for index in 0..3 {
+        stream.push_str(&format!(
+            "data: {{\"type\":\"content_block_start\",\"index\":{index},\"content_block\":{{\"type\":\"new\",\"x\":\"{filler}\"}}}}\n\n"
+        ));
+        stream.push_str(&sse(&[&block_stop(index)]));
+    }
+    let events = decode(context(&[]), [stream.as_bytes()]);
+    assert_eq!(failure(&events).kind, ModelFailureKind::Protocol);
+    assert_eq!(blocks(&events).len(), 2);
+}
+
+#[test]
 fn tools_that_were_not_offered_keep_the_name_the_model_wrote() {
     for name in ["rm_rf", "GET_TIME", "get.time", "", "../../x", "get_time\0"] {
         let start = tool_start(0, "toolu_1", name);
