@@ -90,6 +90,20 @@ impl WorkerHostInner {
         })
     }
 
+    /// A directory of the operator's lists in which Otto's own files lie.
+    pub(crate) fn listed_dir_that_holds_state(&self) -> Option<PathBuf> {
+        let scratch = std::fs::canonicalize(&self.config.scratch).ok()?;
+        let policy = &self.config.exec;
+        let holds =
+            |dir: &&PathBuf| std::fs::canonicalize(dir).is_ok_and(|dir| scratch.starts_with(dir));
+        policy
+            .read_only
+            .iter()
+            .chain(&policy.writable)
+            .find(holds)
+            .cloned()
+    }
+
     /// The level at which programs may run, given the level of everything else.
     pub(crate) fn exec_level(&self, level: Enforcement) -> Result<Enforcement, String> {
         match level {

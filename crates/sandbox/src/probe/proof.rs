@@ -154,6 +154,13 @@ async fn attack_exec(
     level: Enforcement,
     proof: &mut Proof,
 ) -> Result<Result<Enforcement, String>, ProveError> {
+    if let Some(dir) = inner.listed_dir_that_holds_state() {
+        return Ok(Err(format!(
+            "sandbox_unavailable: {} is listed for programs and holds Otto's own files, so programs could read \
+             them; list only the directories of toolchains and caches",
+            dir.display()
+        )));
+    }
     let scene = new_scene(inner)?;
     // A server of this host, outside the sandbox.
     let server = std::net::TcpListener::bind(("127.0.0.1", 0))

@@ -34,7 +34,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
                 name.contains(*filter)
             }
         };
-        (filters.is_empty() || filters.iter().any(|filter| matches(filter)))
+        (filters.is_empty() || filters.iter().any(matches))
             && !skipped.iter().any(|skip| name.contains(skip))
             && !has("--ignored")
     };

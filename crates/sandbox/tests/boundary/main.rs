@@ -8,6 +8,7 @@
     reason = "the modules of a test are not reachable from anywhere"
 )]
 #![allow(clippy::print_stdout, reason = "a test runner prints")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod attacks;
 mod calls;
@@ -110,6 +111,7 @@ const TESTS: &[harness::Test] = tests! {
         forks_are_bounded
         memory_is_bounded
         toolchains_and_caches_are_where_the_operator_says
+        a_listed_directory_may_not_hold_ottos_own_files
         a_tool_asks_for_a_program_and_reads_its_outcome
         at_level_l1_programs_run_only_by_the_operators_word
         at_level_l1_the_tree_of_a_program_is_confined_and_killed;
