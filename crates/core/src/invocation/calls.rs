@@ -7,7 +7,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::id::EffectId;
 use crate::invocation::machine::{Invocation, Phase};
-use crate::invocation::{Effect, Failure, Outcome, SideEffects, TimerPurpose, ToolEnding, ToolResult};
+use crate::invocation::{
+    Effect, Failure, Outcome, SideEffects, TimerPurpose, ToolEnding, ToolResult,
+};
 use crate::{Timestamp, ToolName};
 
 impl Invocation {
@@ -24,9 +26,15 @@ impl Invocation {
                 Some(turn) => turn,
                 None => return,
             },
-            Phase::New | Phase::Reserving(_) | Phase::Waiting(_) | Phase::Parked(_) | Phase::Ended(_) => return,
+            Phase::New
+            | Phase::Reserving(_)
+            | Phase::Waiting(_)
+            | Phase::Parked(_)
+            | Phase::Ended(_) => return,
         };
-        let Some(tool) = turn.finish_call(effect, result) else { return };
+        let Some(tool) = turn.finish_call(effect, result) else {
+            return;
+        };
         self.totals.tool_calls += 1;
         if matches!(self.phase, Phase::Stopping(_)) {
             return self.conclude_if_closed(now, out);
@@ -46,11 +54,17 @@ impl Invocation {
 
     /// Starts every call that may start now.
     pub(super) fn start_tools(&mut self, out: &mut Vec<Effect>) {
-        let Some(parallel) = self.spec.as_ref().map(|spec| spec.limits.parallel_tools) else { return };
+        let Some(parallel) = self.spec.as_ref().map(|spec| spec.limits.parallel_tools) else {
+            return;
+        };
         loop {
             let id = EffectId(self.last_effect + 1);
-            let (Phase::Calling(turn) | Phase::Answering(turn)) = &mut self.phase else { return };
-            let Some(request) = turn.start_next(parallel, id) else { return };
+            let (Phase::Calling(turn) | Phase::Answering(turn)) = &mut self.phase else {
+                return;
+            };
+            let Some(request) = turn.start_next(parallel, id) else {
+                return;
+            };
             self.last_effect = id.0;
             if request.side_effects == SideEffects::Some {
                 out.push(Effect::Persist);
@@ -62,7 +76,9 @@ impl Invocation {
     /// Starts what may start; when every call is answered, closes the turn and begins the next.
     pub(super) fn advance_tools(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         self.start_tools(out);
-        let Phase::Answering(turn) = &self.phase else { return };
+        let Phase::Answering(turn) = &self.phase else {
+            return;
+        };
         if !turn.is_answered() {
             return;
         }
@@ -84,7 +100,9 @@ impl Invocation {
 
     /// Counts identical calls with identical results; `Some` when one has come too often.
     fn count_repetitions(&mut self) -> Option<Failure> {
-        let Phase::Answering(turn) = &self.phase else { return None };
+        let Phase::Answering(turn) = &self.phase else {
+            return None;
+        };
         let allowed = self.spec.as_ref()?.limits.repetitions;
         for call in turn.answered() {
             let mut hasher = DefaultHasher::new();
@@ -92,7 +110,10 @@ impl Invocation {
             let count = self.repetitions.entry(hasher.finish()).or_insert(0);
             *count += 1;
             if *count >= allowed {
-                return Some(Failure::Repetition { tool: call.tool.clone(), count: *count });
+                return Some(Failure::Repetition {
+                    tool: call.tool.clone(),
+                    count: *count,
+                });
             }
         }
         None

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ModelId;
 use crate::id::EffectId;
 use crate::invocation::{InvocationLimits, InvocationSpec};
 use crate::ledger::{Denial, Grant, ScopeLimits};
 use crate::message::Block;
 use crate::model::Usage;
-use crate::ModelId;
 
 /// A fact. Those that answer an effect carry its id.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -134,9 +134,17 @@ impl Invocation {
             Event::Started(spec) => self.started(now, spec, out),
             Event::ReservationGranted { effect, grant } => self.granted(now, effect, grant, out),
             Event::ReservationDenied { effect, denial } => self.denied(now, effect, denial, out),
-            Event::ReservationRefused { effect, reason } => self.reservation_refused(now, effect, reason, out),
-            Event::BlockReceived { effect, index, block } => {
-                let (Phase::Calling(turn), Some(spec)) = (&mut self.phase, &self.spec) else { return effects };
+            Event::ReservationRefused { effect, reason } => {
+                self.reservation_refused(now, effect, reason, out)
+            }
+            Event::BlockReceived {
+                effect,
+                index,
+                block,
+            } => {
+                let (Phase::Calling(turn), Some(spec)) = (&mut self.phase, &self.spec) else {
+                    return effects;
+                };
                 if turn.call_model == effect {
                     let seen = &self.seen_calls;
                     turn.receive_block(index, block, spec, |id| seen.contains(id));
@@ -144,13 +152,17 @@ impl Invocation {
                 }
             }
             Event::ToolCallReceived { effect, index } => {
-                let Phase::Calling(turn) = &mut self.phase else { return effects };
+                let Phase::Calling(turn) = &mut self.phase else {
+                    return effects;
+                };
                 if turn.call_model == effect {
                     turn.confirm(index);
                     self.start_tools(out);
                 }
             }
-            Event::ModelFinished { effect, finish } => self.model_finished(now, effect, finish, out),
+            Event::ModelFinished { effect, finish } => {
+                self.model_finished(now, effect, finish, out)
+            }
             Event::ModelFailed { effect, failure } => self.model_failed(now, effect, failure, out),
             Event::ToolFinished { effect, result } => self.tool_finished(now, effect, &result, out),
             Event::TimerFired { effect } => self.timer_fired(now, effect, out),
@@ -168,8 +180,11 @@ impl Invocation {
                 .saturating_add(spec.model.hidden_prompt_tokens)
                 .saturating_add(text_bound(&spec.system_prompt)),
             |sum, tool| {
-                let bound =
-                    tool_definition_bound(tool.name.as_str(), &tool.description, &tool.input_schema);
+                let bound = tool_definition_bound(
+                    tool.name.as_str(),
+                    &tool.description,
+                    &tool.input_schema,
+                );
                 sum.saturating_add(bound)
             },
         );
@@ -183,23 +198,39 @@ impl Invocation {
 
     /// Sets the timer of the time limit, as far as it is not yet used up.
     pub(super) fn set_deadline(&mut self, out: &mut Vec<Effect>) {
-        let Some(limit) = self.spec.as_ref().map(|spec| spec.limits.time.value) else { return };
+        let Some(limit) = self.spec.as_ref().map(|spec| spec.limits.time.value) else {
+            return;
+        };
         let id = self.next_effect();
         self.deadline = Some(id);
-        let at = self.running_since.after(limit.saturating_sub(self.time_used));
-        out.push(Effect::SetTimer { id, at, purpose: TimerPurpose::Deadline });
+        let at = self
+            .running_since
+            .after(limit.saturating_sub(self.time_used));
+        out.push(Effect::SetTimer {
+            id,
+            at,
+            purpose: TimerPurpose::Deadline,
+        });
     }
 
     /// Asks for the money of the next model call, or ends at the time or turn limit.
     pub(super) fn begin_turn(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let Some(spec) = self.spec.clone() else { return };
+        let Some(spec) = self.spec.clone() else {
+            return;
+        };
         if self.time_left(now).is_zero() {
             // The timer is late. A call made now would be dropped at once, and paid for.
             return self.stop(now, self.deadline_outcome(), out);
         }
         if self.turns >= spec.limits.turns.value {
             let denial = turn_denial(&spec, self.turns);
-            return self.stop(now, Outcome::BudgetExhausted { denial: Box::new(denial) }, out);
+            return self.stop(
+                now,
+                Outcome::BudgetExhausted {
+                    denial: Box::new(denial),
+                },
+                out,
+            );
         }
         let prompt_tokens = self.prompt_bound(&spec);
         // An amount that does not fit is over every limit: the ledger answers with the denial.
@@ -208,8 +239,14 @@ impl Invocation {
             prompt_tokens,
             prompt_cost: worst.map_or(Money::MAX, |worst| worst.input),
             output_price: worst.map_or(Money::MAX, |worst| worst.output_per_token),
-            output_wanted: spec.limits.max_output_tokens.min(spec.model.max_output_tokens),
-            output_floor: spec.limits.floor_output_tokens.min(spec.model.max_output_tokens),
+            output_wanted: spec
+                .limits
+                .max_output_tokens
+                .min(spec.model.max_output_tokens),
+            output_floor: spec
+                .limits
+                .floor_output_tokens
+                .min(spec.model.max_output_tokens),
         };
         let id = self.next_effect();
         self.phase = Phase::Reserving(id);
@@ -222,13 +259,20 @@ impl Invocation {
             Some(counted) => (counted.messages, counted.tokens),
             None => (0, self.prefix_bound),
         };
-        let bound = self.bounds[start..].iter().fold(counted, |sum, bound| sum.saturating_add(*bound));
+        let bound = self.bounds[start..]
+            .iter()
+            .fold(counted, |sum, bound| sum.saturating_add(*bound));
         bound.min(spec.model.context_window)
     }
 
     fn granted(&mut self, now: Timestamp, effect: EffectId, grant: Grant, out: &mut Vec<Effect>) {
-        let Some(spec) = self.spec.clone() else { return };
-        let reservation = ReservationId { invocation: spec.invocation, effect };
+        let Some(spec) = self.spec.clone() else {
+            return;
+        };
+        let reservation = ReservationId {
+            invocation: spec.invocation,
+            effect,
+        };
         match &mut self.phase {
             Phase::Reserving(open) if *open == effect => {
                 let id = self.next_effect();
@@ -246,14 +290,23 @@ impl Invocation {
             }
             Phase::Stopping(stopping) if stopping.reserve == Some(effect) => {
                 stopping.reserve = None;
-                out.push(Effect::Settle { reservation, settlement: Settlement::Released });
+                out.push(Effect::Settle {
+                    reservation,
+                    settlement: Settlement::Released,
+                });
                 self.conclude_if_closed(now, out);
             }
             _ => {}
         }
     }
 
-    fn denied(&mut self, now: Timestamp, effect: EffectId, denial: Box<Denial>, out: &mut Vec<Effect>) {
+    fn denied(
+        &mut self,
+        now: Timestamp,
+        effect: EffectId,
+        denial: Box<Denial>,
+        out: &mut Vec<Effect>,
+    ) {
         match &mut self.phase {
             Phase::Reserving(open) if *open == effect => {
                 let wait = CONTENTION_FIRST
@@ -274,7 +327,13 @@ impl Invocation {
         }
     }
 
-    fn reservation_refused(&mut self, now: Timestamp, effect: EffectId, reason: CancelReason, out: &mut Vec<Effect>) {
+    fn reservation_refused(
+        &mut self,
+        now: Timestamp,
+        effect: EffectId,
+        reason: CancelReason,
+        out: &mut Vec<Effect>,
+    ) {
         match &mut self.phase {
             Phase::Reserving(open) if *open == effect => {
                 self.stop_unheld(now, effect, Outcome::Cancelled { reason }, out);
@@ -288,7 +347,13 @@ impl Invocation {
     }
 
     /// Ends an invocation whose reservation was just answered with no: nothing is open any more.
-    fn stop_unheld(&mut self, now: Timestamp, answered: EffectId, outcome: Outcome, out: &mut Vec<Effect>) {
+    fn stop_unheld(
+        &mut self,
+        now: Timestamp,
+        answered: EffectId,
+        outcome: Outcome,
+        out: &mut Vec<Effect>,
+    ) {
         self.phase = Phase::Waiting(answered);
         self.stop(now, outcome, out);
     }
@@ -313,7 +378,9 @@ impl Invocation {
 
     pub(super) fn deadline_outcome(&self) -> Outcome {
         let limit = self.spec.as_ref().map(|spec| spec.limits.time.clone());
-        Outcome::DeadlineExceeded { limit: limit.unwrap_or_else(|| Limit::new(Duration::ZERO, "default")) }
+        Outcome::DeadlineExceeded {
+            limit: limit.unwrap_or_else(|| Limit::new(Duration::ZERO, "default")),
+        }
     }
 
     pub(super) fn push(&mut self, message: Message) {
@@ -329,8 +396,13 @@ impl Invocation {
     /// Time left of the time limit at `now`.
     #[must_use]
     pub fn time_left(&self, now: Timestamp) -> Duration {
-        let limit = self.spec.as_ref().map_or(Duration::ZERO, |spec| spec.limits.time.value);
-        limit.saturating_sub(self.time_used).saturating_sub(now.since(self.running_since))
+        let limit = self
+            .spec
+            .as_ref()
+            .map_or(Duration::ZERO, |spec| spec.limits.time.value);
+        limit
+            .saturating_sub(self.time_used)
+            .saturating_sub(now.since(self.running_since))
     }
 
     /// SplitMix64: enough for jitter, and the same on every replay.

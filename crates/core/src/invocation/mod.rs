@@ -28,8 +28,8 @@ mod turn;
 
 pub use effect::{Effect, ModelRequest, TimerPurpose, ToolRequest};
 pub use event::{
-    CancelReason, Event, ModelFailure, ModelFailureKind, ModelFinish, Billing, Resumption, StopReason,
-    ToolEnding, ToolResult, UnknownCallDecision,
+    Billing, CancelReason, Event, ModelFailure, ModelFailureKind, ModelFinish, Resumption,
+    StopReason, ToolEnding, ToolResult, UnknownCallDecision,
 };
 pub use machine::{Invocation, Totals};
 pub use outcome::{Failure, Outcome, OutcomeKind};

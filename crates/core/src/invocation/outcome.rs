@@ -135,7 +135,9 @@ impl Outcome {
             Self::DeadlineExceeded { .. } => OutcomeKind::Deadline,
             Self::Cancelled { .. } => OutcomeKind::Cancelled,
             Self::Refused { .. } => OutcomeKind::Refused,
-            Self::Failed { failure: Failure::Provider(_) } => OutcomeKind::ProviderFailed,
+            Self::Failed {
+                failure: Failure::Provider(_),
+            } => OutcomeKind::ProviderFailed,
             Self::Failed { .. } => OutcomeKind::Failed,
         }
     }
@@ -156,10 +158,17 @@ impl fmt::Display for Outcome {
                 CancelReason::KillSwitch => "cancelled by the kill switch",
                 CancelReason::Shutdown => "stopped by shutdown; it can be resumed",
                 CancelReason::Fenced => "stopped: another Otto process took the session over",
-                CancelReason::StoreFailed => "stopped: the store failed, nothing more could be made durable",
-                CancelReason::AwaitingPerson => "parked: a tool call of unknown outcome needs a person's decision",
+                CancelReason::StoreFailed => {
+                    "stopped: the store failed, nothing more could be made durable"
+                }
+                CancelReason::AwaitingPerson => {
+                    "parked: a tool call of unknown outcome needs a person's decision"
+                }
             }),
-            Self::Refused { category, explanation } => {
+            Self::Refused {
+                category,
+                explanation,
+            } => {
                 f.write_str("refused by the provider")?;
                 if let Some(category) = category {
                     write!(f, " ({category})")?;
@@ -185,15 +194,22 @@ impl fmt::Display for Failure {
                 Ok(())
             }
             Self::Repetition { tool, count } => {
-                write!(f, "the same call of `{tool}` gave the same result {count} times")
+                write!(
+                    f,
+                    "the same call of `{tool}` gave the same result {count} times"
+                )
             }
             Self::OutputLimit { max_output_tokens } => write!(
                 f,
                 "the reply did not fit {max_output_tokens} output tokens; raise `max_output_tokens`"
             ),
-            Self::ContextWindow => f.write_str("the history no longer fits the model's context window"),
+            Self::ContextWindow => {
+                f.write_str("the history no longer fits the model's context window")
+            }
             Self::ToolFault { tool, message } => write!(f, "tool `{tool}` cannot work: {message}"),
-            Self::UnknownStop { reason } => write!(f, "the model stopped for an unknown reason: {reason}"),
+            Self::UnknownStop { reason } => {
+                write!(f, "the model stopped for an unknown reason: {reason}")
+            }
             Self::Internal { message } => write!(f, "internal error: {message}"),
         }
     }

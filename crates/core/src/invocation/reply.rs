@@ -11,7 +11,8 @@ use crate::id::{EffectId, ReservationId};
 use crate::invocation::machine::{Counted, Invocation, Phase};
 use crate::invocation::turn::Turn;
 use crate::invocation::{
-    Billing, Effect, Failure, InvocationSpec, ModelFailure, ModelFinish, Outcome, StopReason, TimerPurpose,
+    Billing, Effect, Failure, InvocationSpec, ModelFailure, ModelFinish, Outcome, StopReason,
+    TimerPurpose,
 };
 use crate::ledger::Settlement;
 use crate::message::Message;
@@ -37,15 +38,24 @@ impl Invocation {
         finish: ModelFinish,
         out: &mut Vec<Effect>,
     ) {
-        let Some(mut turn) = self.take_draft(effect) else { return };
-        let Some(spec) = self.spec.clone() else { return };
+        let Some(mut turn) = self.take_draft(effect) else {
+            return;
+        };
+        let Some(spec) = self.spec.clone() else {
+            return;
+        };
         let usage = self.settle_finished(&turn, &finish, &spec, out);
         self.failed_attempts = 0;
         match &finish.stop {
-            StopReason::Refusal { category, explanation } => {
+            StopReason::Refusal {
+                category,
+                explanation,
+            } => {
                 // The refused reply does not enter the history: resending it would be refused again.
-                let outcome =
-                    Outcome::Refused { category: category.clone(), explanation: explanation.clone() };
+                let outcome = Outcome::Refused {
+                    category: category.clone(),
+                    explanation: explanation.clone(),
+                };
                 self.phase = Phase::Answering(turn);
                 return self.stop_without_turn(now, outcome, out);
             }
@@ -69,31 +79,52 @@ impl Invocation {
         let bound = usage.map_or(turn.max_output_tokens, |usage| usage.output_tokens);
         self.enter_history(&turn, bound);
         if let Some(usage) = usage {
-            self.counted = Some(Counted { tokens: usage.total_tokens(), messages: self.history.len() });
+            self.counted = Some(Counted {
+                tokens: usage.total_tokens(),
+                messages: self.history.len(),
+            });
         }
         self.phase = Phase::Answering(turn);
         if let StopReason::Other(reason) = finish.stop {
             // Nobody knows what the reply is worth: no further call of it is run, and there is no next turn.
-            return self.stop(now, Outcome::Failed { failure: Failure::UnknownStop { reason } }, out);
+            return self.stop(
+                now,
+                Outcome::Failed {
+                    failure: Failure::UnknownStop { reason },
+                },
+                out,
+            );
         }
         if has_calls {
             return self.advance_tools(now, out);
         }
         match finish.stop {
-            StopReason::EndTurn | StopReason::StopSequence | StopReason::ToolUse if has_dropped_call => {
+            StopReason::EndTurn | StopReason::StopSequence | StopReason::ToolUse
+                if has_dropped_call =>
+            {
                 let reason = Arc::from("tool_use, with call ids that were used before");
                 let failure = Failure::UnknownStop { reason };
                 self.continue_with(now, DROPPED_CALL, Outcome::Failed { failure }, out);
             }
             StopReason::EndTurn | StopReason::StopSequence | StopReason::ToolUse if has_blocks => {
-                self.stop(now, Outcome::Completed { text: Arc::from(text) }, out);
+                self.stop(
+                    now,
+                    Outcome::Completed {
+                        text: Arc::from(text),
+                    },
+                    out,
+                );
             }
             StopReason::EndTurn | StopReason::StopSequence | StopReason::ToolUse => {
-                let completed = Outcome::Completed { text: Arc::from(text) };
+                let completed = Outcome::Completed {
+                    text: Arc::from(text),
+                };
                 self.continue_with(now, EMPTY_REPLY, completed, out);
             }
             StopReason::MaxTokens => {
-                let limit = Failure::OutputLimit { max_output_tokens: spec.limits.max_output_tokens };
+                let limit = Failure::OutputLimit {
+                    max_output_tokens: spec.limits.max_output_tokens,
+                };
                 self.continue_with(now, CONTINUE, Outcome::Failed { failure: limit }, out);
             }
             StopReason::PauseTurn => {
@@ -102,7 +133,13 @@ impl Invocation {
                 self.continue_with(now, "", Outcome::Failed { failure }, out);
             }
             StopReason::ContextWindowExceeded => {
-                self.stop(now, Outcome::Failed { failure: Failure::ContextWindow }, out);
+                self.stop(
+                    now,
+                    Outcome::Failed {
+                        failure: Failure::ContextWindow,
+                    },
+                    out,
+                );
             }
             StopReason::Other(_) | StopReason::Refusal { .. } => {
                 debug_assert!(false, "an unknown reason and a refusal have returned above");
@@ -117,13 +154,23 @@ impl Invocation {
         failure: ModelFailure,
         out: &mut Vec<Effect>,
     ) {
-        let Some(mut turn) = self.take_draft(effect) else { return };
-        let Some(spec) = self.spec.clone() else { return };
+        let Some(mut turn) = self.take_draft(effect) else {
+            return;
+        };
+        let Some(spec) = self.spec.clone() else {
+            return;
+        };
         self.settle(turn.reservation, failure.billing, out);
         self.failed_attempts += 1;
         let attempts = spec.limits.attempts;
         let jitter = self.next_random();
-        let decision = retry::decide(&failure, self.failed_attempts, attempts, self.time_left(now), jitter);
+        let decision = retry::decide(
+            &failure,
+            self.failed_attempts,
+            attempts,
+            self.time_left(now),
+            jitter,
+        );
         let was_started = turn.has_started_calls();
         if was_started {
             // What ran has run: keep what led to it, answer it, and go on from there.
@@ -134,7 +181,13 @@ impl Invocation {
         }
         match decision {
             RetryDecision::GiveUp => {
-                self.stop(now, Outcome::Failed { failure: Failure::Provider(failure) }, out);
+                self.stop(
+                    now,
+                    Outcome::Failed {
+                        failure: Failure::Provider(failure),
+                    },
+                    out,
+                );
             }
             RetryDecision::Wait(wait) => {
                 self.not_before = now.after(wait);
@@ -148,7 +201,13 @@ impl Invocation {
     }
 
     /// Goes on with one more turn after `prompt` (none if empty), a bounded number of times.
-    fn continue_with(&mut self, now: Timestamp, prompt: &str, otherwise: Outcome, out: &mut Vec<Effect>) {
+    fn continue_with(
+        &mut self,
+        now: Timestamp,
+        prompt: &str,
+        otherwise: Outcome,
+        out: &mut Vec<Effect>,
+    ) {
         if self.continuations >= MAX_CONTINUATIONS {
             return self.stop(now, otherwise, out);
         }
@@ -167,16 +226,28 @@ impl Invocation {
         spec: &InvocationSpec,
         out: &mut Vec<Effect>,
     ) -> Option<Usage> {
-        let same_model = finish.served_by.as_ref().is_none_or(|served| is_same_model(&spec.model, served));
+        let same_model = finish
+            .served_by
+            .as_ref()
+            .is_none_or(|served| is_same_model(&spec.model, served));
         let usage = finish.usage.filter(|usage| {
             // A reply with content and no output tokens is a usage record that cannot be true.
-            same_model && (usage.output_tokens > 0 || !turn.has_blocks())
+            same_model && (usage.output_tokens > 0 || !turn.has_output())
         });
-        self.settle(turn.reservation, usage.map_or(Billing::Unknown, Billing::Known), out);
+        self.settle(
+            turn.reservation,
+            usage.map_or(Billing::Unknown, Billing::Known),
+            out,
+        );
         usage
     }
 
-    pub(super) fn settle(&mut self, reservation: ReservationId, billing: Billing, out: &mut Vec<Effect>) {
+    pub(super) fn settle(
+        &mut self,
+        reservation: ReservationId,
+        billing: Billing,
+        out: &mut Vec<Effect>,
+    ) {
         let priced = match billing {
             Billing::Known(usage) => {
                 let cost = self.spec.as_ref().and_then(|spec| spec.model.cost(&usage));
@@ -196,7 +267,10 @@ impl Invocation {
                 Settlement::Forfeited
             }
         };
-        out.push(Effect::Settle { reservation, settlement });
+        out.push(Effect::Settle {
+            reservation,
+            settlement,
+        });
     }
 
     /// Takes the draft out if the model call `effect` is open.
@@ -223,7 +297,8 @@ impl Invocation {
     /// Adds the reply of a turn to the history and remembers its call ids.
     fn enter_history(&mut self, turn: &Turn, output_tokens_bound: u64) {
         if let Some(message) = turn.assistant_message(output_tokens_bound) {
-            self.seen_calls.extend(message.tool_calls().map(|call| call.id.clone()));
+            self.seen_calls
+                .extend(message.tool_calls().map(|call| call.id.clone()));
             self.push(message);
         }
     }
@@ -233,8 +308,12 @@ impl Invocation {
 ///
 /// A longer name alone is not enough: the next model of a family often begins with the name of the last.
 fn is_same_model(model: &ModelSpec, served: &ModelId) -> bool {
-    let is_dated = served.as_str().strip_prefix(model.id.as_str()).is_some_and(|rest| {
-        rest.strip_prefix('-').is_some_and(|date| date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit()))
-    });
+    let is_dated = served
+        .as_str()
+        .strip_prefix(model.id.as_str())
+        .is_some_and(|rest| {
+            rest.strip_prefix('-')
+                .is_some_and(|date| date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit()))
+        });
     is_dated || model.is_known_as(served)
 }

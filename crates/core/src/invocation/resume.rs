@@ -26,12 +26,19 @@ const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: Otto was int
 const CONTINUE: &str = "Your reply was interrupted. Continue where it stopped.";
 
 impl Invocation {
-    pub(super) fn resumed(&mut self, now: Timestamp, resumption: &Resumption, out: &mut Vec<Effect>) {
+    pub(super) fn resumed(
+        &mut self,
+        now: Timestamp,
+        resumption: &Resumption,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(old) = self.spec.clone() else { return };
         // The time before the interruption counts; the time in between does not. The clock may have been set
         // back meanwhile, so what was seen of it before says nothing about the time from now on.
         if self.outcome().is_none_or(|outcome| !is_final(outcome)) {
-            self.time_used = self.time_used.saturating_add(self.last_seen.since(self.running_since));
+            self.time_used = self
+                .time_used
+                .saturating_add(self.last_seen.since(self.running_since));
             self.running_since = now;
             self.last_seen = now;
         }
@@ -44,14 +51,20 @@ impl Invocation {
             ..InvocationSpec::clone(&old)
         });
         self.spec = Some(spec.clone());
-        let reservation = |effect| ReservationId { invocation: spec.invocation, effect };
+        let reservation = |effect| ReservationId {
+            invocation: spec.invocation,
+            effect,
+        };
 
         let turn = match std::mem::take(&mut self.phase) {
             Phase::New => return,
             Phase::Reserving(effect) => {
                 // It may have been granted, and the request may have gone out: the hold, if any, is charged.
                 let settlement = Settlement::Forfeited;
-                out.push(Effect::Settle { reservation: reservation(effect), settlement });
+                out.push(Effect::Settle {
+                    reservation: reservation(effect),
+                    settlement,
+                });
                 None
             }
             Phase::Waiting(_) => None,
@@ -69,7 +82,10 @@ impl Invocation {
                 if let Some(effect) = stopping.reserve {
                     // The stop was decided before the grant was seen: no request can have gone out under it.
                     let settlement = Settlement::Released;
-                    out.push(Effect::Settle { reservation: reservation(effect), settlement });
+                    out.push(Effect::Settle {
+                        reservation: reservation(effect),
+                        settlement,
+                    });
                 }
                 stopping.turn
             }
@@ -84,8 +100,10 @@ impl Invocation {
         match turn {
             Some(turn) => self.resume_turn(now, turn, resumption, &spec, out),
             None => {
-                let ends_with_reply =
-                    self.history.last().is_some_and(|last| matches!(**last, Message::Assistant(_)));
+                let ends_with_reply = self
+                    .history
+                    .last()
+                    .is_some_and(|last| matches!(**last, Message::Assistant(_)));
                 if ends_with_reply && !self.paused {
                     // It had failed for that reply. A request must not end with the model's own words.
                     self.push(Message::user_text(CONTINUE));
@@ -105,24 +123,36 @@ impl Invocation {
         out: &mut Vec<Effect>,
     ) {
         let needs_person = resumption.decision.is_none()
-            && turn.running_tools().any(|tool| repeatability(spec, tool) == Repeatability::AskPerson);
+            && turn
+                .running_tools()
+                .any(|tool| repeatability(spec, tool) == Repeatability::AskPerson);
         if needs_person {
             // The running calls stay open in the journal until somebody decides.
-            return self.park(turn, Outcome::Cancelled { reason: CancelReason::AwaitingPerson }, out);
+            return self.park(
+                turn,
+                Outcome::Cancelled {
+                    reason: CancelReason::AwaitingPerson,
+                },
+                out,
+            );
         }
         if self.time_left(now).is_zero() {
             // Nothing may begin, and calls that could be repeated keep their chance.
             return self.park(turn, self.deadline_outcome(), out);
         }
         self.set_deadline(out);
-        turn.resolve_running(|tool| match (repeatability(spec, tool), resumption.decision) {
-            (Repeatability::Repeatable, _)
-            | (Repeatability::AskPerson, Some(UnknownCallDecision::RunAgain)) => CallFate::RunAgain,
-            (Repeatability::Unknown, _)
-            | (Repeatability::AskPerson, Some(UnknownCallDecision::TellModel) | None) => {
-                CallFate::Answer(OUTCOME_UNKNOWN)
-            }
-        });
+        turn.resolve_running(
+            |tool| match (repeatability(spec, tool), resumption.decision) {
+                (Repeatability::Repeatable, _)
+                | (Repeatability::AskPerson, Some(UnknownCallDecision::RunAgain)) => {
+                    CallFate::RunAgain
+                }
+                (Repeatability::Unknown, _)
+                | (Repeatability::AskPerson, Some(UnknownCallDecision::TellModel) | None) => {
+                    CallFate::Answer(OUTCOME_UNKNOWN)
+                }
+            },
+        );
         self.phase = Phase::Answering(turn);
         self.advance_tools(now, out);
     }

@@ -42,12 +42,19 @@ pub(super) struct Parked {
 impl Invocation {
     /// Decides the end. Nothing happens if one was decided before.
     pub(super) fn stop(&mut self, now: Timestamp, outcome: Outcome, out: &mut Vec<Effect>) {
-        let mut stopping = Stopping { outcome, reserve: None, turn: None, grace: None };
+        let mut stopping = Stopping {
+            outcome,
+            reserve: None,
+            turn: None,
+            grace: None,
+        };
         match std::mem::take(&mut self.phase) {
             Phase::New | Phase::Waiting(_) => {}
             Phase::Reserving(effect) => stopping.reserve = Some(effect),
             Phase::Calling(mut turn) => {
-                out.push(Effect::StopModel { id: turn.call_model });
+                out.push(Effect::StopModel {
+                    id: turn.call_model,
+                });
                 self.settle(turn.reservation, Billing::Unknown, out);
                 if turn.has_started_calls() {
                     self.keep_cut_reply(&mut turn);
@@ -72,7 +79,11 @@ impl Invocation {
         if is_open {
             let id = self.next_effect();
             stopping.grace = Some(id);
-            out.push(Effect::SetTimer { id, at: now.after(GRACE), purpose: TimerPurpose::Grace });
+            out.push(Effect::SetTimer {
+                id,
+                at: now.after(GRACE),
+                purpose: TimerPurpose::Grace,
+            });
         }
         self.phase = Phase::Stopping(stopping);
         if !is_open {
@@ -81,8 +92,15 @@ impl Invocation {
     }
 
     /// Ends without the present turn, which is not in the history: its tools are ended and not waited for.
-    pub(super) fn stop_without_turn(&mut self, now: Timestamp, outcome: Outcome, out: &mut Vec<Effect>) {
-        if let Phase::Answering(turn) = std::mem::replace(&mut self.phase, Phase::Waiting(EffectId(0))) {
+    pub(super) fn stop_without_turn(
+        &mut self,
+        now: Timestamp,
+        outcome: Outcome,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Phase::Answering(turn) =
+            std::mem::replace(&mut self.phase, Phase::Waiting(EffectId(0)))
+        {
             out.extend(turn.running().map(|id| Effect::StopTool { id }));
         }
         self.stop(now, outcome, out);
@@ -96,21 +114,31 @@ impl Invocation {
 
     /// Ends with the calls of `turn` open: nothing can be said of them before the invocation is resumed.
     pub(super) fn park(&mut self, turn: Turn, outcome: Outcome, out: &mut Vec<Effect>) {
-        self.phase = Phase::Parked(Parked { outcome: outcome.clone(), turn });
+        self.phase = Phase::Parked(Parked {
+            outcome: outcome.clone(),
+            turn,
+        });
         out.push(Effect::Finish { outcome });
     }
 
     /// Closes the history and tells the outcome.
     pub(super) fn conclude(&mut self, out: &mut Vec<Effect>) {
-        let Phase::Stopping(stopping) = std::mem::take(&mut self.phase) else { return };
+        let Phase::Stopping(stopping) = std::mem::take(&mut self.phase) else {
+            return;
+        };
         if let (Some(effect), Some(spec)) = (stopping.reserve, &self.spec) {
             // The store never answered. If it granted after all, this settles it; stores keep the order.
-            let reservation = crate::id::ReservationId { invocation: spec.invocation, effect };
+            let reservation = crate::id::ReservationId {
+                invocation: spec.invocation,
+                effect,
+            };
             self.settle(reservation, Billing::NotBilled, out);
         }
         self.close_turn(stopping.turn);
         self.phase = Phase::Ended(stopping.outcome.clone());
-        out.push(Effect::Finish { outcome: stopping.outcome });
+        out.push(Effect::Finish {
+            outcome: stopping.outcome,
+        });
     }
 
     /// Adds the results of a turn to the history, answering what is still open as unknown.

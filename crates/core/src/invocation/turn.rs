@@ -8,13 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::id::{EffectId, ReservationId};
-use crate::invocation::{InvocationSpec, SideEffects, ToolEnding, ToolFacts, ToolRequest, ToolResult};
-use crate::message::{
-    AssistantMessage, Block, BlockView, Message, ToolCallBlock, ToolCallName, ToolInput, ToolResultBlock,
-    UserBlock,
-};
 use crate::ToolCallId;
+use crate::id::{EffectId, ReservationId};
+use crate::invocation::{
+    InvocationSpec, SideEffects, ToolEnding, ToolFacts, ToolRequest, ToolResult,
+};
+use crate::message::{
+    AssistantMessage, Block, BlockView, Message, ToolCallBlock, ToolCallName, ToolInput,
+    ToolResultBlock, UserBlock,
+};
 
 /// A reply and its calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) struct Turn {
     pub(super) max_output_tokens: u64,
     blocks: BTreeMap<u32, Arc<Block>>,
     calls: BTreeMap<u32, Call>,
+    /// A block arrived, kept or not.
+    has_output: bool,
     has_dropped_call: bool,
 }
 
@@ -61,13 +65,18 @@ pub(super) struct Answered<'a> {
 const QUOTED_INPUT_CHARS: usize = 2_000;
 
 impl Turn {
-    pub(super) fn new(call_model: EffectId, reservation: ReservationId, max_output_tokens: u64) -> Self {
+    pub(super) fn new(
+        call_model: EffectId,
+        reservation: ReservationId,
+        max_output_tokens: u64,
+    ) -> Self {
         Self {
             call_model,
             reservation,
             max_output_tokens,
             blocks: BTreeMap::new(),
             calls: BTreeMap::new(),
+            has_output: false,
             has_dropped_call: false,
         }
     }
@@ -87,6 +96,7 @@ impl Turn {
         if self.blocks.contains_key(&index) {
             return;
         }
+        self.has_output = true;
         match &block.view {
             BlockView::ToolCall(call) => {
                 if seen(&call.id) || self.calls.values().any(|known| known.id == call.id) {
@@ -122,6 +132,11 @@ impl Turn {
         !self.blocks.is_empty()
     }
 
+    /// Whether the provider must have billed output, whatever was kept of it.
+    pub(super) const fn has_output(&self) -> bool {
+        self.has_output
+    }
+
     /// Whether a call was dropped because its id was used before.
     pub(super) const fn has_dropped_call(&self) -> bool {
         self.has_dropped_call
@@ -133,7 +148,9 @@ impl Turn {
     }
 
     pub(super) fn is_answered(&self) -> bool {
-        self.calls.values().all(|call| matches!(call.state, CallState::Done { .. }))
+        self.calls
+            .values()
+            .all(|call| matches!(call.state, CallState::Done { .. }))
     }
 
     /// The text of the reply.
@@ -149,22 +166,22 @@ impl Turn {
 
     /// The next call that may start now, marked as running under `effect`.
     ///
-    /// Looking calls run side by side. A call with side effects is a barrier: it waits for every call before
-    /// it, and every call after it waits for it, so that the results are those of running them in order. It
-    /// also waits for its confirmation; a looking call may start on a complete but unconfirmed block.
+    /// Looking calls run side by side. A call with side effects is a barrier: it runs alone, after every call
+    /// before it, and every call after it waits for it, so that the results are those of running them in order.
+    /// It also waits for its confirmation; a looking call may start on a complete but unconfirmed block.
     pub(super) fn start_next(&mut self, parallel: u32, effect: EffectId) -> Option<ToolRequest> {
         let running = self.running().count();
+        let acting = self.calls.values().any(Call::is_acting);
         // A limit of none would wait for ever.
-        if running >= parallel.max(1) as usize {
+        if acting || running >= parallel.max(1) as usize {
             return None;
         }
-        let mut earlier_open = false;
         for call in self.calls.values_mut() {
             match (&call.state, call.side_effects) {
-                (CallState::Done { .. }, _) => {}
-                (CallState::Running(_), SideEffects::Some) => return None,
-                (CallState::Running(_), SideEffects::None) => earlier_open = true,
-                (CallState::Waiting, SideEffects::Some) if earlier_open || !call.confirmed => return None,
+                (CallState::Done { .. } | CallState::Running(_), _) => {}
+                (CallState::Waiting, SideEffects::Some) if running > 0 || !call.confirmed => {
+                    return None;
+                }
                 (CallState::Waiting, _) => {
                     call.state = CallState::Running(effect);
                     call.started = true;
@@ -183,8 +200,15 @@ impl Turn {
     }
 
     /// Books the result of the call running under `effect`; returns its tool, or `None` if none does.
-    pub(super) fn finish_call(&mut self, effect: EffectId, result: &ToolResult) -> Option<Arc<str>> {
-        let call = self.calls.values_mut().find(|call| call.state == CallState::Running(effect))?;
+    pub(super) fn finish_call(
+        &mut self,
+        effect: EffectId,
+        result: &ToolResult,
+    ) -> Option<Arc<str>> {
+        let call = self
+            .calls
+            .values_mut()
+            .find(|call| call.state == CallState::Running(effect))?;
         call.state = CallState::Done {
             content: result.content.clone(),
             is_error: result.ending != ToolEnding::Succeeded,
@@ -218,7 +242,10 @@ impl Turn {
             if let CallState::Running(effect) = call.state {
                 running.push(effect);
             }
-            call.state = CallState::Done { content: Arc::from(why), is_error: true };
+            call.state = CallState::Done {
+                content: Arc::from(why),
+                is_error: true,
+            };
         }
         running
     }
@@ -231,7 +258,10 @@ impl Turn {
             }
             call.state = match fate(&call.tool) {
                 CallFate::RunAgain => CallState::Waiting,
-                CallFate::Answer(text) => CallState::Done { content: Arc::from(text), is_error: true },
+                CallFate::Answer(text) => CallState::Done {
+                    content: Arc::from(text),
+                    is_error: true,
+                },
             };
         }
     }
@@ -249,7 +279,12 @@ impl Turn {
     /// What stands after that call was never acted on. What stands before it was started as well, but for calls
     /// that came out of order and were never confirmed: those are answered and not run.
     pub(super) fn cut_after_last_started(&mut self) {
-        let last = self.calls.iter().rev().find(|(_, call)| call.started).map(|(index, _)| *index);
+        let last = self
+            .calls
+            .iter()
+            .rev()
+            .find(|(_, call)| call.started)
+            .map(|(index, _)| *index);
         let Some(last) = last else {
             self.blocks.clear();
             self.calls.clear();
@@ -258,7 +293,10 @@ impl Turn {
         self.blocks.retain(|index, _| *index <= last);
         self.calls.retain(|index, _| *index <= last);
         let unproven = |call: &Call| call.state == CallState::Waiting && !call.confirmed;
-        self.answer_where(unproven, "The call was not run: the reply broke off before it was known to be complete.");
+        self.answer_where(
+            unproven,
+            "The call was not run: the reply broke off before it was known to be complete.",
+        );
     }
 
     /// The reply as it enters the history; `None` when it is empty.
@@ -282,16 +320,23 @@ impl Turn {
                     (Arc::from("not run"), true)
                 }
             };
-            UserBlock::ToolResult(ToolResultBlock { call: call.id.clone(), content, is_error })
+            UserBlock::ToolResult(ToolResultBlock {
+                call: call.id.clone(),
+                content,
+                is_error,
+            })
         });
         Message::User(results.collect())
     }
 
     pub(super) fn answered(&self) -> impl Iterator<Item = Answered<'_>> {
         self.calls.values().filter_map(|call| match &call.state {
-            CallState::Done { content, is_error } => {
-                Some(Answered { tool: &call.tool, input: &call.input, content, is_error: *is_error })
-            }
+            CallState::Done { content, is_error } => Some(Answered {
+                tool: &call.tool,
+                input: &call.input,
+                content,
+                is_error: *is_error,
+            }),
             CallState::Waiting | CallState::Running(_) => None,
         })
     }
@@ -310,10 +355,14 @@ impl Call {
             ToolCallName::Unknown(_) => None,
         };
         let state = match (&block.input, facts) {
-            (_, None) => CallState::Done { content: unknown_tool(block.tool.as_str(), spec), is_error: true },
-            (ToolInput::Invalid(raw), Some(_)) => {
-                CallState::Done { content: invalid_input(raw), is_error: true }
-            }
+            (_, None) => CallState::Done {
+                content: unknown_tool(block.tool.as_str(), spec),
+                is_error: true,
+            },
+            (ToolInput::Invalid(raw), Some(_)) => CallState::Done {
+                content: invalid_input(raw),
+                is_error: true,
+            },
             (ToolInput::Object(_), Some(_)) => CallState::Waiting,
         };
         let (ToolInput::Object(input) | ToolInput::Invalid(input)) = &block.input;
@@ -328,10 +377,15 @@ impl Call {
         }
     }
 
+    fn is_acting(&self) -> bool {
+        self.side_effects == SideEffects::Some && matches!(self.state, CallState::Running(_))
+    }
+
     fn request(&self) -> ToolRequest {
         ToolRequest {
             call: self.id.clone(),
-            tool: crate::ToolName::new(&self.tool).expect("a call waits only if its tool is in the spec"),
+            tool: crate::ToolName::new(&self.tool)
+                .expect("a call waits only if its tool is in the spec"),
             input: self.input.clone(),
             side_effects: self.side_effects,
         }
@@ -341,8 +395,14 @@ impl Call {
 fn unknown_tool(name: &str, spec: &InvocationSpec) -> Arc<str> {
     let names: Vec<&str> = spec.tools.iter().map(|tool| tool.name.as_str()).collect();
     let name: String = name.chars().take(100).collect();
-    let offered = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    Arc::from(format!("There is no tool `{name}` here. Tools you can call: {offered}."))
+    let offered = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
+    Arc::from(format!(
+        "There is no tool `{name}` here. Tools you can call: {offered}."
+    ))
 }
 
 fn invalid_input(raw: &str) -> Arc<str> {

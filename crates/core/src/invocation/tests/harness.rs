@@ -23,15 +23,20 @@ use std::time::Duration;
 use crate::agent::Limit;
 use crate::id::{EffectId, ReservationId};
 use crate::invocation::{
-    Billing, CancelReason, Effect, Event, Invocation, InvocationLimits, InvocationSpec, ModelFailure,
-    ModelFailureKind, ModelFinish, Outcome, Repeatability, Resumption, SideEffects, StopReason, TimerPurpose,
-    ToolEnding, ToolFacts, ToolResult, UnknownCallDecision,
+    Billing, CancelReason, Effect, Event, Invocation, InvocationLimits, InvocationSpec,
+    ModelFailure, ModelFailureKind, ModelFinish, Outcome, Repeatability, Resumption, SideEffects,
+    StopReason, TimerPurpose, ToolEnding, ToolFacts, ToolResult, UnknownCallDecision,
 };
-use crate::ledger::{Amount, Denial, Grant, Quote, Resource, Scope, ScopeKey, ScopeLimits, Settlement};
-use crate::message::{Block, BlockView, Message, ToolCallBlock, ToolCallName, ToolInput, UserBlock};
+use crate::ledger::{
+    Amount, Denial, Grant, Quote, Resource, Scope, ScopeKey, ScopeLimits, Settlement,
+};
+use crate::message::{
+    Block, BlockView, Message, ToolCallBlock, ToolCallName, ToolInput, UserBlock,
+};
 use crate::model::{CacheUse, ModelSpec, TokenPrices, Usage};
 use crate::{
-    AgentName, InvocationId, ModelId, Money, SessionId, TaskId, Timestamp, ToolCallId, ToolName, UtcDay,
+    AgentName, InvocationId, ModelId, Money, SessionId, TaskId, Timestamp, ToolCallId, ToolName,
+    UtcDay,
 };
 
 /// Something that happens. Made by the functions below; ids of effects are filled in when it is fed.
@@ -39,7 +44,10 @@ pub(super) struct In(Box<dyn FnOnce(&mut Scene) -> Event>);
 
 /// Checks a table of rows on a fresh machine.
 #[track_caller]
-pub(super) fn check<'a>(spec: InvocationSpec, rows: impl IntoIterator<Item = (In, &'a str)>) -> Scene {
+pub(super) fn check<'a>(
+    spec: InvocationSpec,
+    rows: impl IntoIterator<Item = (In, &'a str)>,
+) -> Scene {
     let mut scene = Scene::new(spec);
     for (row, (input, wanted)) in rows.into_iter().enumerate() {
         let shown = scene.feed(input);
@@ -110,19 +118,39 @@ impl Scene {
         self.fed.push((self.now, event.clone()));
         let was_over = self.finished.is_some();
         let effects = self.machine.step(self.now, event);
-        assert!(!was_over || effects.is_empty(), "something follows the end: {effects:?}\n{}", self.told);
+        assert!(
+            !was_over || effects.is_empty(),
+            "something follows the end: {effects:?}\n{}",
+            self.told
+        );
         let shown: Vec<String> = effects.iter().map(|effect| self.note(effect)).collect();
         let shown = shown.join("; ");
         writeln!(self.told, "  {shown}").unwrap();
         if self.finished.is_some() {
-            assert_eq!(self.open, BTreeSet::new(), "granted and never settled\n{}", self.told);
+            assert_eq!(
+                self.open,
+                BTreeSet::new(),
+                "granted and never settled\n{}",
+                self.told
+            );
             let history = self.machine.history();
             // A parked invocation keeps the calls of its last turn open.
-            let is_parked = history.last().is_some_and(|last| last.tool_calls().next().is_some());
-            assert!(!is_parked || may_park(self.finished.as_ref()), "open calls at the end\n{}", self.told);
+            let is_parked = history
+                .last()
+                .is_some_and(|last| last.tool_calls().next().is_some());
+            assert!(
+                !is_parked || may_park(self.finished.as_ref()),
+                "open calls at the end\n{}",
+                self.told
+            );
             check_history(&history[..history.len() - usize::from(is_parked)]);
         }
-        assert_eq!(self.replayed(), self.machine, "a replay gives another machine\n{}", self.told);
+        assert_eq!(
+            self.replayed(),
+            self.machine,
+            "a replay gives another machine\n{}",
+            self.told
+        );
         shown
     }
 
@@ -136,17 +164,28 @@ impl Scene {
 
     /// Writes an effect down and remembers what it opens or closes.
     fn note(&mut self, effect: &Effect) -> String {
-        assert!(self.finished.is_none(), "an effect after `Finish`: {effect:?}\n{}", self.told);
+        assert!(
+            self.finished.is_none(),
+            "an effect after `Finish`: {effect:?}\n{}",
+            self.told
+        );
         match effect {
             Effect::Reserve { id, quote } => {
                 self.reserve = *id;
                 self.quote = Some(*quote);
                 "reserve".to_owned()
             }
-            Effect::Settle { reservation, settlement } => {
+            Effect::Settle {
+                reservation,
+                settlement,
+            } => {
                 // After a crash nobody knows whether the reservation was granted: it is settled anyway.
                 self.open.remove(reservation);
-                assert!(self.settled.insert(*reservation), "settled twice\n{}", self.told);
+                assert!(
+                    self.settled.insert(*reservation),
+                    "settled twice\n{}",
+                    self.told
+                );
                 self.settlements.push(settlement.clone());
                 match settlement {
                     Settlement::Used { .. } => "settle used".to_owned(),
@@ -155,7 +194,11 @@ impl Scene {
                 }
             }
             Effect::CallModel { id, request } => {
-                assert!(self.open.contains(&request.reservation), "a call without a hold\n{}", self.told);
+                assert!(
+                    self.open.contains(&request.reservation),
+                    "a call without a hold\n{}",
+                    self.told
+                );
                 self.call_model = *id;
                 self.requested_output = request.max_output_tokens;
                 let known = self.history.len();
@@ -165,10 +208,19 @@ impl Scene {
                     self.told
                 );
                 check_history(&request.history);
-                let ends_with_reply = request.history.last().is_some_and(|last| matches!(**last, Message::Assistant(_)));
-                assert!(!ends_with_reply || self.paused, "a request ends with a reply that was not paused\n{}", self.told);
+                let ends_with_reply = request
+                    .history
+                    .last()
+                    .is_some_and(|last| matches!(**last, Message::Assistant(_)));
+                assert!(
+                    !ends_with_reply || self.paused,
+                    "a request ends with a reply that was not paused\n{}",
+                    self.told
+                );
                 self.history.clone_from(&request.history);
-                let new = request.history[known..].iter().map(|message| format!(" + [{}]", show(message)));
+                let new = request.history[known..]
+                    .iter()
+                    .map(|message| format!(" + [{}]", show(message)));
                 format!("call{}", new.collect::<String>())
             }
             Effect::StopModel { id } => {
@@ -208,11 +260,17 @@ impl Scene {
     }
 
     fn reservation(&self, effect: EffectId) -> ReservationId {
-        ReservationId { invocation: self.spec.invocation, effect }
+        ReservationId {
+            invocation: self.spec.invocation,
+            effect,
+        }
     }
 
     fn tool(&self, call: &str) -> EffectId {
-        *self.tools.get(call).unwrap_or_else(|| panic!("call {call} was never run\n{}", self.told))
+        *self
+            .tools
+            .get(call)
+            .unwrap_or_else(|| panic!("call {call} was never run\n{}", self.told))
     }
 
     /// How long after now the timer is due.
@@ -226,15 +284,23 @@ impl Scene {
 
     /// The content of the result of a call, as the model sees it.
     pub(super) fn result_of(&self, call: &str) -> (&str, bool) {
-        let results = self.machine.history().iter().flat_map(|message| match &**message {
-            Message::User(blocks) => blocks.as_slice(),
-            Message::Assistant(_) => &[],
-        });
+        let results = self
+            .machine
+            .history()
+            .iter()
+            .flat_map(|message| match &**message {
+                Message::User(blocks) => blocks.as_slice(),
+                Message::Assistant(_) => &[],
+            });
         let mut found = results.filter_map(|block| match block {
-            UserBlock::ToolResult(result) if &*result.call.0 == call => Some((&*result.content, result.is_error)),
+            UserBlock::ToolResult(result) if &*result.call.0 == call => {
+                Some((&*result.content, result.is_error))
+            }
             UserBlock::ToolResult(_) | UserBlock::Text(_) => None,
         });
-        let result = found.next().unwrap_or_else(|| panic!("no result of {call}"));
+        let result = found
+            .next()
+            .unwrap_or_else(|| panic!("no result of {call}"));
         assert!(found.next().is_none(), "two results of {call}");
         result
     }
@@ -253,7 +319,9 @@ fn check_history(history: &[Arc<Message>]) {
         match &**message {
             Message::User(blocks) => {
                 assert!(!blocks.is_empty(), "message {n} is empty");
-                let results = blocks.iter().take_while(|block| matches!(block, UserBlock::ToolResult(_)));
+                let results = blocks
+                    .iter()
+                    .take_while(|block| matches!(block, UserBlock::ToolResult(_)));
                 let count = results.count();
                 let answered: Vec<ToolCallId> = blocks
                     .iter()
@@ -266,7 +334,10 @@ fn check_history(history: &[Arc<Message>]) {
                     })
                     .collect();
                 assert_eq!(count, answered.len(), "message {n}: results come first");
-                assert_eq!(answered, open, "message {n}: one result for each call, in order");
+                assert_eq!(
+                    answered, open,
+                    "message {n}: one result for each call, in order"
+                );
                 open.clear();
             }
             Message::Assistant(message) => {
@@ -291,7 +362,11 @@ fn show(message: &Message) -> String {
             .iter()
             .map(|block| match block {
                 UserBlock::ToolResult(result) => {
-                    format!("{} {}", result.call, if result.is_error { "error" } else { "ok" })
+                    format!(
+                        "{} {}",
+                        result.call,
+                        if result.is_error { "error" } else { "ok" }
+                    )
                 }
                 UserBlock::Text(text) => text.split(' ').next().unwrap_or_default().to_lowercase(),
             })
@@ -396,7 +471,9 @@ pub(super) fn limited(change: impl FnOnce(&mut InvocationLimits)) -> InvocationS
     spec
 }
 
-pub(super) const AWAITING_PERSON: Outcome = Outcome::Cancelled { reason: CancelReason::AwaitingPerson };
+pub(super) const AWAITING_PERSON: Outcome = Outcome::Cancelled {
+    reason: CancelReason::AwaitingPerson,
+};
 
 pub(super) const USAGE: Usage = Usage {
     input_tokens: 1_000,
@@ -460,9 +537,15 @@ pub(super) fn granted_up_to(max_output_tokens: u64) -> In {
 
 impl Scene {
     fn grant(&self, max_output_tokens: u64) -> Event {
-        let grant =
-            Grant { max_output_tokens, held_cost: Money::from_dollars(1), held_tokens: max_output_tokens };
-        Event::ReservationGranted { effect: self.reserve, grant }
+        let grant = Grant {
+            max_output_tokens,
+            held_cost: Money::from_dollars(1),
+            held_tokens: max_output_tokens,
+        };
+        Event::ReservationGranted {
+            effect: self.reserve,
+            grant,
+        }
     }
 
     pub(super) fn last_reserve(&self) -> EffectId {
@@ -515,7 +598,10 @@ fn denial(held: Money) -> Box<Denial> {
 
 /// Others hold the money now.
 pub(super) fn contended() -> In {
-    In::new(|scene| Event::ReservationDenied { effect: scene.reserve, denial: denial(Money::from_dollars(6)) })
+    In::new(|scene| Event::ReservationDenied {
+        effect: scene.reserve,
+        denial: denial(Money::from_dollars(6)),
+    })
 }
 
 /// The money is spent.
@@ -523,30 +609,59 @@ pub(super) fn denied() -> In {
     In::new(|scene| {
         let mut denial = denial(Money::ZERO);
         denial.spent = Amount::Cost(Money::from_dollars(9));
-        Event::ReservationDenied { effect: scene.reserve, denial }
+        Event::ReservationDenied {
+            effect: scene.reserve,
+            denial,
+        }
     })
 }
 
 pub(super) fn refused(reason: CancelReason) -> In {
-    In::new(move |scene| Event::ReservationRefused { effect: scene.reserve, reason })
+    In::new(move |scene| Event::ReservationRefused {
+        effect: scene.reserve,
+        reason,
+    })
 }
 
 fn received(index: u32, raw: &str, view: BlockView) -> In {
-    let block = Arc::new(Block { raw: Arc::from(raw), view });
-    In::new(move |scene| Event::BlockReceived { effect: scene.call_model, index, block })
+    let block = Arc::new(Block {
+        raw: Arc::from(raw),
+        view,
+    });
+    In::new(move |scene| Event::BlockReceived {
+        effect: scene.call_model,
+        index,
+        block,
+    })
 }
 
 pub(super) fn say(index: u32, text: &str) -> In {
-    received(index, &format!(r#"{{"type":"text","text":"{text}"}}"#), BlockView::Text(Arc::from(text)))
+    received(
+        index,
+        &format!(r#"{{"type":"text","text":"{text}"}}"#),
+        BlockView::Text(Arc::from(text)),
+    )
 }
 
 pub(super) fn think(index: u32) -> In {
-    received(index, r#"{"type":"thinking"}"#, BlockView::Thinking(Arc::from("")))
+    received(
+        index,
+        r#"{"type":"thinking"}"#,
+        BlockView::Thinking(Arc::from("")),
+    )
 }
 
 fn call(index: u32, id: &str, tool: ToolCallName, input: ToolInput) -> In {
-    let view = BlockView::ToolCall(ToolCallBlock { id: ToolCallId(Arc::from(id)), tool, input });
-    received(index, &format!(r#"{{"type":"tool_use","id":"{id}"}}"#), view)
+    let view = BlockView::ToolCall(ToolCallBlock {
+        id: ToolCallId(Arc::from(id)),
+        tool,
+        input,
+    });
+    received(
+        index,
+        &format!(r#"{{"type":"tool_use","id":"{id}"}}"#),
+        view,
+    )
 }
 
 /// A whole call of a known tool; `name` is the tool, `id` the call.
@@ -555,29 +670,54 @@ pub(super) fn wants(index: u32, name: &str, id: &str) -> In {
 }
 
 pub(super) fn wants_with(index: u32, name: &str, id: &str, input: &str) -> In {
-    call(index, id, ToolCallName::Known(ToolName::new(name).unwrap()), ToolInput::Object(Arc::from(input)))
+    call(
+        index,
+        id,
+        ToolCallName::Known(ToolName::new(name).unwrap()),
+        ToolInput::Object(Arc::from(input)),
+    )
 }
 
 pub(super) fn wants_garbled(index: u32, name: &str, id: &str) -> In {
     let name = ToolCallName::Known(ToolName::new(name).unwrap());
-    call(index, id, name, ToolInput::Invalid(Arc::from(r#"{"path": "#)))
+    call(
+        index,
+        id,
+        name,
+        ToolInput::Invalid(Arc::from(r#"{"path": "#)),
+    )
 }
 
 pub(super) fn wants_unknown(index: u32, name: &str, id: &str) -> In {
-    call(index, id, ToolCallName::Unknown(Arc::from(name)), ToolInput::Object(Arc::from("{}")))
+    call(
+        index,
+        id,
+        ToolCallName::Unknown(Arc::from(name)),
+        ToolInput::Object(Arc::from("{}")),
+    )
 }
 
 /// The stream proves the call at `index` whole.
 pub(super) fn whole(index: u32) -> In {
-    In::new(move |scene| Event::ToolCallReceived { effect: scene.call_model, index })
+    In::new(move |scene| Event::ToolCallReceived {
+        effect: scene.call_model,
+        index,
+    })
 }
 
 pub(super) fn ends(stop: StopReason) -> In {
-    ends_with(ModelFinish { stop, usage: Some(USAGE), served_by: None })
+    ends_with(ModelFinish {
+        stop,
+        usage: Some(USAGE),
+        served_by: None,
+    })
 }
 
 pub(super) fn ends_with(finish: ModelFinish) -> In {
-    In::new(move |scene| Event::ModelFinished { effect: scene.call_model, finish })
+    In::new(move |scene| Event::ModelFinished {
+        effect: scene.call_model,
+        finish,
+    })
 }
 
 pub(super) fn failure(kind: ModelFailureKind) -> ModelFailure {
@@ -597,7 +737,10 @@ pub(super) fn breaks() -> In {
 }
 
 pub(super) fn fails(failure: ModelFailure) -> In {
-    In::new(move |scene| Event::ModelFailed { effect: scene.call_model, failure })
+    In::new(move |scene| Event::ModelFailed {
+        effect: scene.call_model,
+        failure,
+    })
 }
 
 pub(super) fn done(call: &str) -> In {
@@ -609,15 +752,21 @@ pub(super) fn tool_ends(call: &str, ending: ToolEnding, content: &str) -> In {
     let (call, content) = (call.to_owned(), Arc::from(content));
     In::new(move |scene| Event::ToolFinished {
         effect: scene.tool(&call),
-        result: ToolResult { content, ending, duration: Duration::ZERO },
+        result: ToolResult {
+            content,
+            ending,
+            duration: Duration::ZERO,
+        },
     })
 }
 
 /// The timer of that name is due; the clock moves there.
 pub(super) fn due(timer: &'static str) -> In {
     In::new(move |scene| {
-        let (effect, at) =
-            *scene.timers.get(timer).unwrap_or_else(|| panic!("timer {timer} is not set\n{}", scene.told));
+        let (effect, at) = *scene
+            .timers
+            .get(timer)
+            .unwrap_or_else(|| panic!("timer {timer} is not set\n{}", scene.told));
         scene.now = scene.now.max(at);
         Event::TimerFired { effect }
     })
@@ -636,8 +785,11 @@ pub(super) fn back() -> In {
 pub(super) fn back_with(change: impl FnOnce(&mut Resumption) + 'static) -> In {
     In::new(move |scene| {
         let spec = scene.machine.spec().expect("started").clone();
-        let mut resumption =
-            Resumption { limits: spec.limits.clone(), scopes: spec.scopes.clone(), decision: None };
+        let mut resumption = Resumption {
+            limits: spec.limits.clone(),
+            scopes: spec.scopes.clone(),
+            decision: None,
+        };
         change(&mut resumption);
         // What was running died with the process.
         scene.tools.clear();
