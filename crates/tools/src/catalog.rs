@@ -11,7 +11,7 @@ use otto_sandbox::ToolFailure;
 
 use crate::base_tool::BaseTool;
 use crate::hosted_tool::HostedTool;
-use crate::{fs_edit, fs_list, fs_read, fs_write, grep, json, yaml};
+use crate::{fs_edit, fs_list, fs_read, fs_write, grep, json, test_runner, yaml};
 
 pub(crate) const CATALOG: &[BaseTool] = &[
     fs_read::TOOL,
@@ -21,6 +21,7 @@ pub(crate) const CATALOG: &[BaseTool] = &[
     grep::TOOL,
     json::TOOL,
     yaml::TOOL,
+    test_runner::TOOL,
 ];
 
 /// The base tools as the ToolBus sees them; each call goes to `host`.

@@ -26,6 +26,7 @@ mod grep;
 mod hosted_tool;
 mod input;
 mod json;
+mod test_runner;
 mod text;
 mod yaml;
 
