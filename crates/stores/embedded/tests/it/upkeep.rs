@@ -20,10 +20,10 @@ fn a_backup_made_while_writing_is_whole() {
     let to = dir.path().join("backup.db");
     let size = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            (2..60).for_each(|sequence| drop(append(&store, &lease, 1, sequence).unwrap()))
+            (2..60).all(|sequence| append(&store, &lease, 1, sequence).unwrap() == Outcome::Done)
         });
         let size = block_on(store.backup(&to)).unwrap();
-        writer.join().unwrap();
+        assert!(writer.join().unwrap());
         size
     });
     assert_eq!(fs::metadata(&to).unwrap().len(), size);
