@@ -9,8 +9,8 @@ use proptest::sample::{Index, select};
 
 use crate::support::check;
 
-/// Cases of each property. Unoptimized pattern matching is slow; `PROPTEST_CASES=20000` runs the full number.
-const CASES: u32 = 2_000;
+/// Cases of each property. Unoptimized pattern matching is slow; `PROPTEST_CASES=20000` runs more.
+const CASES: u32 = 4_000;
 
 /// Secrets that the tests plant: made up, in the format of their issuers. The parts are joined here so that
 /// no scanner takes this file for a leak.
