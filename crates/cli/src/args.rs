@@ -6,9 +6,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 
-/// A runtime for AI agents: bounded money, bounded power, nothing lost.
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "otto", version, about, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(
+    name = "otto",
+    version,
+    about = "A runtime for AI agents: bounded money, bounded power, nothing lost",
+    disable_help_subcommand = true,
+    after_help = AFTER_HELP
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -22,8 +28,9 @@ Start here:
   otto init            write a first agent into .otto/agents/
   otto run AGENT TASK  let an agent work on a task
 
-Exit codes: 0 completed, 2 usage or configuration, 3 budget exhausted, 4 deadline, 5 refused or not enabled,
-6 provider failed, 7 cancelled, 1 anything else.";
+Exit codes:
+  0 completed   2 usage or configuration   3 budget exhausted   4 deadline
+  5 refused or not enabled   6 provider failed   7 cancelled   1 anything else";
 
 /// Options that every command takes.
 #[derive(Debug, Args)]

@@ -39,10 +39,21 @@ impl Context {
     pub(crate) fn new(global: &Global, booted: Booted) -> Result<Self, Box<Early>> {
         let environment = Environment::of_process();
         let out = Out::new(global, &environment);
-        let named = global.project.clone().or_else(|| environment.variable(env::OTTO_PROJECT).map(PathBuf::from));
+        let named = global
+            .project
+            .clone()
+            .or_else(|| environment.variable(env::OTTO_PROJECT).map(PathBuf::from));
         match load::project_dir(&named.unwrap_or_else(|| PathBuf::from("."))) {
-            Ok(project) => Ok(Self { environment, project, booted, out }),
-            Err(errors) => Err(Box::new(Early { out, failure: errors.into() })),
+            Ok(project) => Ok(Self {
+                environment,
+                project,
+                booted,
+                out,
+            }),
+            Err(errors) => Err(Box::new(Early {
+                out,
+                failure: errors.into(),
+            })),
         }
     }
 

@@ -73,7 +73,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -90,7 +94,10 @@ impl Failure {
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 }
 
@@ -109,8 +116,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// How to switch agents on. Shown wherever they are off.
-pub(crate) const ENABLE_HINT: &str =
-    "agents are off until somebody switches them on: set OTTO_ENABLED=true, or write `enabled: true` into ~/.config/otto/config.yml";
+pub(crate) const ENABLE_HINT: &str = "agents are off until somebody switches them on: set OTTO_ENABLED=true, or write `enabled: true` into ~/.config/otto/config.yml";
 
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
@@ -128,15 +134,23 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let text = with_causes(&error);
         match &error {
-            OpenError::NoProvider | OpenError::NoKey | OpenError::Endpoint { .. } | OpenError::Provider(_) => {
+            OpenError::NoProvider
+            | OpenError::NoKey
+            | OpenError::Endpoint { .. }
+            | OpenError::Provider(_) => {
                 let failure = Self::usage(text);
-                if std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("ANTHROPIC_API_KEY")) {
+                if std::error::Error::source(&error)
+                    .is_some_and(|cause| cause.to_string().contains("ANTHROPIC_API_KEY"))
+                {
                     failure.hint("for a run without a key: `otto demo`, or any text as key together with `otto sim`")
                 } else {
                     failure
                 }
             }
-            OpenError::Store { source, .. } => Self { hint: store_hint(source), ..Self::other(text) },
+            OpenError::Store { source, .. } => Self {
+                hint: store_hint(source),
+                ..Self::other(text)
+            },
             _ => Self::other(text),
         }
     }
@@ -145,7 +159,10 @@ impl From<OpenError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let hint = store_hint(&error);
-        Self { hint, ..Self::other(with_causes(&error)) }
+        Self {
+            hint,
+            ..Self::other(with_causes(&error))
+        }
     }
 }
 
@@ -166,13 +183,18 @@ impl From<InvokeError> for Failure {
     fn from(error: InvokeError) -> Self {
         let text = with_causes(&error);
         match &error {
-            InvokeError::NotEnabled => Self::new(Code::Refused, "Otto is not enabled").hint(ENABLE_HINT),
+            InvokeError::NotEnabled => {
+                Self::new(Code::Refused, "Otto is not enabled").hint(ENABLE_HINT)
+            }
             InvokeError::Killed { .. } => Self::new(Code::Refused, text),
             InvokeError::EmptyTask { .. }
             | InvokeError::UnknownModel { .. }
             | InvokeError::UnknownTool { .. }
             | InvokeError::NotResumable { .. } => Self::usage(text),
-            InvokeError::Store { source, .. } => Self { hint: store_hint(source), ..Self::other(text) },
+            InvokeError::Store { source, .. } => Self {
+                hint: store_hint(source),
+                ..Self::other(text)
+            },
             InvokeError::Busy { .. } => Self::other(text),
             _ => Self::other(text),
         }
@@ -183,7 +205,11 @@ impl From<InvokeError> for Failure {
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no reason to fail: `otto --help | head -1`.
     let _ = error.print();
-    if error.use_stderr() { Code::Usage.into() } else { Code::Completed.into() }
+    if error.use_stderr() {
+        Code::Usage.into()
+    } else {
+        Code::Completed.into()
+    }
 }
 
 #[cfg(test)]

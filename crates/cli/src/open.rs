@@ -19,8 +19,11 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) fn check_enabled(operator: &OperatorConfig) -> Result<(), Failure> {
     if operator.kill_switch.value {
         let origin = &operator.kill_switch.origin;
-        return Err(Failure::new(Code::Refused, format!("the kill switch is thrown, by {origin}"))
-            .hint("what is stored stays readable; unset OTTO_KILL_SWITCH to go on"));
+        return Err(Failure::new(
+            Code::Refused,
+            format!("the kill switch is thrown, by {origin}"),
+        )
+        .hint("what is stored stays readable; unset OTTO_KILL_SWITCH to go on"));
     }
     if !operator.enabled.value {
         return Err(InvokeError::NotEnabled.into());
@@ -29,7 +32,11 @@ pub(crate) fn check_enabled(operator: &OperatorConfig) -> Result<(), Failure> {
 }
 
 /// Opens an Otto that runs these agents with the operator's provider.
-pub(crate) async fn to_run(context: &Context, operator: &OperatorConfig, agents: &Agents) -> Result<Otto, Failure> {
+pub(crate) async fn to_run(
+    context: &Context,
+    operator: &OperatorConfig,
+    agents: &Agents,
+) -> Result<Otto, Failure> {
     with_agents(Builder::configured(operator)?, context, operator, agents).await
 }
 
@@ -42,7 +49,11 @@ pub(crate) async fn with_agents(
 ) -> Result<Otto, Failure> {
     let host = otto::worker_host(&context.booted, operator, &operator.state_dir.value);
     let configs = agents.iter().map(|agent| (*agent.config).clone());
-    let otto = builder.base_tools(Arc::new(host.clone())).agents(configs).open().await?;
+    let otto = builder
+        .base_tools(Arc::new(host.clone()))
+        .agents(configs)
+        .open()
+        .await?;
     // The sandbox proves itself while the first model call is under way. A refusal is told by the first tool.
     tokio::spawn(async move { host.prove().await });
     Ok(otto)
@@ -58,8 +69,13 @@ pub(crate) async fn to_look(operator: &OperatorConfig) -> Result<Option<Otto>, F
 
 /// Opens the store without a provider, creating it if need be.
 pub(crate) async fn to_write(operator: &OperatorConfig) -> Result<Otto, Failure> {
-    let client = NoProvider { prices: Arc::new(otto::prices(operator)) };
-    Ok(Builder::configured_with(operator)?.client(Arc::new(client)).open().await?)
+    let client = NoProvider {
+        prices: Arc::new(otto::prices(operator)),
+    };
+    Ok(Builder::configured_with(operator)?
+        .client(Arc::new(client))
+        .open()
+        .await?)
 }
 
 /// Ends an Otto in an orderly way.

@@ -13,7 +13,10 @@ pub(crate) struct Interrupts {
 impl Interrupts {
     /// From now on these signals no longer end the process by themselves.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     /// The next one. Cancel safe: nothing is lost when the future is dropped.

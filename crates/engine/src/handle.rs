@@ -41,7 +41,6 @@ impl InvocationHandle {
     }
 
     /// A function that cancels, to be handed elsewhere.
-    #[must_use]
     pub fn canceller(&self) -> impl Fn() + Send + Sync + Clone + 'static {
         let stop = self.stop.clone();
         move || request_stop(&stop, CancelReason::User)

@@ -27,6 +27,11 @@ pub fn boot() -> Booted {
 pub fn worker_host(booted: &Booted, operator: &OperatorConfig, scratch: &Path) -> WorkerHost {
     let mut config = HostConfig::new(scratch);
     config.protected = operator.protected_paths();
-    config.private_hosts = operator.private_hosts.value.iter().map(ToString::to_string).collect();
+    config.private_hosts = operator
+        .private_hosts
+        .value
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     booted.host(config)
 }

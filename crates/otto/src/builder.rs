@@ -57,10 +57,14 @@ pub enum OpenError {
     #[error("no provider: call `Builder::anthropic` or `Builder::client`")]
     NoProvider,
     /// There is no key for the provider.
-    #[error("no key for the provider: set ANTHROPIC_API_KEY in the environment; `otto demo` works without one")]
+    #[error(
+        "no key for the provider: set ANTHROPIC_API_KEY in the environment; `otto demo` works without one"
+    )]
     NoKey,
     /// The provider's address is not a URL.
-    #[error("the provider's address `{endpoint}`, set by {origin}, is not a URL such as https://api.anthropic.com")]
+    #[error(
+        "the provider's address `{endpoint}`, set by {origin}, is not a URL such as https://api.anthropic.com"
+    )]
     Endpoint {
         /// The address.
         endpoint: Arc<str>,
@@ -226,7 +230,11 @@ impl Builder {
             Keep::InMemory | Keep::In { .. } => None,
         };
         let (store, blobs) = open_store(self.keep, &node).await?;
-        let base = self.host.as_ref().map(otto_tools::catalog).unwrap_or_default();
+        let base = self
+            .host
+            .as_ref()
+            .map(otto_tools::catalog)
+            .unwrap_or_default();
         let tools = ToolBus::new(base.into_iter().chain(self.tools))?;
         let prices = client.prices();
         let engine = Engine::start(EngineParts {

@@ -173,7 +173,11 @@ impl OperatorConfig {
         // The host names what it protects as text.
         let is_text = self.state_dir.value.to_str().is_some();
         let is_default = &*self.state_dir.origin.0 == "default";
-        if is_default && is_text { vec![self.state_dir.value.clone()] } else { Vec::new() }
+        if is_default && is_text {
+            vec![self.state_dir.value.clone()]
+        } else {
+            Vec::new()
+        }
     }
 }
 

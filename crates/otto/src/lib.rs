@@ -53,8 +53,6 @@ pub use crate::otto::{Agent, Otto, UnknownAgent};
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::prices;
 
-pub use otto_tools::definitions as base_tools;
-pub use otto_sandbox::{DoctorReport, WorkerHost};
 pub use otto_anthropic::{AnthropicClient, AnthropicConfig};
 pub use otto_core as core;
 pub use otto_core::agent::{AgentConfig, Budgets, Limit, Origin};
@@ -79,9 +77,11 @@ pub use otto_core::{
     AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
 };
 pub use otto_engine::{
-    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Listening, Report, ResumeOptions,
-    RunningInvocation, ToolBus, UsageReport,
+    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Listening, Report,
+    ResumeOptions, RunningInvocation, ToolBus, UsageReport,
 };
+pub use otto_sandbox::{DoctorReport, WorkerHost};
+pub use otto_tools::definitions as base_tools;
 
 /// The README's example is compiled with the documentation tests.
 #[cfg(doctest)]

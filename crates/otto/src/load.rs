@@ -70,7 +70,10 @@ impl KnownTool {
     /// Otto's own tools.
     #[must_use]
     pub fn base_tools() -> Vec<Self> {
-        let known = |tool: ToolDefinition| Self { name: tool.name, permissions: tool.permissions };
+        let known = |tool: ToolDefinition| Self {
+            name: tool.name,
+            permissions: tool.permissions,
+        };
         otto_tools::definitions().into_iter().map(known).collect()
     }
 
@@ -209,9 +212,7 @@ pub fn load(request: &LoadRequest<'_>) -> Result<Agents, ConfigErrors> {
     if let Some(dir) = &user_agents {
         loader.directory(dir, Level::User);
     }
-    loader
-        .problems
-        .extend(overlap::check(&loader.agents));
+    loader.problems.extend(overlap::check(&loader.agents));
     if loader.problems.has_errors() {
         return Err(loader.problems);
     }

@@ -211,7 +211,11 @@ impl Otto {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn journal_after(&self, invocation: InvocationId, after: u64) -> Result<Vec<Entry>, StoreError> {
+    pub async fn journal_after(
+        &self,
+        invocation: InvocationId,
+        after: u64,
+    ) -> Result<Vec<Entry>, StoreError> {
         let mut entries = self.inner.engine.store().read(invocation).await?;
         entries.retain(|entry| entry.sequence > after);
         Ok(entries)
@@ -223,8 +227,9 @@ impl Otto {
     /// When the store cannot be read or the journal cannot be folded.
     pub async fn transcript(&self, invocation: InvocationId) -> Result<Transcript, StoreError> {
         let entries = self.inner.engine.store().read(invocation).await?;
-        let machine = otto_core::journal::fold(&entries)
-            .map_err(|error| StoreError::Damaged { detail: Arc::from(error.to_string()) })?;
+        let machine = otto_core::journal::fold(&entries).map_err(|error| StoreError::Damaged {
+            detail: Arc::from(error.to_string()),
+        })?;
         Ok(Transcript::of(&invocation, machine.history()))
     }
 
@@ -326,9 +331,18 @@ impl Agent {
     ///
     /// # Errors
     /// When it could not begin.
-    pub async fn invoke_followed(&self, task: impl Into<TaskSpec>) -> Result<InvocationHandle, InvokeError> {
-        let options = InvokeOptions { listening: Listening::UpTo(FOLLOWED_EVENTS) };
-        self.otto.inner.engine.invoke(self.config.clone(), task.into(), options).await
+    pub async fn invoke_followed(
+        &self,
+        task: impl Into<TaskSpec>,
+    ) -> Result<InvocationHandle, InvokeError> {
+        let options = InvokeOptions {
+            listening: Listening::UpTo(FOLLOWED_EVENTS),
+        };
+        self.otto
+            .inner
+            .engine
+            .invoke(self.config.clone(), task.into(), options)
+            .await
     }
 
     /// Invokes the agent and returns at once with a handle to watch, cancel and await it.

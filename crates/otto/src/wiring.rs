@@ -55,16 +55,26 @@ pub fn prices(operator: &OperatorConfig) -> PriceTable {
         return built_in;
     }
     let version = format!("{} + {}", built_in.version, operator.prices.origin);
-    let models = built_in.models().map(|model| (**model).clone()).chain(operator.prices.value.iter().cloned());
+    let models = built_in
+        .models()
+        .map(|model| (**model).clone())
+        .chain(operator.prices.value.iter().cloned());
     PriceTable::new(&version, models)
 }
 
-fn anthropic(operator: &OperatorConfig, key: SecretString) -> Result<Arc<AnthropicClient>, OpenError> {
+fn anthropic(
+    operator: &OperatorConfig,
+    key: SecretString,
+) -> Result<Arc<AnthropicClient>, OpenError> {
     let mut config = AnthropicConfig::new(key);
-    config.base_url = operator.endpoint.value.parse().map_err(|_| OpenError::Endpoint {
-        endpoint: operator.endpoint.value.clone(),
-        origin: operator.endpoint.origin.clone(),
-    })?;
+    config.base_url = operator
+        .endpoint
+        .value
+        .parse()
+        .map_err(|_| OpenError::Endpoint {
+            endpoint: operator.endpoint.value.clone(),
+            origin: operator.endpoint.origin.clone(),
+        })?;
     config.prices = Some(Arc::new(prices(operator)));
     Ok(Arc::new(AnthropicClient::new(config)?))
 }

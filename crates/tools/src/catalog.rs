@@ -11,7 +11,7 @@ use otto_sandbox::ToolFailure;
 
 use crate::base_tool::BaseTool;
 use crate::hosted_tool::HostedTool;
-use crate::{fs_edit, fs_list, fs_read, fs_write, grep, json, test_runner, yaml};
+use crate::{fs_edit, fs_list, fs_read, fs_write, grep, http, json, test_runner, yaml};
 
 pub(crate) const CATALOG: &[BaseTool] = &[
     fs_read::TOOL,
@@ -21,6 +21,7 @@ pub(crate) const CATALOG: &[BaseTool] = &[
     grep::TOOL,
     json::TOOL,
     yaml::TOOL,
+    http::TOOL,
     test_runner::TOOL,
 ];
 

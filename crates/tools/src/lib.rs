@@ -24,6 +24,7 @@ mod fs_read;
 mod fs_write;
 mod grep;
 mod hosted_tool;
+mod http;
 mod input;
 mod json;
 mod test_runner;

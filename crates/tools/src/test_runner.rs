@@ -89,15 +89,30 @@ impl Input {
     fn check(&self) -> Result<(), ToolFailure> {
         let args = self.args.as_deref().unwrap_or_default();
         let texts = || args.iter().chain(&self.filter);
-        if args.len() > MAX_ARGS || texts().any(|text| text.len() > MAX_ARG_BYTES || text.contains('\0')) {
-            let message = format!("at most {MAX_ARGS} arguments of at most {MAX_ARG_BYTES} bytes without NUL are accepted");
+        if args.len() > MAX_ARGS
+            || texts().any(|text| text.len() > MAX_ARG_BYTES || text.contains('\0'))
+        {
+            let message = format!(
+                "at most {MAX_ARGS} arguments of at most {MAX_ARG_BYTES} bytes without NUL are accepted"
+            );
             return Err(ToolFailure::for_model(message));
         }
-        if self.filter.as_deref().is_some_and(|filter| filter.starts_with('-')) {
-            return Err(ToolFailure::for_model("`filter` is a name, not an option; options go into `args`"));
+        if self
+            .filter
+            .as_deref()
+            .is_some_and(|filter| filter.starts_with('-'))
+        {
+            return Err(ToolFailure::for_model(
+                "`filter` is a name, not an option; options go into `args`",
+            ));
         }
-        if self.time_limit_s.is_some_and(|limit| limit == 0 || limit > MOST_TIME_LIMIT_S) {
-            return Err(ToolFailure::for_model(format!("`time_limit_s` is from 1 to {MOST_TIME_LIMIT_S}")));
+        if self
+            .time_limit_s
+            .is_some_and(|limit| limit == 0 || limit > MOST_TIME_LIMIT_S)
+        {
+            return Err(ToolFailure::for_model(format!(
+                "`time_limit_s` is from 1 to {MOST_TIME_LIMIT_S}"
+            )));
         }
         Ok(())
     }
@@ -128,7 +143,10 @@ fn answer(ctx: &WorkerCtx, request: &WorkerRequest) -> Result<WorkerAnswer, Tool
     let settings: Settings = input::parse_settings(request.settings.as_deref())?;
     let plan = Plan::make(ctx, &input, &settings)?;
     let Some(outcome) = &request.exec else {
-        let limit = input.time_limit_s.or(settings.time_limit_s).unwrap_or(DEFAULT_TIME_LIMIT_S);
+        let limit = input
+            .time_limit_s
+            .or(settings.time_limit_s)
+            .unwrap_or(DEFAULT_TIME_LIMIT_S);
         return Ok(WorkerAnswer::Exec(ExecRequest {
             program: plan.program,
             args: plan.args,

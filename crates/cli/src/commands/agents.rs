@@ -43,18 +43,37 @@ impl Agents {
             return Ok(Code::Completed);
         }
         if agents.iter().next().is_none() {
-            context.out.line(To::Progress, "no agents yet; `otto init` writes a first one");
+            context.out.line(
+                To::Progress,
+                "no agents yet; `otto init` writes a first one",
+            );
             return Ok(Code::Completed);
         }
-        let mut table = Table::new(["agent", "model", ">cost", ">time", "tools", "file", "description"]);
+        let mut table = Table::new([
+            "agent",
+            "model",
+            ">cost",
+            ">time",
+            "tools",
+            "file",
+            "description",
+        ]);
         for agent in agents.iter() {
             let config = &agent.config;
             let tools: Vec<&str> = config.tools.iter().map(ToolName::as_str).collect();
             table.row([
                 config.name.to_string(),
                 config.model.to_string(),
-                config.budgets.cost.as_ref().map_or_else(String::new, |limit| limit.value.to_string()),
-                config.budgets.time.as_ref().map_or_else(String::new, |limit| show_duration(limit.value)),
+                config
+                    .budgets
+                    .cost
+                    .as_ref()
+                    .map_or_else(String::new, |limit| limit.value.to_string()),
+                config
+                    .budgets
+                    .time
+                    .as_ref()
+                    .map_or_else(String::new, |limit| show_duration(limit.value)),
                 tools.join(" "),
                 visible(&config.origin.0).into_owned(),
                 visible_start(&config.description, 60),
@@ -64,7 +83,11 @@ impl Agents {
         context.out.write(To::Answer, &text);
         for agent in agents.iter() {
             if let Some(hidden) = &agent.hides {
-                let line = format!("note: `{}` of the project is used in place of {}", agent.config.name, visible(&hidden.to_string_lossy()));
+                let line = format!(
+                    "note: `{}` of the project is used in place of {}",
+                    agent.config.name,
+                    visible(&hidden.to_string_lossy())
+                );
                 context.out.line(To::Progress, &line);
             }
         }

@@ -22,7 +22,12 @@ impl Check {
         });
         match checked {
             Ok((operator, agents)) => {
-                let warnings: Vec<Diagnostic> = operator.warnings().iter().chain(agents.warnings()).cloned().collect();
+                let warnings: Vec<Diagnostic> = operator
+                    .warnings()
+                    .iter()
+                    .chain(agents.warnings())
+                    .cloned()
+                    .collect();
                 let count = agents.iter().count();
                 if context.out.is_json() {
                     for warning in &warnings {

@@ -39,7 +39,11 @@ impl Config {
             Question::Explain { key } => explain(context, key.as_deref()),
             Question::Schema => {
                 let schema = agent_schema();
-                let text = if context.out.is_json() { schema.to_string() } else { format!("{schema:#}") };
+                let text = if context.out.is_json() {
+                    schema.to_string()
+                } else {
+                    format!("{schema:#}")
+                };
                 context.out.line(To::Answer, &text);
                 Ok(Code::Completed)
             }
@@ -51,17 +55,26 @@ impl Config {
 fn explain(context: &mut Context, key: Option<&str>) -> Performed {
     let operator = context.operator()?;
     let agents = context.agents(&operator)?;
-    let all: Vec<Explanation> =
-        operator.explanations().iter().cloned().chain(agents.iter().flat_map(explain_agent)).collect();
+    let all: Vec<Explanation> = operator
+        .explanations()
+        .iter()
+        .cloned()
+        .chain(agents.iter().flat_map(explain_agent))
+        .collect();
     let wanted = |explanation: &&Explanation| {
         key.is_none_or(|key| {
-            explanation.key == key || explanation.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))
+            explanation.key == key
+                || explanation
+                    .key
+                    .strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with('.'))
         })
     };
     let shown: Vec<&Explanation> = all.iter().filter(wanted).collect();
     if shown.is_empty() {
         let key = visible_start(key.unwrap_or_default(), 80);
-        return Err(Failure::usage(format!("there is no key `{key}`")).hint("`otto config explain` lists them all"));
+        return Err(Failure::usage(format!("there is no key `{key}`"))
+            .hint("`otto config explain` lists them all"));
     }
     if context.out.is_json() {
         for explanation in shown {
@@ -84,7 +97,11 @@ fn explain(context: &mut Context, key: Option<&str>) -> Performed {
             visible(&one.origin.0)
         );
         for (value, origin) in &one.overridden {
-            text.push_str(&format!("  in place of {} from {}\n", visible(value), visible(&origin.0)));
+            text.push_str(&format!(
+                "  in place of {} from {}\n",
+                visible(value),
+                visible(&origin.0)
+            ));
         }
         text.push_str(&format!("  {}\n", one.meaning));
         context.out.write(To::Answer, &text);
@@ -92,7 +109,11 @@ fn explain(context: &mut Context, key: Option<&str>) -> Performed {
     }
     let mut table = Table::new(["key", "value", "set by"]);
     for explanation in shown {
-        table.row([explanation.key.clone(), visible_start(&explanation.value, 60), visible(&explanation.origin.0).into_owned()]);
+        table.row([
+            explanation.key.clone(),
+            visible_start(&explanation.value, 60),
+            visible(&explanation.origin.0).into_owned(),
+        ]);
     }
     let text = table.render();
     context.out.write(To::Answer, &text);
@@ -109,9 +130,17 @@ fn env(context: &mut Context) -> Code {
     for variable in VARIABLES {
         let painter = context.out.painter(To::Answer);
         let name = painter.paint(Style::Strong, variable.name);
-        context.out.line(To::Answer, &format!("{name}\n  {}\n  default: {}", variable.meaning, variable.default));
+        context.out.line(
+            To::Answer,
+            &format!(
+                "{name}\n  {}\n  default: {}",
+                variable.meaning, variable.default
+            ),
+        );
     }
-    let line = format!("{OPEN_PREFIX}...\n  Variables that agent files may insert as ${{{OPEN_PREFIX}NAME}}.");
+    let line = format!(
+        "{OPEN_PREFIX}...\n  Variables that agent files may insert as ${{{OPEN_PREFIX}NAME}}."
+    );
     context.out.line(To::Answer, &line);
     Code::Completed
 }

@@ -43,7 +43,8 @@ pub(crate) struct Demo {
 /// The agent of the demo, as its file is written.
 const AGENT: &str = include_str!("demo.yml");
 const AGENT_NAME: &str = "reporter";
-const TASK: &str = "Write a report on the project in @src: what is in it, and where its open points are.";
+const TASK: &str =
+    "Write a report on the project in @src: what is in it, and where its open points are.";
 /// How long the scripted model waits before each answer, so that a person can follow.
 const PACE: Duration = Duration::from_millis(150);
 
@@ -53,15 +54,34 @@ impl Demo {
         let scene = Scene::build()?;
         if !context.out.is_json() {
             let painter = context.out.painter(To::Answer);
-            let model = if self.with_key { "the provider's model" } else { "a scripted model: no key, no network" };
-            let title = format!("otto demo: an agent reports on {}", visible(&dir.to_string_lossy()));
-            context.out.line(To::Answer, &painter.paint(Style::Strong, &title));
+            let model = if self.with_key {
+                "the provider's model"
+            } else {
+                "a scripted model: no key, no network"
+            };
+            let title = format!(
+                "otto demo: an agent reports on {}",
+                visible(&dir.to_string_lossy())
+            );
+            context
+                .out
+                .line(To::Answer, &painter.paint(Style::Strong, &title));
             context.out.line(To::Answer, &format!("  {model}; agents are enabled for this one process; everything else is the real thing"));
-            context.out.line(To::Answer, &format!("  the directory is read-only; the agent writes into {}\n", visible(&scene.work.to_string_lossy())));
+            context.out.line(
+                To::Answer,
+                &format!(
+                    "  the directory is read-only; the agent writes into {}\n",
+                    visible(&scene.work.to_string_lossy())
+                ),
+            );
         }
         let runtime = context.runtime()?;
         runtime.block_on(async {
-            let server = if self.with_key { None } else { Some(serve().await?) };
+            let server = if self.with_key {
+                None
+            } else {
+                Some(serve().await?)
+            };
             let environment = self.environment(context, &scene, &dir, server.as_ref());
             let mut demo = Context {
                 environment,
@@ -80,13 +100,24 @@ impl Demo {
 
     fn checked_dir(&self) -> Result<PathBuf, Failure> {
         let shown = visible(&self.dir.to_string_lossy()).into_owned();
-        let real = fs::canonicalize(&self.dir).map_err(|error| Failure::usage(format!("open the directory `{shown}`: {error}")))?;
-        if real.is_dir() { Ok(real) } else { Err(Failure::usage(format!("`{shown}` is not a directory"))) }
+        let real = fs::canonicalize(&self.dir)
+            .map_err(|error| Failure::usage(format!("open the directory `{shown}`: {error}")))?;
+        if real.is_dir() {
+            Ok(real)
+        } else {
+            Err(Failure::usage(format!("`{shown}` is not a directory")))
+        }
     }
 
     /// The environment of the demo alone: nothing of the user's configuration takes part, and nothing of it
     /// is changed.
-    fn environment(&self, context: &Context, scene: &Scene, dir: &Path, server: Option<&ScriptedServer>) -> Environment {
+    fn environment(
+        &self,
+        context: &Context,
+        scene: &Scene,
+        dir: &Path,
+        server: Option<&ScriptedServer>,
+    ) -> Environment {
         let user = |name: &str| context.environment.variable(name).map(str::to_owned);
         let (key, url) = match server {
             Some(server) => (Some("scripted".to_owned()), Some(server.base_url())),
@@ -94,7 +125,10 @@ impl Demo {
         };
         let mut pairs = vec![
             (env::OTTO_ENABLED, "true".to_owned()),
-            (env::OTTO_STATE_DIR, scene.state.to_string_lossy().into_owned()),
+            (
+                env::OTTO_STATE_DIR,
+                scene.state.to_string_lossy().into_owned(),
+            ),
             ("OTTO_VAR_DIR", dir.to_string_lossy().into_owned()),
         ];
         pairs.extend(key.map(|key| (env::ANTHROPIC_API_KEY, key)));
@@ -138,13 +172,31 @@ async fn invoke(context: &mut Context, dir: &Path, scene: &Scene, with_key: bool
     }
     let painter = context.out.painter(To::Answer);
     if matches!(report.outcome, Outcome::Completed { .. }) && written.is_file() {
-        context.out.line(To::Answer, &format!("the report: {}", visible(&written.to_string_lossy())));
+        context.out.line(
+            To::Answer,
+            &format!("the report: {}", visible(&written.to_string_lossy())),
+        );
     }
     let state = visible(&scene.state.to_string_lossy()).into_owned();
-    context.out.line(To::Answer, &format!("its transcript: OTTO_STATE_DIR={state} otto show {}", report.ids.session));
+    context.out.line(
+        To::Answer,
+        &format!(
+            "its transcript: OTTO_STATE_DIR={state} otto show {}",
+            report.ids.session
+        ),
+    );
     if !with_key {
-        let command = format!("ANTHROPIC_API_KEY=... otto demo --with-key {}", visible(&dir.to_string_lossy()));
-        context.out.line(To::Answer, &format!("\nthe same with a real model: {}", painter.paint(Style::Accent, &command)));
+        let command = format!(
+            "ANTHROPIC_API_KEY=... otto demo --with-key {}",
+            visible(&dir.to_string_lossy())
+        );
+        context.out.line(
+            To::Answer,
+            &format!(
+                "\nthe same with a real model: {}",
+                painter.paint(Style::Accent, &command)
+            ),
+        );
     }
     Ok(code)
 }
@@ -158,13 +210,25 @@ struct Scene {
 
 impl Scene {
     fn build() -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::doing("make a directory for the demo", &error);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let failed =
+            |error: std::io::Error| Failure::doing("make a directory for the demo", &error);
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let name = format!("otto-demo-{}-{}", std::process::id(), since.as_millis());
-        let base = fs::canonicalize(std::env::temp_dir()).map_err(failed)?.join(name);
+        let base = fs::canonicalize(std::env::temp_dir())
+            .map_err(failed)?
+            .join(name);
         // Readable by the owner only, and fresh: a directory that somebody prepared is not used.
-        fs::DirBuilder::new().mode(0o700).create(&base).map_err(failed)?;
-        let scene = Self { work: base.join("work"), state: base.join("state"), project: base };
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&base)
+            .map_err(failed)?;
+        let scene = Self {
+            work: base.join("work"),
+            state: base.join("state"),
+            project: base,
+        };
         let agents = scene.project.join(PROJECT_AGENTS);
         for dir in [&scene.work, &agents] {
             fs::create_dir_all(dir).map_err(failed)?;

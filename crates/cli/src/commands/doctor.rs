@@ -41,11 +41,19 @@ struct Finding {
 
 impl Finding {
     fn new(name: &'static str, standing: Standing, detail: impl Into<String>) -> Self {
-        Self { name, standing, detail: detail.into(), fix: None }
+        Self {
+            name,
+            standing,
+            detail: detail.into(),
+            fix: None,
+        }
     }
 
     fn fix(self, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..self }
+        Self {
+            fix: Some(fix.into()),
+            ..self
+        }
     }
 }
 
@@ -58,52 +66,91 @@ impl Doctor {
             Ok(operator) => {
                 findings.extend(of_operator(operator));
                 findings.push(match context.load_agents(operator) {
-                    Ok(agents) => Finding::new("agents", Standing::Good, format!("{} valid", agents.iter().count())),
-                    Err(errors) => {
-                        Finding::new("agents", Standing::Broken, format!("{} errors in agent files", errors.error_count())).fix("otto check")
-                    }
+                    Ok(agents) => Finding::new(
+                        "agents",
+                        Standing::Good,
+                        format!("{} valid", agents.iter().count()),
+                    ),
+                    Err(errors) => Finding::new(
+                        "agents",
+                        Standing::Broken,
+                        format!("{} errors in agent files", errors.error_count()),
+                    )
+                    .fix("otto check"),
                 });
             }
             Err(errors) => {
-                let detail = format!("{} errors in the operator's configuration", errors.error_count());
-                findings.push(Finding::new("configuration", Standing::Broken, detail).fix("otto check"));
+                let detail = format!(
+                    "{} errors in the operator's configuration",
+                    errors.error_count()
+                );
+                findings.push(
+                    Finding::new("configuration", Standing::Broken, detail).fix("otto check"),
+                );
             }
         }
         let operator = operator.as_ref().unwrap_or(&defaults);
         let scratch = std::env::temp_dir();
         let host = otto::worker_host(&context.booted, operator, &scratch);
         let sandbox = context.runtime()?.block_on(host.doctor());
-        let level = sandbox.as_ref().map_or_else(|_| host.enforcement(), |report| report.level);
+        let level = sandbox
+            .as_ref()
+            .map_or_else(|_| host.enforcement(), |report| report.level);
         findings.push(match &sandbox {
             Ok(report) => of_sandbox(report),
             Err(error) => Finding::new("sandbox", Standing::Broken, error.to_string()),
         });
-        let is_healthy = findings.iter().all(|finding| finding.standing != Standing::Broken);
+        let is_healthy = findings
+            .iter()
+            .all(|finding| finding.standing != Standing::Broken);
         if context.out.is_json() {
             let value = describe(level, &findings, sandbox.as_ref().ok(), is_healthy);
             context.out.json(&value);
         } else {
-            let text = in_text(&findings, sandbox.as_ref().ok(), self.all, context.out.painter(To::Answer));
+            let text = in_text(
+                &findings,
+                sandbox.as_ref().ok(),
+                self.all,
+                context.out.painter(To::Answer),
+            );
             context.out.write(To::Answer, &text);
         }
-        Ok(if is_healthy { Code::Completed } else { Code::Other })
+        Ok(if is_healthy {
+            Code::Completed
+        } else {
+            Code::Other
+        })
     }
 }
 
 fn of_operator(operator: &OperatorConfig) -> Vec<Finding> {
     let origin = |origin: &otto::Origin| visible(&origin.0).into_owned();
     let enabled = if operator.enabled.value {
-        Finding::new("enabled", Standing::Good, format!("agents may run ({})", origin(&operator.enabled.origin)))
+        Finding::new(
+            "enabled",
+            Standing::Good,
+            format!("agents may run ({})", origin(&operator.enabled.origin)),
+        )
     } else {
-        Finding::new("enabled", Standing::Notice, "agents are switched off").fix("set OTTO_ENABLED=true, or write `enabled: true` into ~/.config/otto/config.yml")
+        Finding::new("enabled", Standing::Notice, "agents are switched off")
+            .fix("set OTTO_ENABLED=true, or write `enabled: true` into ~/.config/otto/config.yml")
     };
     let key = if operator.api_key.is_some() {
         Finding::new("key", Standing::Good, "ANTHROPIC_API_KEY is set")
     } else {
-        Finding::new("key", Standing::Notice, "there is no key for the provider").fix("set ANTHROPIC_API_KEY; `otto demo` works without one")
+        Finding::new("key", Standing::Notice, "there is no key for the provider")
+            .fix("set ANTHROPIC_API_KEY; `otto demo` works without one")
     };
-    let endpoint = format!("{} ({})", visible(&operator.endpoint.value), origin(&operator.endpoint.origin));
-    let ceiling = format!("{} for everything on one UTC day ({})", operator.daily_cost.value, origin(&operator.daily_cost.origin));
+    let endpoint = format!(
+        "{} ({})",
+        visible(&operator.endpoint.value),
+        origin(&operator.endpoint.origin)
+    );
+    let ceiling = format!(
+        "{} for everything on one UTC day ({})",
+        operator.daily_cost.value,
+        origin(&operator.daily_cost.origin)
+    );
     let mut findings = vec![
         enabled,
         key,
@@ -112,13 +159,31 @@ fn of_operator(operator: &OperatorConfig) -> Vec<Finding> {
         of_state_dir(&operator.state_dir.value),
     ];
     if operator.kill_switch.value {
-        findings.push(Finding::new("kill switch", Standing::Notice, "thrown by OTTO_KILL_SWITCH").fix("unset it to let agents run"));
+        findings.push(
+            Finding::new(
+                "kill switch",
+                Standing::Notice,
+                "thrown by OTTO_KILL_SWITCH",
+            )
+            .fix("unset it to let agents run"),
+        );
     }
     if operator.audit.value {
-        findings.push(Finding::new("audit", Standing::Notice, "policy only reports what it would deny").fix("switch `audit` off to enforce it"));
+        findings.push(
+            Finding::new(
+                "audit",
+                Standing::Notice,
+                "policy only reports what it would deny",
+            )
+            .fix("switch `audit` off to enforce it"),
+        );
     }
     for warning in operator.warnings() {
-        findings.push(Finding::new("configuration", Standing::Notice, format!("{}: {}", warning.place, warning.message)));
+        findings.push(Finding::new(
+            "configuration",
+            Standing::Notice,
+            format!("{}: {}", warning.place, warning.message),
+        ));
     }
     findings
 }
@@ -126,29 +191,56 @@ fn of_operator(operator: &OperatorConfig) -> Vec<Finding> {
 fn of_state_dir(path: &Path) -> Finding {
     let shown = visible(&path.to_string_lossy()).into_owned();
     match std::fs::metadata(path) {
-        Ok(meta) if !meta.is_dir() => Finding::new("state", Standing::Broken, format!("{shown} is not a directory")).fix("name a directory with OTTO_STATE_DIR"),
+        Ok(meta) if !meta.is_dir() => Finding::new(
+            "state",
+            Standing::Broken,
+            format!("{shown} is not a directory"),
+        )
+        .fix("name a directory with OTTO_STATE_DIR"),
         Ok(meta) if meta.permissions().readonly() => {
-            Finding::new("state", Standing::Broken, format!("{shown} is read-only")).fix("let Otto write there, or name another directory with OTTO_STATE_DIR")
+            Finding::new("state", Standing::Broken, format!("{shown} is read-only"))
+                .fix("let Otto write there, or name another directory with OTTO_STATE_DIR")
         }
         Ok(_) => Finding::new("state", Standing::Good, shown),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Finding::new("state", Standing::Good, format!("{shown} (made with the first run)"))
-        }
-        Err(error) => Finding::new("state", Standing::Broken, format!("{shown}: {error}")).fix("name another directory with OTTO_STATE_DIR"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Finding::new(
+            "state",
+            Standing::Good,
+            format!("{shown} (made with the first run)"),
+        ),
+        Err(error) => Finding::new("state", Standing::Broken, format!("{shown}: {error}"))
+            .fix("name another directory with OTTO_STATE_DIR"),
     }
 }
 
 fn of_sandbox(report: &DoctorReport) -> Finding {
     let passed = report.checks.iter().filter(|check| check.passed).count();
-    let detail = format!("level {}, {passed} of {} self-tests passed, kernel {}", report.level.as_str(), report.checks.len(), visible(&report.kernel));
+    let detail = format!(
+        "level {}, {passed} of {} self-tests passed, kernel {}",
+        report.level.as_str(),
+        report.checks.len(),
+        visible(&report.kernel)
+    );
     match (&report.refusal, &report.exec_refusal) {
-        (Some(refusal), _) => Finding::new("sandbox", Standing::Broken, format!("no tool can run: {}", visible(refusal))),
-        (None, Some(refusal)) => Finding::new("sandbox", Standing::Notice, format!("{detail}; no program can run: {}", visible(refusal))),
+        (Some(refusal), _) => Finding::new(
+            "sandbox",
+            Standing::Broken,
+            format!("no tool can run: {}", visible(refusal)),
+        ),
+        (None, Some(refusal)) => Finding::new(
+            "sandbox",
+            Standing::Notice,
+            format!("{detail}; no program can run: {}", visible(refusal)),
+        ),
         (None, None) => Finding::new("sandbox", Standing::Good, detail),
     }
 }
 
-fn describe(level: Enforcement, findings: &[Finding], sandbox: Option<&DoctorReport>, is_healthy: bool) -> Value {
+fn describe(
+    level: Enforcement,
+    findings: &[Finding],
+    sandbox: Option<&DoctorReport>,
+    is_healthy: bool,
+) -> Value {
     let standing = |finding: &Finding| match finding.standing {
         Standing::Good => "good",
         Standing::Notice => "notice",
@@ -184,7 +276,12 @@ fn describe(level: Enforcement, findings: &[Finding], sandbox: Option<&DoctorRep
     })
 }
 
-fn in_text(findings: &[Finding], sandbox: Option<&DoctorReport>, all: bool, painter: Painter) -> String {
+fn in_text(
+    findings: &[Finding],
+    sandbox: Option<&DoctorReport>,
+    all: bool,
+    painter: Painter,
+) -> String {
     let mut text = String::new();
     for finding in findings {
         let (word, style) = match finding.standing {
@@ -192,22 +289,46 @@ fn in_text(findings: &[Finding], sandbox: Option<&DoctorReport>, all: bool, pain
             Standing::Notice => ("note", Style::Warn),
             Standing::Broken => ("broken", Style::Bad),
         };
-        text.push_str(&format!("  {:<14} {} {}\n", finding.name, painter.paint(style, &format!("{word:<7}")), visible(&finding.detail)));
+        text.push_str(&format!(
+            "  {:<14} {} {}\n",
+            finding.name,
+            painter.paint(style, &format!("{word:<7}")),
+            visible(&finding.detail)
+        ));
         if let Some(fix) = &finding.fix {
             text.push_str(&format!("  {:<14} {:<7} fix: {}\n", "", "", visible(fix)));
         }
     }
     let Some(report) = sandbox else { return text };
     for mechanism in &report.mechanisms {
-        let (word, style) = if mechanism.works { ("ok", Style::Good) } else { ("missing", Style::Warn) };
-        text.push_str(&format!("  {:<14} {} {}\n", mechanism.name, painter.paint(style, &format!("{word:<7}")), visible(&mechanism.detail)));
+        let (word, style) = if mechanism.works {
+            ("ok", Style::Good)
+        } else {
+            ("missing", Style::Warn)
+        };
+        text.push_str(&format!(
+            "  {:<14} {} {}\n",
+            mechanism.name,
+            painter.paint(style, &format!("{word:<7}")),
+            visible(&mechanism.detail)
+        ));
         if let Some(fix) = &mechanism.fix {
             text.push_str(&format!("  {:<14} {:<7} fix: {}\n", "", "", visible(fix)));
         }
     }
     for check in report.checks.iter().filter(|check| all || !check.passed) {
-        let (word, style) = if check.passed { ("passed", Style::Good) } else { ("FAILED", Style::Bad) };
-        text.push_str(&format!("    {} {}: {} ({})\n", painter.paint(style, word), check.domain, check.name, visible(&check.outcome)));
+        let (word, style) = if check.passed {
+            ("passed", Style::Good)
+        } else {
+            ("FAILED", Style::Bad)
+        };
+        text.push_str(&format!(
+            "    {} {}: {} ({})\n",
+            painter.paint(style, word),
+            check.domain,
+            check.name,
+            visible(&check.outcome)
+        ));
     }
     text
 }

@@ -32,7 +32,9 @@ impl Init {
         write_new(&directory, &path, &template(&self.name))?;
         let shown = format!("{PROJECT_AGENTS}/{}.yml", self.name);
         if context.out.is_json() {
-            context.out.json(&json!({"type": "written", "agent": self.name.as_str(), "file": shown}));
+            context
+                .out
+                .json(&json!({"type": "written", "agent": self.name.as_str(), "file": shown}));
             return Ok(Code::Completed);
         }
         let painter = context.out.painter(To::Answer);
@@ -42,7 +44,10 @@ impl Init {
             painter.paint(Style::Strong, &shown),
             command("otto check"),
             command("export OTTO_ENABLED=true ANTHROPIC_API_KEY=..."),
-            command(&format!("otto run {} \"Write a review of this project\"", self.name)),
+            command(&format!(
+                "otto run {} \"Write a review of this project\"",
+                self.name
+            )),
         );
         context.out.write(To::Answer, &text);
         Ok(Code::Completed)
@@ -57,11 +62,19 @@ fn template(name: &AgentName) -> String {
 fn write_new(directory: &Path, path: &Path, text: &str) -> Result<(), Failure> {
     let attempted = format!("write `{}`", visible(&path.to_string_lossy()));
     let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::usage(format!("{attempted}: it is already there, and nothing is overwritten"))
-            .hint("give another name: otto init NAME"),
+        ErrorKind::AlreadyExists => Failure::usage(format!(
+            "{attempted}: it is already there, and nothing is overwritten"
+        ))
+        .hint("give another name: otto init NAME"),
         _ => Failure::doing(&attempted, &error),
     };
     fs::create_dir_all(directory).map_err(failed)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)
 }

@@ -26,7 +26,11 @@ impl Kill {
         let operator = context.operator()?;
         context.runtime()?.block_on(async {
             let otto = open::to_write(&operator).await?;
-            let done = if self.lift { otto.lift_kill().await } else { otto.kill(&self.reason).await };
+            let done = if self.lift {
+                otto.lift_kill().await
+            } else {
+                otto.kill(&self.reason).await
+            };
             open::close(otto).await;
             Ok::<_, crate::error::Failure>(done?)
         })?;
@@ -36,9 +40,16 @@ impl Kill {
         }
         let painter = context.out.painter(To::Answer);
         if self.lift {
-            context.out.line(To::Answer, "the kill switch is lifted: agents may run again");
+            context.out.line(
+                To::Answer,
+                "the kill switch is lifted: agents may run again",
+            );
         } else {
-            let text = format!("{}: {}", painter.paint(Style::Bad, "the kill switch is thrown"), visible(&self.reason));
+            let text = format!(
+                "{}: {}",
+                painter.paint(Style::Bad, "the kill switch is thrown"),
+                visible(&self.reason)
+            );
             context.out.line(To::Answer, &text);
             context.out.line(To::Answer, "no agent, model call or tool starts until `otto kill --lift`; what is stored stays readable");
         }

@@ -28,13 +28,35 @@ impl Prices {
             return Ok(Code::Completed);
         }
         let painter = context.out.painter(To::Answer);
-        let title = format!("prices: {}, in US dollars per million tokens", otto::text::visible(&table.version));
-        context.out.line(To::Answer, &painter.paint(Style::Strong, &title));
-        let mut rows = Table::new(["model", ">input", ">output", ">cache read", ">write 5m", ">write 1h", ">window", ">max output"]);
+        let title = format!(
+            "prices: {}, in US dollars per million tokens",
+            otto::text::visible(&table.version)
+        );
+        context
+            .out
+            .line(To::Answer, &painter.paint(Style::Strong, &title));
+        let mut rows = Table::new([
+            "model",
+            ">input",
+            ">output",
+            ">cache read",
+            ">write 5m",
+            ">write 1h",
+            ">window",
+            ">max output",
+        ]);
         for model in table.models() {
-            rows.row(cells(model.id.as_str(), &model.prices, show_count(model.context_window), show_count(model.max_output_tokens)));
+            rows.row(cells(
+                model.id.as_str(),
+                &model.prices,
+                show_count(model.context_window),
+                show_count(model.max_output_tokens),
+            ));
             if let Some(tier) = &model.long_context {
-                let name = format!("  prompts above {}", show_count(tier.threshold_prompt_tokens));
+                let name = format!(
+                    "  prompts above {}",
+                    show_count(tier.threshold_prompt_tokens)
+                );
                 rows.row(cells(&name, &tier.prices, String::new(), String::new()));
             }
         }
@@ -46,14 +68,31 @@ impl Prices {
 }
 
 fn cells(name: &str, prices: &TokenPrices, window: String, max_output: String) -> [String; 8] {
-    let [input, output, cache_read, write_5m, write_1h] =
-        [prices.input, prices.output, prices.cache_read, prices.cache_write_5m, prices.cache_write_1h].map(per_million);
-    [name.to_owned(), input, output, cache_read, write_5m, write_1h, window, max_output]
+    let [input, output, cache_read, write_5m, write_1h] = [
+        prices.input,
+        prices.output,
+        prices.cache_read,
+        prices.cache_write_5m,
+        prices.cache_write_1h,
+    ]
+    .map(per_million);
+    [
+        name.to_owned(),
+        input,
+        output,
+        cache_read,
+        write_5m,
+        write_1h,
+        window,
+        max_output,
+    ]
 }
 
 /// Picodollars per token are microdollars per million tokens, so this is exact.
 fn per_million(price: Money) -> String {
-    price.checked_mul(1_000_000).map_or_else(|| "?".to_owned(), show_money)
+    price
+        .checked_mul(1_000_000)
+        .map_or_else(|| "?".to_owned(), show_money)
 }
 
 fn describe(model: &ModelSpec) -> Value {

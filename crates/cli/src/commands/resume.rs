@@ -10,7 +10,7 @@ use crate::commands::watch;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::open;
-use crate::output::{Live, To};
+use crate::output::Live;
 
 /// Arguments of `otto resume`.
 #[derive(Debug, Args)]
@@ -41,11 +41,20 @@ impl Resume {
         let runtime = context.runtime()?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
-            let query = InvocationQuery { session: Some(self.session), ..InvocationQuery::default() };
+            let query = InvocationQuery {
+                session: Some(self.session),
+                ..InvocationQuery::default()
+            };
             let records = otto.invocations(query).await?;
-            let record = records.iter().find(|record| record.outcome.is_none() || record.resumable).or(records.first());
+            let record = records
+                .iter()
+                .find(|record| record.outcome.is_none() || record.resumable)
+                .or(records.first());
             let Some(record) = record else {
-                return Err(Failure::usage(format!("there is no session {}", self.session)).hint("`otto sessions` lists them"));
+                return Err(
+                    Failure::usage(format!("there is no session {}", self.session))
+                        .hint("`otto sessions` lists them"),
+                );
             };
             let agent = find(&agents, record.agent.as_str())?;
             let raise = self.raised.budgets();
@@ -56,13 +65,21 @@ impl Resume {
                 UnknownCall::TellModel => UnknownCallDecision::TellModel,
             });
             let resumed = async {
-                let options = ResumeOptions { listening: Listening::On, raise, decision };
+                let options = ResumeOptions {
+                    listening: Listening::On,
+                    raise,
+                    decision,
+                };
                 let handle = otto.resume(self.session, options).await?;
                 watch::watch(&mut context.out, handle, &agent, &budgets, Live::split()).await
             };
             let report = resumed.await;
             open::close(otto).await;
-            Ok(watch::conclude(&mut context.out, &report?, &budgets, To::Progress))
+            Ok(watch::conclude_with_next(
+                &mut context.out,
+                &report?,
+                &budgets,
+            ))
         })
     }
 }

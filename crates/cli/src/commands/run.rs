@@ -18,7 +18,9 @@ use crate::output::{Live, Out, Style, To};
 
 /// Arguments of `otto run`.
 #[derive(Debug, Args)]
-#[command(after_help = "The agent's words go to standard output, everything else to standard error.")]
+#[command(
+    after_help = "The agent's words go to standard output, everything else to standard error."
+)]
 pub(crate) struct Run {
     /// The agent, as `otto agents` lists it
     agent: String,
@@ -42,16 +44,16 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
     /// The most it may cost, such as `$0.10`
-    #[arg(long, value_name = "USD", value_parser = parse_with(limits::parse_money))]
+    #[arg(long, value_name = "USD", allow_hyphen_values = true, value_parser = parse_with(limits::parse_money))]
     cost: Option<otto::Money>,
     /// The longest it may take, such as `90s`
-    #[arg(long, value_name = "TIME", value_parser = parse_with(limits::parse_duration))]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_with(limits::parse_duration))]
     time: Option<std::time::Duration>,
     /// The most tokens, such as `50k`
-    #[arg(long, value_name = "COUNT", value_parser = parse_with(limits::parse_count))]
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true, value_parser = parse_with(limits::parse_count))]
     tokens: Option<u64>,
     /// The most turns
-    #[arg(long, value_name = "COUNT", value_parser = parse_with(limits::parse_turns))]
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true, value_parser = parse_with(limits::parse_turns))]
     turns: Option<u32>,
 }
 
@@ -105,7 +107,11 @@ impl Run {
             };
             let report = started.await;
             open::close(otto).await;
-            Ok(watch::conclude(&mut context.out, &report?, &budgets, To::Progress))
+            Ok(watch::conclude_with_next(
+                &mut context.out,
+                &report?,
+                &budgets,
+            ))
         })
     }
 
@@ -119,47 +125,86 @@ impl Run {
             .read_to_end(&mut bytes)
             .map_err(|error| Failure::doing("read the task from standard input", &error))?;
         if bytes.len() as u64 > MAX_TASK_BYTES {
-            return Err(Failure::usage(format!("the task on standard input is longer than {MAX_TASK_BYTES} bytes")));
+            return Err(Failure::usage(format!(
+                "the task on standard input is longer than {MAX_TASK_BYTES} bytes"
+            )));
         }
-        String::from_utf8(bytes).map_err(|_| Failure::usage("the task on standard input is not UTF-8 text"))
+        String::from_utf8(bytes)
+            .map_err(|_| Failure::usage("the task on standard input is not UTF-8 text"))
     }
 }
 
 /// The agent of that name, or an error that offers the closest one.
 pub(crate) fn find(agents: &otto::load::Agents, name: &str) -> Result<Arc<AgentConfig>, Failure> {
-    let found = AgentName::new(name).ok().and_then(|name| agents.find(&name));
+    let found = AgentName::new(name)
+        .ok()
+        .and_then(|name| agents.find(&name));
     if let Some(agent) = found {
         return Ok(Arc::clone(&agent.config));
     }
-    let names: Vec<&str> = agents.iter().map(|agent| agent.config.name.as_str()).collect();
-    let known = if names.is_empty() { "none is configured; `otto init` writes one".to_owned() } else { format!("configured: {}", names.join(", ")) };
-    let failure = Failure::usage(format!("there is no agent `{}` ({known})", visible_start(name, 60)));
+    let names: Vec<&str> = agents
+        .iter()
+        .map(|agent| agent.config.name.as_str())
+        .collect();
+    let known = if names.is_empty() {
+        "none is configured; `otto init` writes one".to_owned()
+    } else {
+        format!("configured: {}", names.join(", "))
+    };
+    let failure = Failure::usage(format!(
+        "there is no agent `{}` ({known})",
+        visible_start(name, 60)
+    ));
     Err(match agents.closest(name) {
         Some(close) => failure.hint(format!("did you mean `{close}`?")),
         None => {
-            let places: Vec<String> = agents.directories().iter().map(|dir| format!("{}/*.yml", dir.display())).collect();
-            failure.hint(format!("agents are read from {}", visible(&places.join(" and "))))
+            let places: Vec<String> = agents
+                .directories()
+                .iter()
+                .map(|dir| format!("{}/*.yml", dir.display()))
+                .collect();
+            failure.hint(format!(
+                "agents are read from {}",
+                visible(&places.join(" and "))
+            ))
         }
     })
 }
 
 /// The first sign of life: what runs, and under which limits.
-pub(crate) fn announce(out: &mut Out, agent: &AgentConfig, budgets: &Budgets, operator: &OperatorConfig) {
+pub(crate) fn announce(
+    out: &mut Out,
+    agent: &AgentConfig,
+    budgets: &Budgets,
+    operator: &OperatorConfig,
+) {
     if out.is_json() {
         return;
     }
     let painter = out.painter(To::Progress);
     let limits: Vec<String> = [
         budgets.cost.as_ref().map(|limit| limit.value.to_string()),
-        budgets.time.as_ref().map(|limit| show_duration(limit.value)),
-        budgets.tokens.as_ref().map(|limit| format!("{} tokens", show_count(limit.value))),
-        budgets.turns.as_ref().map(|limit| format!("{} turns", limit.value)),
+        budgets
+            .time
+            .as_ref()
+            .map(|limit| show_duration(limit.value)),
+        budgets
+            .tokens
+            .as_ref()
+            .map(|limit| format!("{} tokens", show_count(limit.value))),
+        budgets
+            .turns
+            .as_ref()
+            .map(|limit| format!("{} turns", limit.value)),
     ]
     .into_iter()
     .flatten()
     .collect();
     let name = painter.paint(Style::Strong, agent.name.as_str());
-    out.line(To::Progress, &format!("{name} on {}, at most {}", agent.model, limits.join(", ")));
+    out.line(
+        To::Progress,
+        &format!("{name} on {}, at most {}", agent.model, limits.join(", ")),
+    );
     let ceiling = format!(
         "daily ceiling for everything: {} ({}); raise it with OTTO_DAILY_COST or `ceilings: {{ day: ... }}` in config.yml",
         operator.daily_cost.value,

@@ -29,7 +29,9 @@ impl Sessions {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
         let records = context.runtime()?.block_on(async {
-            let Some(otto) = open::to_look(&operator).await? else { return Ok(Vec::new()) };
+            let Some(otto) = open::to_look(&operator).await? else {
+                return Ok(Vec::new());
+            };
             let query = InvocationQuery {
                 agent: self.agent.clone(),
                 limit: Some(MAX_INVOCATIONS),
@@ -48,7 +50,10 @@ impl Sessions {
             return Ok(Code::Completed);
         }
         if sessions.is_empty() {
-            context.out.line(To::Progress, "no sessions yet; `otto run AGENT TASK` begins one");
+            context.out.line(
+                To::Progress,
+                "no sessions yet; `otto run AGENT TASK` begins one",
+            );
             return Ok(Code::Completed);
         }
         let mut table = Table::new(["session", "agent", "outcome", "began", ">charged", "task"]);
@@ -78,7 +83,9 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn charged(&self) -> Money {
-        self.records.iter().fold(Money::ZERO, |sum, record| sum.saturating_add(record.cost))
+        self.records
+            .iter()
+            .fold(Money::ZERO, |sum, record| sum.saturating_add(record.cost))
     }
 }
 
@@ -88,7 +95,12 @@ fn group(records: &[InvocationRecord]) -> Vec<Session<'_>> {
     let mut places = std::collections::HashMap::new();
     for record in records {
         let place = *places.entry(record.session).or_insert_with(|| {
-            sessions.push(Session { id: record.session, newest: record, oldest: record, records: Vec::new() });
+            sessions.push(Session {
+                id: record.session,
+                newest: record,
+                oldest: record,
+                records: Vec::new(),
+            });
             sessions.len() - 1
         });
         let session = &mut sessions[place];
@@ -103,7 +115,10 @@ fn outcome(record: &InvocationRecord) -> &'static str {
 }
 
 fn describe(session: &Session<'_>) -> Value {
-    let tokens = session.records.iter().fold(0_u64, |sum, record| sum.saturating_add(record.tokens));
+    let tokens = session
+        .records
+        .iter()
+        .fold(0_u64, |sum, record| sum.saturating_add(record.tokens));
     json!({
         "id": session.id.to_string(),
         "agent": session.newest.agent.as_str(),

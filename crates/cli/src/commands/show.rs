@@ -2,7 +2,9 @@
 
 use clap::Args;
 use otto::text::{visible, visible_lines};
-use otto::{ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, OutcomeKind, SessionId};
+use otto::{
+    ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, OutcomeKind, SessionId,
+};
 
 use crate::Performed;
 use crate::context::Context;
@@ -34,7 +36,9 @@ impl Show {
         let operator = context.operator()?;
         let runtime = context.runtime()?;
         runtime.block_on(async {
-            let Some(otto) = open::to_look(&operator).await? else { return Err(unknown(&self.id)) };
+            let Some(otto) = open::to_look(&operator).await? else {
+                return Err(unknown(&self.id));
+            };
             let shown = self.show(&otto, &mut context.out).await;
             open::close(otto).await;
             shown
@@ -74,34 +78,66 @@ impl Show {
             out.write(To::Answer, &text);
         }
         if !found.artifacts.is_empty() {
-            out.write(To::Answer, &format!("\n{}", show_artifacts(&found.artifacts)));
+            out.write(
+                To::Answer,
+                &format!("\n{}", show_artifacts(&found.artifacts)),
+            );
         }
         Ok(Code::Completed)
     }
 }
 
 async fn find(otto: &Otto, id: &str) -> Result<Found, Failure> {
-    let by_session = id.parse::<SessionId>().map_err(|error| Failure::usage(error.to_string()))?;
-    let query = InvocationQuery { session: Some(by_session), ..InvocationQuery::default() };
+    let by_session = id
+        .parse::<SessionId>()
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let query = InvocationQuery {
+        session: Some(by_session),
+        ..InvocationQuery::default()
+    };
     let mut records = otto.invocations(query).await?;
     if records.is_empty() {
-        let invocation = id.parse::<InvocationId>().map_err(|error| Failure::usage(error.to_string()))?;
-        let query = InvocationQuery { invocation: Some(invocation), ..InvocationQuery::default() };
+        let invocation = id
+            .parse::<InvocationId>()
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        let query = InvocationQuery {
+            invocation: Some(invocation),
+            ..InvocationQuery::default()
+        };
         records = otto.invocations(query).await?;
     }
-    let Some(session) = records.first().map(|record| record.session) else { return Err(unknown(id)) };
-    Ok(Found { artifacts: otto.artifacts(session).await?, records })
+    let Some(session) = records.first().map(|record| record.session) else {
+        return Err(unknown(id));
+    };
+    Ok(Found {
+        artifacts: otto.artifacts(session).await?,
+        records,
+    })
 }
 
 fn unknown(id: &str) -> Failure {
-    Failure::usage(format!("there is no session or invocation `{}`", visible(id))).hint("`otto sessions` lists the sessions")
+    Failure::usage(format!(
+        "there is no session or invocation `{}`",
+        visible(id)
+    ))
+    .hint("`otto sessions` lists the sessions")
 }
 
 async fn artifact(otto: &Otto, out: &mut Out, artifacts: &[ArtifactRef], path: &str) -> Performed {
-    let known = || artifacts.iter().map(|artifact| visible(&artifact.path).into_owned()).collect::<Vec<_>>().join(", ");
+    let known = || {
+        artifacts
+            .iter()
+            .map(|artifact| visible(&artifact.path).into_owned())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let found = artifacts.iter().find(|artifact| &*artifact.path == path);
     let Some(found) = found else {
-        return Err(Failure::usage(format!("there is no artifact `{}`; stored are: {}", visible(path), known())));
+        return Err(Failure::usage(format!(
+            "there is no artifact `{}`; stored are: {}",
+            visible(path),
+            known()
+        )));
     };
     let content = otto.read_artifact(found.clone()).await?;
     // A terminal gets what is safe to show; a file or a pipe gets the very bytes.
@@ -123,13 +159,19 @@ fn in_full(record: &InvocationRecord, transcript: &str, out: &Out) -> String {
         record.agent,
         record.model,
         output::time(record.started_at),
-        record.finished_at.map(|at| format!(", ended {}", output::time(at))).unwrap_or_default(),
+        record
+            .finished_at
+            .map(|at| format!(", ended {}", output::time(at)))
+            .unwrap_or_default(),
         visible(&record.summary),
         show_money(record.cost),
         show_tokens(record.tokens),
     );
     if record.resumable {
-        text.push_str(&format!("  it can be taken up again: otto resume {}\n", record.session));
+        text.push_str(&format!(
+            "  it can be taken up again: otto resume {}\n",
+            record.session
+        ));
     }
     text.push('\n');
     text.push_str(&visible_lines(transcript));

@@ -68,6 +68,8 @@ fn read(path: &std::path::Path) -> Result<Script, Failure> {
     // BOUND: bytes of a script.
     const MAX_SCRIPT_BYTES: u64 = 4 * 1024 * 1024;
     let shown = visible(&path.to_string_lossy()).into_owned();
-    let text = otto::load::read_text(path, MAX_SCRIPT_BYTES).map_err(|error| Failure::usage(format!("the script `{shown}` {error}")))?;
-    Script::parse(&text, &path.to_string_lossy()).map_err(|errors| Failure::usage(errors.to_string()))
+    let text = otto::load::read_text(path, MAX_SCRIPT_BYTES)
+        .map_err(|error| Failure::usage(format!("the script `{shown}` {error}")))?;
+    Script::parse(&text, &path.to_string_lossy())
+        .map_err(|errors| Failure::usage(errors.to_string()))
 }

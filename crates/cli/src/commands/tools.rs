@@ -23,12 +23,23 @@ impl Tools {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
         let tools = base_tools();
-        let is_allowed = |tool: &ToolDefinition| operator.tools.as_ref().is_none_or(|allowed| allowed.value.contains(&tool.name));
+        let is_allowed = |tool: &ToolDefinition| {
+            operator
+                .tools
+                .as_ref()
+                .is_none_or(|allowed| allowed.value.contains(&tool.name))
+        };
         let shown: Vec<&ToolDefinition> = match &self.name {
             None => tools.iter().collect(),
-            Some(name) => vec![tools.iter().find(|tool| tool.name.as_str() == name).ok_or_else(|| {
-                Failure::usage(format!("there is no tool `{}`", visible_start(name, 60))).hint("`otto tools` lists them")
-            })?],
+            Some(name) => vec![
+                tools
+                    .iter()
+                    .find(|tool| tool.name.as_str() == name)
+                    .ok_or_else(|| {
+                        Failure::usage(format!("there is no tool `{}`", visible_start(name, 60)))
+                            .hint("`otto tools` lists them")
+                    })?,
+            ],
         };
         if context.out.is_json() {
             for tool in shown {
@@ -38,18 +49,39 @@ impl Tools {
         }
         if self.name.is_some() {
             for tool in shown {
-                context.out.write(To::Answer, &in_full(tool, is_allowed(tool)));
+                context
+                    .out
+                    .write(To::Answer, &in_full(tool, is_allowed(tool)));
             }
             return Ok(Code::Completed);
         }
-        let mut table = Table::new(["tool", "needs", "changes things", ">time limit", "what it does"]);
+        let mut table = Table::new([
+            "tool",
+            "needs",
+            "changes things",
+            ">time limit",
+            "what it does",
+        ]);
         for tool in shown {
-            let first_sentence = tool.description.split_inclusive(". ").next().unwrap_or_default();
-            let note = if is_allowed(tool) { "" } else { " (not on the operator's allowlist)" };
+            let first_sentence = tool
+                .description
+                .split_inclusive(". ")
+                .next()
+                .unwrap_or_default();
+            let note = if is_allowed(tool) {
+                ""
+            } else {
+                " (not on the operator's allowlist)"
+            };
             table.row([
                 tool.name.to_string(),
                 tool.permissions.to_string(),
-                if tool.side_effects == SideEffects::Some { "yes" } else { "no" }.to_owned(),
+                if tool.side_effects == SideEffects::Some {
+                    "yes"
+                } else {
+                    "no"
+                }
+                .to_owned(),
                 show_duration(tool.timeout),
                 format!("{}{note}", visible_start(first_sentence.trim(), 90)),
             ]);

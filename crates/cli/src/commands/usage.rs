@@ -6,7 +6,10 @@ use clap::{Args, ValueEnum};
 use otto::core::ledger::{Account, Scope};
 use otto::limits;
 use otto::text::visible;
-use otto::{AgentName, Money, SessionId, StoreError, Timestamp, Usage as Tokens, UsageGroup, UsageQuery, UsageSum, WorkflowId};
+use otto::{
+    AgentName, Money, SessionId, StoreError, Timestamp, Usage as Tokens, UsageGroup, UsageQuery,
+    UsageSum, WorkflowId,
+};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -19,7 +22,13 @@ use crate::output::{self, Table, To, show_money, show_tokens};
 #[derive(Debug, Args)]
 pub(crate) struct Usage {
     /// What to add up by; several with commas
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN", default_value = "day,agent,model")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "COLUMN",
+        default_value = "day,agent,model"
+    )]
     by: Vec<Column>,
     /// Only this agent
     #[arg(long)]
@@ -74,7 +83,20 @@ impl Usage {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
         let query = UsageQuery {
-            from: self.last.map(|last| now().map(|now| Timestamp::from_micros(now.since(Timestamp::EPOCH).saturating_sub(last).as_micros().try_into().unwrap_or(u64::MAX)))).transpose()?,
+            from: self
+                .last
+                .map(|last| {
+                    now().map(|now| {
+                        Timestamp::from_micros(
+                            now.since(Timestamp::EPOCH)
+                                .saturating_sub(last)
+                                .as_micros()
+                                .try_into()
+                                .unwrap_or(u64::MAX),
+                        )
+                    })
+                })
+                .transpose()?,
             to: None,
             agent: self.agent.clone(),
             session: self.session,
@@ -83,7 +105,9 @@ impl Usage {
             group_by: self.by.iter().map(|column| column.group()).collect(),
         };
         let found = context.runtime()?.block_on(async {
-            let Some(otto) = open::to_look(&operator).await? else { return Ok(None) };
+            let Some(otto) = open::to_look(&operator).await? else {
+                return Ok(None);
+            };
             let found = async {
                 let rows = otto.usage(query).await?.rows;
                 let tracker = otto.engine().cost_tracker();
@@ -107,7 +131,11 @@ impl Usage {
             let text = self.table(&rows);
             context.out.write(To::Answer, &text);
         }
-        let line = day_line(&today, operator.daily_cost.value, &operator.daily_cost.origin.0);
+        let line = day_line(
+            &today,
+            operator.daily_cost.value,
+            &operator.daily_cost.origin.0,
+        );
         context.out.line(To::Answer, &line);
         Ok(Code::Completed)
     }
@@ -127,8 +155,21 @@ impl Usage {
 
     fn table(&self, rows: &[UsageSum]) -> String {
         // The number of columns depends on the question, so the cells of the key are joined into one.
-        let heading = self.by.iter().map(|column| column.name()).collect::<Vec<_>>().join(" | ");
-        let mut table = Table::new([heading.as_str(), ">calls", ">input", ">cache read", ">cache write", ">output", ">charged"]);
+        let heading = self
+            .by
+            .iter()
+            .map(|column| column.name())
+            .collect::<Vec<_>>()
+            .join(" | ");
+        let mut table = Table::new([
+            heading.as_str(),
+            ">calls",
+            ">input",
+            ">cache read",
+            ">cache write",
+            ">output",
+            ">charged",
+        ]);
         let mut total = UsageSum {
             key: std::collections::BTreeMap::new(),
             calls: 0,
@@ -140,7 +181,11 @@ impl Usage {
             let key: Vec<String> = self
                 .by
                 .iter()
-                .map(|column| row.key.get(&column.group()).map_or_else(String::new, |text| visible(text).into_owned()))
+                .map(|column| {
+                    row.key
+                        .get(&column.group())
+                        .map_or_else(String::new, |text| visible(text).into_owned())
+                })
                 .collect();
             table.row(cells(key.join(" | "), row));
             total.calls += row.calls;
@@ -153,14 +198,20 @@ impl Usage {
         }
         let mut text = table.render();
         if total.unconfirmed_calls > 0 {
-            text.push_str(&format!("  {} of these calls were charged in full because no usage record came\n", total.unconfirmed_calls));
+            text.push_str(&format!(
+                "  {} of these calls were charged in full because no usage record came\n",
+                total.unconfirmed_calls
+            ));
         }
         text
     }
 }
 
 fn cells(key: String, row: &UsageSum) -> [String; 7] {
-    let writes = row.usage.cache_write_5m_tokens.saturating_add(row.usage.cache_write_1h_tokens);
+    let writes = row
+        .usage
+        .cache_write_5m_tokens
+        .saturating_add(row.usage.cache_write_1h_tokens);
     [
         key,
         row.calls.to_string(),
@@ -173,9 +224,21 @@ fn cells(key: String, row: &UsageSum) -> [String; 7] {
 }
 
 fn day_line(today: &Account, ceiling: Money, origin: &str) -> String {
-    let held = if today.held_cost > Money::ZERO { format!(", {} held", show_money(today.held_cost)) } else { String::new() };
-    let latched = if today.latched { "; shut, because a provider billed more than was held" } else { "" };
-    format!("\ntoday: {} of {ceiling} spent{held} (ceiling set by {}){latched}", show_money(today.spent_cost), visible(origin))
+    let held = if today.held_cost > Money::ZERO {
+        format!(", {} held", show_money(today.held_cost))
+    } else {
+        String::new()
+    };
+    let latched = if today.latched {
+        "; shut, because a provider billed more than was held"
+    } else {
+        ""
+    };
+    format!(
+        "\ntoday: {} of {ceiling} spent{held} (ceiling set by {}){latched}",
+        show_money(today.spent_cost),
+        visible(origin)
+    )
 }
 
 fn now() -> Result<Timestamp, Failure> {

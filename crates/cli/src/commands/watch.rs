@@ -38,8 +38,12 @@ pub(super) async fn watch(
             "limits": limits(budgets),
         }));
     }
-    let mut interrupts = Interrupts::new().map_err(|error| Failure::doing("listen for Ctrl-C", &error))?;
-    let mut view = View::new(out.painter(To::Progress), budgets.cost.as_ref().map(|limit| limit.value));
+    let mut interrupts =
+        Interrupts::new().map_err(|error| Failure::doing("listen for Ctrl-C", &error))?;
+    let mut view = View::new(
+        out.painter(To::Progress),
+        budgets.cost.as_ref().map(|limit| limit.value),
+    );
     let time_limit = budgets.time.as_ref().map(|limit| limit.value);
     let started = Instant::now();
     let mut events = handle.take_events();
@@ -112,26 +116,38 @@ fn limits(budgets: &Budgets) -> serde_json::Value {
     })
 }
 
-/// Prints the report and what to type next, and gives the exit code.
+/// Prints the report and gives the exit code.
 pub(super) fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, to: To) -> Code {
-    let code = Code::from(report.outcome.kind());
     if out.is_json() {
         out.json(&output::report_json(report));
-        return code;
+    } else {
+        let painter = out.painter(to);
+        out.write(to, &output::show_report(report, budgets, painter));
+        out.line(to, &format!("\nsession {}", report.ids.session));
     }
-    let painter = out.painter(to);
-    out.write(to, &output::show_report(report, budgets, painter));
+    Code::from(report.outcome.kind())
+}
+
+/// What to type after this outcome.
+pub(super) fn next_command(report: &Report) -> String {
     let session = report.ids.session;
-    out.line(to, &format!("\nsession {session}"));
-    let next = match &report.outcome {
-        Outcome::BudgetExhausted { .. } => Some(format!("otto resume {session} --cost AMOUNT   with a higher limit")),
-        Outcome::Cancelled { reason: CancelReason::Shutdown | CancelReason::StoreFailed } => {
-            Some(format!("otto resume {session}   to take it up again"))
-        }
-        _ => Some(format!("otto show {session}   for the transcript")),
-    };
-    if let Some(next) = next {
-        out.line(to, &format!("next: {}", painter.paint(Style::Accent, &next)));
+    match &report.outcome {
+        Outcome::BudgetExhausted { .. } => format!("otto resume {session} --cost AMOUNT"),
+        Outcome::Cancelled {
+            reason: CancelReason::Shutdown | CancelReason::StoreFailed,
+        } => format!("otto resume {session}"),
+        _ => format!("otto show {session}"),
+    }
+}
+
+/// As [`conclude`], with what to type next.
+pub(super) fn conclude_with_next(out: &mut Out, report: &Report, budgets: &Budgets) -> Code {
+    let code = conclude(out, report, budgets, To::Progress);
+    if !out.is_json() {
+        let next = out
+            .painter(To::Progress)
+            .paint(Style::Accent, &next_command(report));
+        out.line(To::Progress, &format!("next: {next}"));
     }
     code
 }

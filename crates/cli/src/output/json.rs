@@ -5,7 +5,9 @@
 //! meaning without a new major version.
 
 use otto::core::invocation::{ModelFailureKind, ToolEnding};
-use otto::{ArtifactRef, InvocationRecord, ListenerEvent, Money, OutcomeKind, Report, Timestamp, Usage};
+use otto::{
+    ArtifactRef, InvocationRecord, ListenerEvent, Money, OutcomeKind, Report, Timestamp, Usage,
+};
 use serde_json::{Value, json};
 
 use crate::error::Code;
@@ -98,7 +100,11 @@ fn milliseconds(duration: std::time::Duration) -> u64 {
 /// One event of a running invocation; `None` for the last one, which the report tells in full.
 pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
     let value = match event {
-        ListenerEvent::TurnStarted { turn, held, max_output_tokens } => {
+        ListenerEvent::TurnStarted {
+            turn,
+            held,
+            max_output_tokens,
+        } => {
             json!({"type": "turn_started", "turn": turn, "held": money(*held), "max_output_tokens": max_output_tokens})
         }
         ListenerEvent::Text(text) => json!({"type": "text", "text": text}),
@@ -106,7 +112,12 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
         ListenerEvent::ToolCallStarted { call, tool } => {
             json!({"type": "tool_call_started", "call": &*call.0, "tool": &**tool})
         }
-        ListenerEvent::ToolStarted { call, tool, input, during_stream } => json!({
+        ListenerEvent::ToolStarted {
+            call,
+            tool,
+            input,
+            during_stream,
+        } => json!({
             "type": "tool_started",
             "call": &*call.0,
             "tool": &**tool,
@@ -114,7 +125,13 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
             "input": serde_json::from_str::<Value>(input).unwrap_or_else(|_| Value::from(&**input)),
             "during_stream": during_stream,
         }),
-        ListenerEvent::ToolFinished { call, tool, ending, content, duration } => json!({
+        ListenerEvent::ToolFinished {
+            call,
+            tool,
+            ending,
+            content,
+            duration,
+        } => json!({
             "type": "tool_finished",
             "call": &*call.0,
             "tool": &**tool,
@@ -122,20 +139,33 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
             "content": &**content,
             "duration_ms": milliseconds(*duration),
         }),
-        ListenerEvent::Settled { usage: used, charged, spent, limit } => json!({
+        ListenerEvent::Settled {
+            usage: used,
+            charged,
+            spent,
+            limit,
+        } => json!({
             "type": "settled",
             "usage": used.as_ref().map(usage),
             "charged": money(*charged),
             "spent": money(*spent),
             "limit": limit.map(money),
         }),
-        ListenerEvent::BudgetWarning { scope, limit, spent } => json!({
+        ListenerEvent::BudgetWarning {
+            scope,
+            limit,
+            spent,
+        } => json!({
             "type": "budget_warning",
             "scope": scope.to_string(),
             "limit": limit.to_string(),
             "spent": spent.to_string(),
         }),
-        ListenerEvent::Retrying { kind, message, wait } => json!({
+        ListenerEvent::Retrying {
+            kind,
+            message,
+            wait,
+        } => json!({
             "type": "retrying",
             "kind": failure_word(*kind),
             "message": &**message,

@@ -22,12 +22,22 @@ pub(crate) struct Live {
 impl Live {
     /// Text to standard output, lines to standard error.
     pub(crate) const fn split() -> Self {
-        Self { has_live_line: false, in_text: false, words: To::Answer, lines: To::Progress }
+        Self {
+            has_live_line: false,
+            in_text: false,
+            words: To::Answer,
+            lines: To::Progress,
+        }
     }
 
     /// Everything to standard output.
     pub(crate) const fn together() -> Self {
-        Self { has_live_line: false, in_text: false, words: To::Answer, lines: To::Answer }
+        Self {
+            has_live_line: false,
+            in_text: false,
+            words: To::Answer,
+            lines: To::Answer,
+        }
     }
 
     pub(crate) fn show(&mut self, out: &mut Out, piece: &Piece) {

@@ -26,7 +26,9 @@ use crate::args::{Color, Global};
 use crate::error::{Code, Failure};
 
 pub(crate) use events::{Piece, View};
-pub(crate) use json::{artifact, event, money as money_json, record, report as report_json, time, usage};
+pub(crate) use json::{
+    artifact, event, money as money_json, record, report as report_json, time, usage,
+};
 pub(crate) use live::Live;
 pub(crate) use money::show_money;
 pub(crate) use report::{show_artifacts, show_report, show_tokens};
@@ -73,7 +75,9 @@ impl Out {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => {
-                is_terminal && environment.variable("NO_COLOR").is_none() && environment.variable("TERM") != Some("dumb")
+                is_terminal
+                    && environment.variable("NO_COLOR").is_none()
+                    && environment.variable("TERM") != Some("dumb")
             }
         };
         let stream = |writer: Box<dyn Write + Send>, is_terminal: bool| Stream {
@@ -83,7 +87,11 @@ impl Out {
             state: Writing::Open,
         };
         let (answer, progress) = (stdout.is_terminal(), stderr.is_terminal());
-        Self { answer: stream(Box::new(stdout), answer), progress: stream(Box::new(stderr), progress), json: global.json }
+        Self {
+            answer: stream(Box::new(stdout), answer),
+            progress: stream(Box::new(stderr), progress),
+            json: global.json,
+        }
     }
 
     /// Whether programs read: JSON lines instead of text.
@@ -124,7 +132,11 @@ impl Out {
             painter: Painter::new(false),
             state: Writing::Open,
         };
-        let silent = Self { answer: silent(), progress: silent(), json: self.json };
+        let silent = Self {
+            answer: silent(),
+            progress: silent(),
+            json: self.json,
+        };
         std::mem::replace(self, silent)
     }
 
@@ -135,7 +147,10 @@ impl Out {
 
     /// Tells what somebody should look at, once each.
     pub(crate) fn warnings(&mut self, warnings: &[Diagnostic]) {
-        for warning in warnings.iter().filter(|warning| warning.severity == Severity::Warning) {
+        for warning in warnings
+            .iter()
+            .filter(|warning| warning.severity == Severity::Warning)
+        {
             self.line(To::Progress, &format!("{warning}\n"));
         }
     }
@@ -157,10 +172,20 @@ impl Out {
         if message.starts_with("error: ") || message.starts_with("warning: ") {
             self.line(To::Progress, &message);
         } else {
-            self.line(To::Progress, &format!("{} {message}", painter.paint(Style::Bad, "error:")));
+            self.line(
+                To::Progress,
+                &format!("{} {message}", painter.paint(Style::Bad, "error:")),
+            );
         }
         if let Some(hint) = &failure.hint {
-            self.line(To::Progress, &format!("{} {}", painter.paint(Style::Accent, "hint:"), visible_lines(hint)));
+            self.line(
+                To::Progress,
+                &format!(
+                    "{} {}",
+                    painter.paint(Style::Accent, "hint:"),
+                    visible_lines(hint)
+                ),
+            );
         }
         failure.code
     }
@@ -204,7 +229,10 @@ impl Stream {
 
     fn write_bytes(&mut self, bytes: &[u8]) {
         if matches!(self.state, Writing::Open)
-            && let Err(error) = self.writer.write_all(bytes).and_then(|()| self.writer.flush())
+            && let Err(error) = self
+                .writer
+                .write_all(bytes)
+                .and_then(|()| self.writer.flush())
         {
             self.broke(error);
         }
@@ -249,7 +277,11 @@ mod tests {
             painter: Painter::new(false),
             state: Writing::Open,
         };
-        Out { answer: stream(Box::new(Broken(kind))), progress: stream(Box::new(io::sink())), json: false }
+        Out {
+            answer: stream(Box::new(Broken(kind))),
+            progress: stream(Box::new(io::sink())),
+            json: false,
+        }
     }
 
     #[test]

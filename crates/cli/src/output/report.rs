@@ -17,7 +17,7 @@ pub(crate) fn show_tokens(count: u64) -> String {
     let digits = count.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             shown.push(',');
         }
         shown.push(digit);
@@ -49,19 +49,37 @@ pub(crate) fn show_report(report: &Report, budgets: &Budgets, painter: Painter) 
         text.push('\n');
         text.push_str(&show_artifacts(&report.artifacts));
     }
-    for problem in [&report.artifact_error, &report.store_error].into_iter().flatten() {
-        text.push_str(&format!("\n{} {}\n", painter.paint(Style::Warn, "note:"), visible(problem)));
+    for problem in [&report.artifact_error, &report.store_error]
+        .into_iter()
+        .flatten()
+    {
+        text.push_str(&format!(
+            "\n{} {}\n",
+            painter.paint(Style::Warn, "note:"),
+            visible(problem)
+        ));
     }
     text
 }
 
 fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
 }
 
 fn usage_table(totals: &Totals, charged: Money) -> String {
     let usage = &totals.usage;
-    let mut table = Table::new([">model calls", ">input", ">cache read", ">cache write", ">output", ">charged"]);
+    let mut table = Table::new([
+        ">model calls",
+        ">input",
+        ">cache read",
+        ">cache write",
+        ">output",
+        ">charged",
+    ]);
     table.row([
         totals.calls.to_string(),
         show_tokens(usage.input_tokens),
@@ -72,13 +90,18 @@ fn usage_table(totals: &Totals, charged: Money) -> String {
     ]);
     let mut text = table.render();
     if totals.unconfirmed_calls > 0 {
-        text.push_str(&format!("  of these, {} charged in full because no usage record came\n", totals.unconfirmed_calls));
+        text.push_str(&format!(
+            "  of these, {} charged in full because no usage record came\n",
+            totals.unconfirmed_calls
+        ));
     }
     text
 }
 
 pub(super) const fn cache_writes(usage: &Usage) -> u64 {
-    usage.cache_write_5m_tokens.saturating_add(usage.cache_write_1h_tokens)
+    usage
+        .cache_write_5m_tokens
+        .saturating_add(usage.cache_write_1h_tokens)
 }
 
 fn limits_table(report: &Report, budgets: &Budgets) -> String {
@@ -89,10 +112,38 @@ fn limits_table(report: &Report, budgets: &Budgets) -> String {
         }
     };
     let tokens = report.totals.usage.total_tokens();
-    row("cost", show_money(report.charged), budgets.cost.as_ref().map(|limit| (limit.value.to_string(), limit.origin.to_string())));
-    row("tokens", show_tokens(tokens), budgets.tokens.as_ref().map(|limit| (show_count(limit.value), limit.origin.to_string())));
-    row("turns", report.turns.to_string(), budgets.turns.as_ref().map(|limit| (limit.value.to_string(), limit.origin.to_string())));
-    row("time", seconds(report.duration), budgets.time.as_ref().map(|limit| (time(limit.value), limit.origin.to_string())));
+    row(
+        "cost",
+        show_money(report.charged),
+        budgets
+            .cost
+            .as_ref()
+            .map(|limit| (limit.value.to_string(), limit.origin.to_string())),
+    );
+    row(
+        "tokens",
+        show_tokens(tokens),
+        budgets
+            .tokens
+            .as_ref()
+            .map(|limit| (show_count(limit.value), limit.origin.to_string())),
+    );
+    row(
+        "turns",
+        report.turns.to_string(),
+        budgets
+            .turns
+            .as_ref()
+            .map(|limit| (limit.value.to_string(), limit.origin.to_string())),
+    );
+    row(
+        "time",
+        seconds(report.duration),
+        budgets
+            .time
+            .as_ref()
+            .map(|limit| (time(limit.value), limit.origin.to_string())),
+    );
     table.render()
 }
 

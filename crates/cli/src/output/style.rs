@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn without_colours_text_is_untouched() {
         assert_eq!(Painter::new(false).paint(Style::Bad, "x"), "x");
-        assert_eq!(Painter::new(true).paint(Style::Bad, "x"), "\x1b[31mx\x1b[0m");
+        assert_eq!(
+            Painter::new(true).paint(Style::Bad, "x"),
+            "\x1b[31mx\x1b[0m"
+        );
         assert_eq!(Painter::new(true).paint(Style::Bad, ""), "");
     }
 }

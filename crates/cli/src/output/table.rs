@@ -17,8 +17,16 @@ impl Table {
     /// A table with these headings. One that begins with `>` names a column of numbers.
     pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
         Self {
-            to_the_right: headings.iter().map(|heading| heading.starts_with('>')).collect(),
-            rows: vec![headings.iter().map(|heading| heading.trim_start_matches('>').to_owned()).collect()],
+            to_the_right: headings
+                .iter()
+                .map(|heading| heading.starts_with('>'))
+                .collect(),
+            rows: vec![
+                headings
+                    .iter()
+                    .map(|heading| heading.trim_start_matches('>').to_owned())
+                    .collect(),
+            ],
         }
     }
 
@@ -39,7 +47,11 @@ impl Table {
             let mut line = String::new();
             for ((cell, width), to_the_right) in row.iter().zip(&widths).zip(&self.to_the_right) {
                 let blanks = " ".repeat(width.saturating_sub(cell.chars().count()));
-                let cell = if *to_the_right { format!("{blanks}{cell}") } else { format!("{cell}{blanks}") };
+                let cell = if *to_the_right {
+                    format!("{blanks}{cell}")
+                } else {
+                    format!("{cell}{blanks}")
+                };
                 line.push_str(&" ".repeat(GAP));
                 line.push_str(&cell);
             }
@@ -59,6 +71,9 @@ mod tests {
         let mut table = Table::new(["model", ">cost"]);
         table.row(["a".to_owned(), "$1.00".to_owned()]);
         table.row(["longer".to_owned(), "$10.00".to_owned()]);
-        assert_eq!(table.render(), "  model     cost\n  a        $1.00\n  longer  $10.00\n");
+        assert_eq!(
+            table.render(),
+            "  model     cost\n  a        $1.00\n  longer  $10.00\n"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! `CallModel`, `StopModel`: one attempt of one model call, and the translation of its stream into events.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use otto_core::Timestamp;
 use otto_core::id::EffectId;
@@ -9,6 +11,11 @@ use otto_core::port::llm_client::{ModelCall, ModelEvent, ModelStream};
 use crate::ListenerEvent;
 use crate::agent_server::AgentServer;
 use crate::redaction::DeltaRedactor;
+
+/// The time limit of an invocation is announced by the machine's own timer, as a deadline. The provider's limit
+/// is a second fence behind it: without the slack both would race, and a deadline could look like a failure of
+/// the provider.
+const PROVIDER_SLACK: Duration = Duration::from_secs(1);
 
 /// A model call in flight.
 pub(crate) struct OpenModelCall {
@@ -22,7 +29,7 @@ impl AgentServer {
         let call = ModelCall {
             conversation: self.conversation.clone(),
             request,
-            time_left: self.machine.time_left(now),
+            time_left: self.machine.time_left(now) + PROVIDER_SLACK,
         };
         let text = DeltaRedactor::new(&self.shared.redactor, self.events.is_some());
         self.model = Some(OpenModelCall {

@@ -11,6 +11,9 @@ impl AgentServer {
         let sequence = self.journal.last_sequence();
         let entries = self.journal.take();
         if entries.is_empty() {
+            // They ride on a settlement of the same step.
+            self.sync_settles().await?;
+            self.durable_up_to(sequence);
             return Ok(());
         }
         let kept = entries.clone();

@@ -1,23 +1,25 @@
 //! `Settle`: replaces a hold by what was used.
 //!
-//! The call is handed to the store at once and awaited before the next call to the store, so that both share
-//! one wake-up of the writer and keep their order.
+//! The call is made right before the next call to the store, so that both share one wake-up of the writer and
+//! keep their order.
+//!
+//! Invariant: journal entries that ride on a settlement are durable before a `Persist` behind it is answered.
 
 use std::future::Future;
 
 use otto_core::Timestamp;
 use otto_core::id::ReservationId;
+use otto_core::invocation::CancelReason;
 use otto_core::ledger::{SettleOutcome, Settlement};
-use otto_core::port::BoxFuture;
 use otto_core::port::store::{Attribution, Durability, SettleCall, SettleReply, StoreError};
 
 use crate::ListenerEvent;
 use crate::agent_server::AgentServer;
+use crate::effects::StoreFailed;
 
-/// A settlement whose answer has not been looked at.
+/// A settlement that waits for the next call to the store.
 pub(crate) struct PendingSettle {
-    settlement: Settlement,
-    reply: BoxFuture<'static, Result<SettleReply, StoreError>>,
+    call: SettleCall,
 }
 
 impl AgentServer {
@@ -33,7 +35,7 @@ impl AgentServer {
         let call = SettleCall {
             lease: self.lease.clone(),
             reservation,
-            settlement: settlement.clone(),
+            settlement,
             attribution: Attribution {
                 session: self.ids.session,
                 agent: self.agent.name.clone(),
@@ -44,18 +46,41 @@ impl AgentServer {
             entries: self.journal.take(),
             durability: Durability::Relaxed,
         };
-        let store = self.shared.store.clone();
-        let reply = Box::pin(async move { store.settle(call).await });
-        self.settles.push(PendingSettle { settlement, reply });
+        self.settles.push(PendingSettle { call });
     }
 
-    /// Waits for the pending settlements, then for `next`.
+    /// Makes the pending settlements, then `next`.
     pub(crate) async fn after_settles<T>(&mut self, next: impl Future<Output = T>) -> T {
-        for pending in std::mem::take(&mut self.settles) {
-            let reply = pending.reply.await;
-            self.settled(&pending.settlement, reply);
-        }
+        // What failed here is in `store_error`; `next` meets the same store.
+        let _ = self.make_settles().await;
         next.await
+    }
+
+    /// Makes the pending settlements durable, with the journal entries that ride on them.
+    pub(crate) async fn sync_settles(&mut self) -> Result<(), StoreFailed> {
+        if let Some(last) = self.settles.last_mut() {
+            last.call.durability = Durability::Synced;
+        }
+        self.make_settles().await?;
+        if self.fenced {
+            crate::handle::request_stop(&self.stop_sender, CancelReason::Fenced);
+            return Err(StoreFailed);
+        }
+        Ok(())
+    }
+
+    async fn make_settles(&mut self) -> Result<(), StoreFailed> {
+        let store = self.shared.store.clone();
+        let mut made = Ok(());
+        for PendingSettle { call } in std::mem::take(&mut self.settles) {
+            let settlement = call.settlement.clone();
+            let reply = store.settle(call).await;
+            if reply.is_err() {
+                made = Err(StoreFailed);
+            }
+            self.settled(&settlement, reply);
+        }
+        made
     }
 
     fn settled(&mut self, settlement: &Settlement, reply: Result<SettleReply, StoreError>) {

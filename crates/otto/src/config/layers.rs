@@ -247,7 +247,10 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         |layer| layer.redact.clone(),
         Setting::default_value(Vec::new()),
         |patterns| {
-            let names: Vec<&str> = patterns.iter().map(|pattern| pattern.name.as_str()).collect();
+            let names: Vec<&str> = patterns
+                .iter()
+                .map(|pattern| pattern.name.as_str())
+                .collect();
             format!("[{}]", names.join(", "))
         },
     );

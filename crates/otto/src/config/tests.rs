@@ -98,8 +98,11 @@ fn without_any_source_nothing_is_enabled_and_the_day_has_its_ceiling() {
     let config = World::new().load().unwrap();
     assert!(!config.enabled.value && !config.kill_switch.value && !config.audit.value);
     assert_eq!(config.daily_cost.value.to_string(), "$10.00");
-    assert!(config.state_dir.value.ends_with("project/var/otto") );
-    assert_eq!(config.protected_paths(), [config.state_dir.value.clone()]);
+    assert!(config.state_dir.value.ends_with("project/var/otto"));
+    assert_eq!(
+        config.protected_paths(),
+        std::slice::from_ref(&config.state_dir.value)
+    );
     assert!(config.tools.is_none() && config.api_key.is_none());
     assert!(
         config
@@ -201,7 +204,7 @@ fn every_problem_of_every_source_is_reported() {
             "BASE/user/otto/config.yml:7:10: `cache_read` is missing",
             "BASE/user/otto/config.yml:7:10: `cache_write_5m` is missing",
             "BASE/user/otto/config.yml:7:10: `cache_write_1h` is missing",
-            "@@REDACT",
+            "BASE/user/otto/config.yml:8:16: `redact`: redaction `bad`: not a valid regular expression: unclosed group",
             "BASE/user/otto/config.yml:9:8: `audit`: `no` is not a boolean",
             "BASE/system.yml:1:1: the operator's configuration is a list",
         ]

@@ -76,7 +76,7 @@ pub(crate) fn decode(
         .optional(&f::SHARED)
         .map_or(Some(false), |node| reader.decoder.boolean(node, &f::SHARED));
     let budgets = reader.budgets();
-    let max_output_tokens = reader.max_output_tokens(model.as_deref());
+    let max_output_tokens = reader.max_output_tokens(model.as_ref().map(|(_, spec)| &**spec));
     let allowed_hosts = reader.allowed_hosts();
     let tool_settings = reader.tool_settings(tools.as_deref());
     reader.check_needs(tools.as_deref(), working_dir.as_ref(), roots.as_ref());
@@ -95,7 +95,7 @@ pub(crate) fn decode(
             config: AgentConfig {
                 name: name.clone()?,
                 description: description?,
-                model: model?.id.clone(),
+                model: model?.0,
                 system_prompt: system_prompt?,
                 tools: tools?,
                 working_dir: working_dir?,
@@ -134,13 +134,17 @@ impl<'n> AgentReader<'_, '_, 'n> {
         node
     }
 
-    fn model(&mut self) -> Option<Arc<ModelSpec>> {
+    /// The model as the file names it, which may be an alias, with what is known of it.
+    fn model(&mut self) -> Option<(ModelId, Arc<ModelSpec>)> {
         let node = self.required(&f::MODEL)?;
         let id = self.decoder.value(node, &f::MODEL, ModelId::new)?;
         let prices = self.request.prices;
         let found = prices.find(&id).cloned();
         if found.is_none() {
             let known: Vec<&str> = prices.models().map(|model| model.id.as_str()).collect();
+            let aliases = prices
+                .models()
+                .flat_map(|model| model.aliases.iter().map(ModelId::as_str));
             let place = self.decoder.place(node);
             let diagnostic = Diagnostic::error(
                 place,
@@ -150,10 +154,10 @@ impl<'n> AgentReader<'_, '_, 'n> {
                 "{}; a model without a price cannot be held to a budget",
                 one_of(known.iter().copied())
             ))
-            .suggest(closest(id.as_str(), known));
+            .suggest(closest(id.as_str(), known.into_iter().chain(aliases)));
             self.decoder.report(diagnostic);
         }
-        found
+        Some((id, found?))
     }
 
     fn description(&mut self) -> Option<Arc<str>> {
@@ -594,7 +598,10 @@ impl<'n> AgentReader<'_, '_, 'n> {
             );
             return None;
         }
-        if let Some(problem) = self.known_tool(tool).and_then(|known| known.settings_problem(&json)) {
+        if let Some(problem) = self
+            .known_tool(tool)
+            .and_then(|known| known.settings_problem(&json))
+        {
             self.decoder.error(
                 value,
                 format!("the settings of `{tool}`: {}", visible(&problem)),

@@ -970,5 +970,9 @@ fn settings_of_base_tools_are_checked_by_the_tools() {
         "name: a\nmodel: model-small\nworking_dir: work\ntools: [fs.read]\ntool_settings: { fs.read: { no_such_setting: 1 } }\n",
     );
     let found = problems(&world);
-    assert!(found[0].starts_with("5:27 the settings of `fs.read`: ") && found[0].contains("no_such_setting"), "{found:?}");
+    assert!(
+        found[0].starts_with("5:27 the settings of `fs.read`: ")
+            && found[0].contains("no_such_setting"),
+        "{found:?}"
+    );
 }

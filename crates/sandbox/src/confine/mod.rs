@@ -18,7 +18,7 @@ pub(crate) mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
@@ -157,32 +157,38 @@ fn without_view(spec: &WorkerSpec, opened: Opened) -> Result<Opened, SetupFailur
         return Ok(opened);
     }
     if let (Some(dir), true) = (&opened.working_dir, spec.kind.writes()) {
-        refuse_settings(dir)?;
+        refuse_protected(dir, &spec.protected)?;
     }
     Ok(opened)
 }
 
-/// Refuses a working directory that holds `.otto`.
-pub(crate) fn refuse_settings(working_dir: impl AsFd) -> Result<(), SetupFailure> {
-    match rustix::fs::statat(working_dir, ".otto", rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(SetupFailure::system(
-            Stage::Directories,
-            "look for `.otto` in the working directory",
-            error,
-        )),
-        Ok(stat) => {
-            let kind = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => "holds `.otto`, and",
-                _ => "holds a file named `.otto`, and",
-            };
-            Err(SetupFailure::refused(
-                Stage::Directories,
-                format!(
-                    "the working directory {kind} this host cannot protect single directories (level l1); give the \
-                     agent a subdirectory as its working directory, or run Otto where user namespaces are allowed"
-                ),
-            ))
+/// Refuses a working directory that holds a protected path. `.git` is left to the tools, which refuse the name:
+/// nearly every directory that is worth writing to has one.
+pub(crate) fn refuse_protected(
+    working_dir: impl AsFd,
+    protected: &[String],
+) -> Result<(), SetupFailure> {
+    for path in protected
+        .iter()
+        .filter(|path| path.split('/').next() != Some(".git"))
+    {
+        match statat(&working_dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(error) => {
+                let what = format!("look for the protected path {path} in the working directory");
+                return Err(SetupFailure::system(Stage::Directories, &what, error));
+            }
+            Ok(_) => {
+                return Err(SetupFailure::refused(
+                    Stage::Directories,
+                    format!(
+                        "the working directory holds `{path}`, and this host cannot protect a part of a directory \
+                         (level l1); give the agent a subdirectory as its working directory, or run Otto where user \
+                         namespaces are allowed"
+                    ),
+                ));
+            }
         }
     }
+    Ok(())
 }

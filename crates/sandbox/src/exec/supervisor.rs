@@ -78,7 +78,7 @@ fn prepare(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
                 .or_fail(Stage::Namespaces, "bring the loopback interface up")?;
         }
     } else if spec.layers != Layers::NONE {
-        confine::refuse_settings(&working_dir)?;
+        confine::refuse_protected(&working_dir, &spec.protected)?;
     }
     confine::lock_memory()?;
     if spec.layers.contains(Layers::CAPABILITIES) {

@@ -10,6 +10,7 @@
 mod config;
 mod connection;
 pub(crate) mod exec;
+mod inner;
 mod pins;
 mod pool;
 mod run;
@@ -19,6 +20,6 @@ pub use pins::PinError;
 pub use run::WorkerHost;
 
 pub(crate) use connection::{CallError, Connection};
+pub(crate) use inner::Inner as WorkerHostInner;
 pub(crate) use pins::Pins;
 pub(crate) use pool::{Key, Pool};
-pub(crate) use run::Inner as WorkerHostInner;

@@ -1,8 +1,7 @@
 //! One call from request to result.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,15 +9,14 @@ use otto_core::policy::Permission;
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostGrant, HostRequest, ToolHost};
-use tokio::sync::{OnceCell, Semaphore};
 
 use crate::boot::Booted;
 use crate::ctx::{ExecOutcome, MAX_ANSWER_BYTES, WorkerAnswer, WorkerRequest};
-use crate::egress::{EgressPolicy, HostRule};
 use crate::probe::{self, Proof};
-use crate::spec::{Layers, Start, WorkerKind, WorkerSpec, tool_time};
+use crate::spec::{Layers, Start, WorkerKind, tool_time};
 
-use super::{CallError, Connection, HostConfig, Key, PinError, Pins, Pool};
+use super::inner::Inner;
+use super::{CallError, Connection, HostConfig, Key, PinError, Pool};
 
 /// Runs calls of Otto's own tools in confined workers. Cheap to clone.
 ///
@@ -26,19 +24,6 @@ use super::{CallError, Connection, HostConfig, Key, PinError, Pins, Pool};
 #[derive(Clone)]
 pub struct WorkerHost {
     pub(crate) inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) booted: Booted,
-    pub(crate) config: HostConfig,
-    pub(crate) private_hosts: Result<Vec<HostRule>, String>,
-    pub(crate) pins: Pins,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) programs: Arc<Semaphore>,
-    pub(crate) proof: OnceCell<Proof>,
-    /// Layers of the workers when a test takes some away; `None` in production.
-    pub(crate) layers: Option<Layers>,
-    reaping: AtomicBool,
 }
 
 impl Booted {
@@ -67,23 +52,8 @@ impl Booted {
 
 impl WorkerHost {
     pub(crate) fn new(booted: Booted, config: HostConfig, layers: Option<Layers>) -> Self {
-        let private_hosts = config
-            .private_hosts
-            .iter()
-            .map(|text| HostRule::parse(text).map_err(|error| error.to_string()))
-            .collect();
         Self {
-            inner: Arc::new(Inner {
-                booted,
-                private_hosts,
-                pins: Pins::default(),
-                pool: Arc::new(Pool::new(config.workers_per_grant, config.max_workers)),
-                programs: Arc::new(Semaphore::new(config.exec.at_once.max(1))),
-                proof: OnceCell::new(),
-                layers,
-                reaping: AtomicBool::new(false),
-                config,
-            }),
+            inner: Arc::new(Inner::new(booted, config, layers)),
         }
     }
 
@@ -263,99 +233,6 @@ impl WorkerHost {
     }
 }
 
-impl Inner {
-    /// The layers of production workers; known once the confinement is proven.
-    pub(crate) fn layers(&self) -> Result<Layers, ToolError> {
-        if let Some(layers) = self.layers {
-            return Ok(layers);
-        }
-        match self.proof.get().map(|proof| &proof.verdict) {
-            Some(Ok(level)) => Ok(Layers::of(*level)),
-            Some(Err(reason)) => Err(ToolError::for_operator(reason.clone())),
-            None => Err(ToolError::for_operator(
-                "sandbox_unavailable: the confinement is not proven yet",
-            )),
-        }
-    }
-
-    /// What a worker of this kind is told for this grant.
-    pub(crate) fn worker_spec(
-        &self,
-        kind: WorkerKind,
-        layers: Layers,
-        grant: &HostGrant,
-    ) -> Result<WorkerSpec, ToolError> {
-        let unusable = |error: PinError| {
-            ToolError::for_operator(format!("open a directory of the agent: {error}"))
-        };
-        let files = kind.reads() || kind.writes();
-        let working_dir = match &grant.working_dir {
-            Some(path) if files => Some(self.pins.pin(path).map_err(unusable)?),
-            _ => None,
-        };
-        let mut roots = Vec::new();
-        if kind.reads() {
-            for (name, path) in &grant.roots {
-                roots.push((name.to_string(), self.pins.pin(path).map_err(unusable)?));
-            }
-        }
-        let egress = match kind {
-            WorkerKind::Http => Some(self.egress_policy(grant)?),
-            _ => None,
-        };
-        let own = self.own_files_in(grant.working_dir.as_deref());
-        let protected = PROTECTED
-            .iter()
-            .map(ToString::to_string)
-            .chain(own)
-            .collect();
-        Ok(WorkerSpec {
-            kind,
-            layers,
-            working_dir,
-            roots,
-            protected,
-            egress,
-        })
-    }
-
-    /// Otto's own files below this working directory, relative to it.
-    pub(crate) fn own_files_in(&self, working_dir: Option<&Path>) -> impl Iterator<Item = String> {
-        self.config.protected.iter().filter_map(move |path| {
-            let below = path.strip_prefix(working_dir?).ok()?;
-            below
-                .to_str()
-                .filter(|below| !below.is_empty())
-                .map(str::to_owned)
-        })
-    }
-
-    fn egress_policy(&self, grant: &HostGrant) -> Result<EgressPolicy, ToolError> {
-        let mut allowed = Vec::new();
-        for text in &grant.allowed_hosts {
-            let rule = HostRule::parse(text).map_err(|error| {
-                ToolError::for_operator(format!(
-                    "allowed host `{}`: {error}",
-                    text.escape_default()
-                ))
-            })?;
-            allowed.push(rule);
-        }
-        let private = self.private_hosts.clone().map_err(|error| {
-            ToolError::for_operator(format!("private hosts of the operator: {error}"))
-        })?;
-        let rate = self
-            .config
-            .connect_rate
-            .share(self.config.workers_per_grant);
-        Ok(EgressPolicy {
-            allowed,
-            private,
-            rate,
-        })
-    }
-}
-
 impl ToolHost for WorkerHost {
     fn run(&self, request: HostRequest) -> BoxFuture<'_, Result<ToolOutput, ToolError>> {
         Box::pin(self.run_to_end(request))
@@ -377,9 +254,6 @@ impl fmt::Debug for WorkerHost {
             .finish_non_exhaustive()
     }
 }
-
-/// Paths below a working directory that no worker may change, whatever it was granted.
-pub(crate) const PROTECTED: [&str; 2] = [".otto", ".git"];
 
 async fn reap(pool: Weak<Pool>, timeout: Duration) {
     loop {

@@ -281,12 +281,24 @@ async fn attack_level(
     for result in [results.0, results.1, results.2, results.3, results.4] {
         match result {
             Ok(more) => checks.extend(more),
-            Err(CallError::Setup(failure)) => return Ok(Reached::No(unreached(level, &failure))),
+            // A machine that is short of something right now says nothing about what it can do.
+            Err(CallError::Setup(failure)) if !is_passing(&failure) => {
+                return Ok(Reached::No(unreached(level, &failure)));
+            }
             Err(other) => return Err(other.into()),
         }
     }
     proof.checks.extend(checks);
     Ok(Reached::Yes)
+}
+
+/// Whether the same start may work a moment later. Taking it for a missing mechanism would lower the level
+/// for the whole life of the process.
+fn is_passing(failure: &SetupFailure) -> bool {
+    matches!(
+        failure.errno,
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EINTR
+    )
 }
 
 fn unreached(level: Enforcement, failure: &SetupFailure) -> Unreached {

@@ -518,12 +518,14 @@ pub fn call_number(name: &str) -> c_long {
     }
 }
 
+/// A host on which new user namespaces fail with `errno`.
+pub fn refuse_namespaces(errno: i32) {
+    install_refusal(&[], errno);
+}
+
 /// What the default profile of a container runtime refuses, as far as it matters here: namespaces, mounts and
 /// the parts of the kernel that come with privileges.
 pub fn refuse_like_a_container() {
-    use seccompiler::{
-        SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    };
     let refused = [
         libc::SYS_unshare,
         libc::SYS_setns,
@@ -545,6 +547,14 @@ pub fn refuse_like_a_container() {
         libc::SYS_add_key,
         libc::SYS_keyctl,
     ];
+    install_refusal(&refused, libc::EPERM);
+}
+
+/// Refuses these calls, and new processes in new namespaces.
+fn install_refusal(refused: &[c_long], errno: i32) {
+    use seccompiler::{
+        SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    };
     let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
         refused.iter().map(|number| (*number, Vec::new())).collect();
     let namespaces = [
@@ -572,9 +582,9 @@ pub fn refuse_like_a_container() {
     let arch = std::env::consts::ARCH
         .try_into()
         .expect("a known processor");
-    let eperm = SeccompAction::Errno(1);
+    let errno = SeccompAction::Errno(errno.cast_unsigned());
     let program: seccompiler::BpfProgram =
-        SeccompFilter::new(rules, SeccompAction::Allow, eperm, arch)
+        SeccompFilter::new(rules, SeccompAction::Allow, errno, arch)
             .and_then(TryInto::try_into)
             .expect("the filter of a test can be compiled");
     seccompiler::apply_filter(&program).expect("the filter of a test can be installed");

@@ -88,6 +88,14 @@ pub fn a_call_that_fails_lowers_the_level_or_refuses() {
     }
 }
 
+/// A shortage is not a missing mechanism: the level is not lowered for it.
+pub fn a_shortage_refuses_and_lowers_nothing() {
+    let text = as_mode("--as-exhausted", &[]);
+    assert!(text.contains("refused sandbox_unavailable"), "{text}");
+    assert!(text.contains("call refused"), "{text}");
+    assert!(!text.contains("level l1"), "{text}");
+}
+
 pub fn the_opt_out_is_not_reached_by_environment() {
     let output = Command::new("/proc/self/exe")
         .args(["--as-host-without", "none", "0"])
@@ -196,6 +204,10 @@ pub fn run_mode(mode: &str, args: &[String]) -> Option<ExitCode> {
     match mode {
         "--as-container" => {
             attacks::refuse_like_a_container();
+            report();
+        }
+        "--as-exhausted" => {
+            attacks::refuse_namespaces(libc::EAGAIN);
             report();
         }
         "--as-host-without" => {

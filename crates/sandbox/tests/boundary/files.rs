@@ -226,6 +226,39 @@ pub fn at_level_l1_a_directory_with_settings_is_not_given_out_for_writing() {
     });
 }
 
+/// A project with its state inside: read-only at level l2, and no reason to write at all at level l1.
+pub fn ottos_own_state_in_a_working_directory_is_not_changed() {
+    let tree = Tree::new();
+    fs::create_dir_all(tree.path("work/var/otto")).unwrap();
+    fs::write(tree.path("work/var/otto/otto.db"), "original").unwrap();
+    for level in [LevelChoice::ForcedL1, LevelChoice::ForcedL2] {
+        let mut config = tree.config(level);
+        config.protected = vec![tree.path("work/var/otto")];
+        let host = booted().host(config);
+        block_on(async {
+            for (tool, input) in [
+                ("overwrite", "var/otto/otto.db"),
+                ("create", "var/otto/new"),
+                ("rename", "var/otto\nelsewhere"),
+                ("rename", "var\nelsewhere"),
+            ] {
+                let call = Call::new(tool, input, READ_WRITE, &tree.path("work"));
+                match call.run(&host).await {
+                    Ok(answer) => assert!(answer.starts_with("errno"), "{tool} {input}: {answer}"),
+                    Err(error) => assert!(
+                        level == LevelChoice::ForcedL1 && error.message.contains("var/otto"),
+                        "{error}"
+                    ),
+                }
+            }
+        });
+    }
+    assert_eq!(
+        fs::read_to_string(tree.path("work/var/otto/otto.db")).unwrap(),
+        "original"
+    );
+}
+
 pub fn special_files_do_not_hold_a_call_up() {
     for level in [LevelChoice::ForcedL1, LevelChoice::ForcedL2] {
         let tree = Tree::new();

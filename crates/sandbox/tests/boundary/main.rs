@@ -89,6 +89,7 @@ const TESTS: &[harness::Test] = tests! {
         settings_that_did_not_exist_cannot_be_created
         settings_reached_through_a_link_refuse_the_worker
         at_level_l1_a_directory_with_settings_is_not_given_out_for_writing
+        ottos_own_state_in_a_working_directory_is_not_changed
         special_files_do_not_hold_a_call_up
         a_thousand_agents_read_only_their_own
         no_race_with_links_is_lost
@@ -129,6 +130,7 @@ const TESTS: &[harness::Test] = tests! {
         in_a_container_the_level_is_l1
         without_landlock_nothing_runs
         a_call_that_fails_lowers_the_level_or_refuses
+        a_shortage_refuses_and_lowers_nothing
         the_opt_out_is_not_reached_by_environment
         the_opt_out_is_visible
         a_locked_main_process_reaches_nothing

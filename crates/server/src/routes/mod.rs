@@ -55,7 +55,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route_layer(from_fn_with_state(state.clone(), auth::needs_admin));
     let open = Router::new()
         .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
+        .route("/health/ready", get(health::ready));
     read.merge(invoke)
         .merge(admin)
         .merge(open)
@@ -68,6 +68,7 @@ pub(crate) fn router(state: AppState) -> Router {
 }
 
 async fn no_such_path() -> Problem {
+    Problem::not_found("there is no such path")
 }
 
 /// Turns the refusals of the framework (wrong method, wrong type) into problem documents.

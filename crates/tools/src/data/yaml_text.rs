@@ -35,13 +35,13 @@ pub(crate) fn parse(text: &str) -> Result<Stream, Bad> {
     };
     let mut builder = Builder::default();
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| syntax(text, &error))?;
+        let (event, span) = event.map_err(|error| syntax(&error))?;
         builder.take(event, &span)?;
     }
     Ok(builder.finish())
 }
 
-fn syntax(text: &str, error: &serde_saphyr::granit_parser::ScanError) -> Bad {
+fn syntax(error: &serde_saphyr::granit_parser::ScanError) -> Bad {
     let marker = error.marker();
     let mut message = crate::text::cut(error.info(), 300);
     if message.contains("tab") {

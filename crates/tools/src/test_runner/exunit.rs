@@ -15,7 +15,9 @@ pub(super) fn read(text: &str) -> Found {
     let mut current: Option<(Failure, Part)> = None;
     for line in text.lines() {
         if let Some(name) = heading(line) {
-            found.failures.extend(current.take().map(|(failure, _)| failure));
+            found
+                .failures
+                .extend(current.take().map(|(failure, _)| failure));
             if found.failures.len() >= super::output::MAX_KEPT_FAILURES {
                 break;
             }
@@ -25,10 +27,14 @@ pub(super) fn read(text: &str) -> Found {
         if let Some(said) = totals(line) {
             found.totals = Some(said);
         }
-        let Some((failure, part)) = &mut current else { continue };
+        let Some((failure, part)) = &mut current else {
+            continue;
+        };
         // Everything of a failure is indented; what is not ends it.
         if !line.is_empty() && !line.starts_with("     ") {
-            found.failures.extend(current.take().map(|(failure, _)| failure));
+            found
+                .failures
+                .extend(current.take().map(|(failure, _)| failure));
             continue;
         }
         let inner = line.trim_start();
@@ -77,7 +83,11 @@ pub(super) fn totals(line: &str) -> Option<Totals> {
         }
     }
     let (all, failed) = (all?, failed?);
-    Some(Totals { passed: all.saturating_sub(failed + skipped), failed, skipped })
+    Some(Totals {
+        passed: all.saturating_sub(failed + skipped),
+        failed,
+        skipped,
+    })
 }
 
 #[cfg(test)]
@@ -87,22 +97,62 @@ mod tests {
     #[test]
     fn the_recorded_run_is_read() {
         let found = read(include_str!("../../tests/samples/mix_test.txt"));
-        assert_eq!(found.totals, Some(Totals { passed: 1, failed: 2, skipped: 1 }));
-        let read: Vec<_> = found.failures.iter().map(|f| (f.name.as_str(), f.file.as_deref(), f.line, f.message.as_str())).collect();
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 1,
+                failed: 2,
+                skipped: 1
+            })
+        );
+        let read: Vec<_> = found
+            .failures
+            .iter()
+            .map(|f| {
+                (
+                    f.name.as_str(),
+                    f.file.as_deref(),
+                    f.line,
+                    f.message.as_str(),
+                )
+            })
+            .collect();
         let file = Some("test/sample_test.exs");
         assert_eq!(
             read,
             [
-                ("test breaks (SampleTest)", file, Some(7), "Assertion with == failed\ncode:  assert Sample.add(1, 2) == 4\nleft:  3\nright: 4"),
-                ("test group raises (SampleTest)", file, Some(11), "** (RuntimeError) line one\nline two\ncode: raise \"line one\\nline two\""),
+                (
+                    "test breaks (SampleTest)",
+                    file,
+                    Some(7),
+                    "Assertion with == failed\ncode:  assert Sample.add(1, 2) == 4\nleft:  3\nright: 4"
+                ),
+                (
+                    "test group raises (SampleTest)",
+                    file,
+                    Some(11),
+                    "** (RuntimeError) line one\nline two\ncode: raise \"line one\\nline two\""
+                ),
             ]
         );
     }
 
     #[test]
     fn summaries() {
-        assert_eq!(totals("1 doctest, 3 tests, 1 failure, 1 excluded"), Some(Totals { passed: 2, failed: 1, skipped: 1 }));
-        for line in ["", "4 tests", "4 tests, many failures", "1 apple, 2 failures"] {
+        assert_eq!(
+            totals("1 doctest, 3 tests, 1 failure, 1 excluded"),
+            Some(Totals {
+                passed: 2,
+                failed: 1,
+                skipped: 1
+            })
+        );
+        for line in [
+            "",
+            "4 tests",
+            "4 tests, many failures",
+            "1 apple, 2 failures",
+        ] {
             assert_eq!(totals(line), None, "{line}");
         }
     }

@@ -27,9 +27,8 @@ pub(super) fn read(text: &str) -> Found {
     reader.config_mut().check_end_names = false;
     let mut case: Option<Case> = None;
     let mut depth: usize = 0;
-    loop {
-        // A report that is cut short still says something.
-        let Ok(event) = reader.read_event() else { break };
+    // A report that is cut short still says something.
+    while let Ok(event) = reader.read_event() {
         match event {
             Event::Start(element) => {
                 depth += 1;
@@ -46,12 +45,12 @@ pub(super) fn read(text: &str) -> Found {
                 depth = depth.saturating_sub(1);
                 shut(element.name().as_ref(), &mut found, &mut case);
             }
-            Event::Text(said) => add(&mut case, &said.to_string()),
-            Event::CData(said) => add(&mut case, &said.to_string()),
+            Event::Text(said) => add(&mut case, &said),
+            Event::CData(said) => add(&mut case, &said),
             Event::GeneralRef(entity) => {
                 let c = match entity.resolve_char_ref() {
                     Ok(Some(c)) => Some(c),
-                    _ => predefined(&entity.to_string()),
+                    _ => predefined(&entity),
                 };
                 if let Some(c) = c {
                     add(&mut case, c.encode_utf8(&mut [0; 4]));
@@ -78,14 +77,20 @@ fn predefined(name: &str) -> Option<char> {
 fn add(case: &mut Option<Case>, text: &str) {
     // BOUND: a message is cut later; here it must not grow without end.
     const MAX_TEXT_BYTES: usize = 64 * 1024;
-    if let Some(case) = case.as_mut().filter(|case| case.in_failure && case.text.len() < MAX_TEXT_BYTES) {
+    if let Some(case) = case
+        .as_mut()
+        .filter(|case| case.in_failure && case.text.len() < MAX_TEXT_BYTES)
+    {
         case.text.push_str(text);
     }
 }
 
 fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
     let attribute = element.try_get_attribute(name).ok().flatten()?;
-    attribute.normalized_value(XmlVersion::Implicit1_0).ok().map(|value| value.into_owned())
+    attribute
+        .normalized_value(XmlVersion::Implicit1_0)
+        .ok()
+        .map(|value| value.into_owned())
 }
 
 fn open(element: &BytesStart<'_>, found: &mut Found, case: &mut Option<Case>) {
@@ -96,16 +101,26 @@ fn open(element: &BytesStart<'_>, found: &mut Found, case: &mut Option<Case>) {
         "testcase" => {
             let name = attribute(element, "name").unwrap_or_default();
             let class = attribute(element, "classname").filter(|class| !class.is_empty());
-            let mut failure = Failure::named(&class.map_or_else(|| name.clone(), |class| format!("{class}.{name}")));
+            let mut failure = Failure::named(
+                &class.map_or_else(|| name.clone(), |class| format!("{class}.{name}")),
+            );
             failure.file = attribute(element, "file");
             failure.line = attribute(element, "line").and_then(|line| line.parse().ok());
-            *case = Some(Case { failure, failed: false, skipped: false, in_failure: false, text: String::new() });
+            *case = Some(Case {
+                failure,
+                failed: false,
+                skipped: false,
+                in_failure: false,
+                text: String::new(),
+            });
         }
         "failure" | "error" => {
             if let Some(case) = case {
                 case.failed = true;
                 case.in_failure = true;
-                if let Some(message) = attribute(element, "message").filter(|message| !message.is_empty()) {
+                if let Some(message) =
+                    attribute(element, "message").filter(|message| !message.is_empty())
+                {
                     case.failure.add_line(&message);
                 }
             }
@@ -166,8 +181,19 @@ mod tests {
     #[test]
     fn the_recorded_run_is_read() {
         let found = read(include_str!("../../tests/samples/pytest_junit.xml"));
-        assert_eq!(found.totals, Some(Totals { passed: 2, failed: 4, skipped: 2 }));
-        let read: Vec<_> = found.failures.iter().map(|f| (f.name.as_str(), f.file.as_deref(), f.line)).collect();
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 2,
+                failed: 4,
+                skipped: 2
+            })
+        );
+        let read: Vec<_> = found
+            .failures
+            .iter()
+            .map(|f| (f.name.as_str(), f.file.as_deref(), f.line))
+            .collect();
         let file = Some("tests/test_sample.py");
         assert_eq!(
             read,
@@ -178,7 +204,10 @@ mod tests {
                 ("tests.test_sample.test_param[2]", file, Some(18)),
             ]
         );
-        assert_eq!(found.failures[0].message, "AssertionError: sums differ\nassert 3 == 4\n +  where 3 = add(1, 2)");
+        assert_eq!(
+            found.failures[0].message,
+            "AssertionError: sums differ\nassert 3 == 4\n +  where 3 = add(1, 2)"
+        );
     }
 
     #[test]
@@ -187,8 +216,17 @@ mod tests {
         let found = read(laughs);
         assert_eq!(found.failures[0].message, "<x!");
         read(&"<testsuite>".repeat(100_000));
-        let cut = read("<testsuite><testcase name=\"a\"/><testcase name=\"b\"><failure message=\"no\"/></testcase><testca");
-        assert_eq!(cut.totals, Some(Totals { passed: 1, failed: 1, skipped: 0 }));
+        let cut = read(
+            "<testsuite><testcase name=\"a\"/><testcase name=\"b\"><failure message=\"no\"/></testcase><testca",
+        );
+        assert_eq!(
+            cut.totals,
+            Some(Totals {
+                passed: 1,
+                failed: 1,
+                skipped: 0
+            })
+        );
         for text in ["", "<", "<a", "</a>", "<testcase/>", "\u{0}"] {
             read(text);
         }

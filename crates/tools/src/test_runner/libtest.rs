@@ -28,6 +28,7 @@ pub(super) fn read(text: &str) -> Found {
         if part != Part::Details && is_start(line) {
             // A program that crashed has no last line; what it had reported until then counts.
             close(&mut found, &mut totals, running, &mut failed, &mut details);
+            totals.get_or_insert_default();
             part = Part::Results;
             running = Totals::default();
             current = None;
@@ -54,7 +55,8 @@ pub(super) fn read(text: &str) -> Found {
                 } else if let Some(name) = heading(line) {
                     current = Some(name.to_owned());
                     details.entry(name.to_owned()).or_default();
-                } else if let Some(lines) = current.as_ref().and_then(|name| details.get_mut(name)) {
+                } else if let Some(lines) = current.as_ref().and_then(|name| details.get_mut(name))
+                {
                     lines.push(line);
                 }
             }
@@ -73,13 +75,10 @@ fn close(
     failed: &mut Vec<String>,
     details: &mut BTreeMap<String, Vec<&str>>,
 ) {
-    if one != Totals::default() || !failed.is_empty() {
-        let all = totals.get_or_insert_default();
+    if let Some(all) = totals {
         all.passed += one.passed;
         all.failed += one.failed;
         all.skipped += one.skipped;
-    } else if totals.is_none() && !details.is_empty() {
-        *totals = Some(Totals::default());
     }
     for name in failed.drain(..) {
         let lines = details.remove(&name).unwrap_or_default();
@@ -89,12 +88,19 @@ fn close(
 }
 
 fn is_start(line: &str) -> bool {
-    let number = line.strip_prefix("running ").and_then(|rest| rest.strip_suffix(" tests").or(rest.strip_suffix(" test")));
+    let number = line
+        .strip_prefix("running ")
+        .and_then(|rest| rest.strip_suffix(" tests").or(rest.strip_suffix(" test")));
     number.is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
 fn result(line: &str, running: &mut Totals, failed: &mut Vec<String>) {
-    let Some((name, word)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) else { return };
+    let Some((name, word)) = line
+        .strip_prefix("test ")
+        .and_then(|rest| rest.rsplit_once(" ... "))
+    else {
+        return;
+    };
     let name = name.strip_suffix(" - should panic").unwrap_or(name);
     match word {
         "ok" => running.passed += 1,
@@ -114,8 +120,12 @@ fn summary(line: &str) -> Option<Totals> {
     let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut totals = Totals::default();
     for part in numbers.split("; ") {
-        let Some((number, word)) = part.split_once(' ') else { continue };
-        let Ok(number) = number.parse::<u64>() else { continue };
+        let Some((number, word)) = part.split_once(' ') else {
+            continue;
+        };
+        let Ok(number) = number.parse::<u64>() else {
+            continue;
+        };
         match word {
             "passed" => totals.passed = number,
             "failed" => totals.failed = number,
@@ -127,15 +137,22 @@ fn summary(line: &str) -> Option<Totals> {
 }
 
 fn heading(line: &str) -> Option<&str> {
-    line.strip_prefix("---- ")?.strip_suffix(" ----")?.rsplit_once(' ').map(|(name, _)| name)
+    line.strip_prefix("---- ")?
+        .strip_suffix(" ----")?
+        .rsplit_once(' ')
+        .map(|(name, _)| name)
 }
 
 /// What a failed test wrote, as place and message. Shared with the reader of nextest.
 pub(super) fn failure(name: &str, lines: &[&str]) -> Failure {
     let mut failure = Failure::named(name);
-    let panicked = lines.iter().rposition(|line| line.starts_with("thread '") && line.contains(" panicked at "));
+    let panicked = lines
+        .iter()
+        .rposition(|line| line.starts_with("thread '") && line.contains(" panicked at "));
     if let Some(at) = panicked {
-        let said = lines[at].rsplit_once(" panicked at ").map_or("", |(_, rest)| rest);
+        let said = lines[at]
+            .rsplit_once(" panicked at ")
+            .map_or("", |(_, rest)| rest);
         failure.set_place(place(said.trim_end_matches(':')));
         for line in &lines[at + 1..] {
             if *line == "stack backtrace:" || line.starts_with("note: run with `RUST_BACKTRACE") {
@@ -161,16 +178,41 @@ mod tests {
     #[test]
     fn the_recorded_run_is_read() {
         let found = read(include_str!("../../tests/samples/cargo_test.txt"));
-        assert_eq!(found.totals, Some(Totals { passed: 2, failed: 4, skipped: 1 }));
-        let read: Vec<_> =
-            found.failures.iter().map(|f| (f.name.as_str(), f.file.as_deref(), f.line, f.message.trim())).collect();
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 2,
+                failed: 4,
+                skipped: 1
+            })
+        );
+        let read: Vec<_> = found
+            .failures
+            .iter()
+            .map(|f| (f.name.as_str(), f.file.as_deref(), f.line, f.message.trim()))
+            .collect();
         let lib = Some("src/lib.rs");
         assert_eq!(
             read,
             [
-                ("tests::breaks", lib, Some(9), "assertion `left == right` failed: sums differ\n  left: 3\n right: 4"),
-                ("tests::prints_and_fails", lib, Some(11), "line one\nline two"),
-                ("tests::should_have_panicked", lib, Some(13), "note: test did not panic as expected at src/lib.rs:13:32"),
+                (
+                    "tests::breaks",
+                    lib,
+                    Some(9),
+                    "assertion `left == right` failed: sums differ\n  left: 3\n right: 4"
+                ),
+                (
+                    "tests::prints_and_fails",
+                    lib,
+                    Some(11),
+                    "line one\nline two"
+                ),
+                (
+                    "tests::should_have_panicked",
+                    lib,
+                    Some(13),
+                    "note: test did not panic as expected at src/lib.rs:13:32"
+                ),
                 ("tests::returns_err", None, None, "Error: \"went wrong\""),
             ]
         );
@@ -179,7 +221,14 @@ mod tests {
     #[test]
     fn a_program_that_crashes_keeps_what_it_reported() {
         let found = read("running 3 tests\ntest a ... ok\ntest b ... FAILED\ntest c ...");
-        assert_eq!(found.totals, Some(Totals { passed: 1, failed: 1, skipped: 0 }));
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 1,
+                failed: 1,
+                skipped: 0
+            })
+        );
         assert_eq!(found.failures, [Failure::named("b")]);
         assert_eq!(read("error: could not compile"), Found::default());
     }

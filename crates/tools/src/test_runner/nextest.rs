@@ -19,7 +19,9 @@ struct Line {
 pub(super) fn read(text: &str) -> Found {
     let mut found = Found::default();
     for line in text.lines().filter(|line| line.starts_with('{')) {
-        let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
+        let Ok(line) = serde_json::from_str::<Line>(line) else {
+            continue;
+        };
         if line.kind == "suite" {
             found.totals.get_or_insert_default();
         }
@@ -35,7 +37,10 @@ pub(super) fn read(text: &str) -> Found {
                 let output = line.stdout.unwrap_or_default();
                 let lines: Vec<&str> = output.lines().collect();
                 // `crate::binary$module::test`
-                let name = line.name.rsplit_once('$').map_or(line.name.as_str(), |(_, test)| test);
+                let name = line
+                    .name
+                    .rsplit_once('$')
+                    .map_or(line.name.as_str(), |(_, test)| test);
                 found.push(libtest::failure(name, &lines));
             }
             _ => {}
@@ -51,8 +56,19 @@ mod tests {
     #[test]
     fn the_recorded_run_is_read() {
         let found = read(include_str!("../../tests/samples/nextest.jsonl"));
-        assert_eq!(found.totals, Some(Totals { passed: 1, failed: 4, skipped: 1 }));
-        let mut places: Vec<_> = found.failures.iter().map(|f| (f.name.as_str(), f.line)).collect();
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 1,
+                failed: 4,
+                skipped: 1
+            })
+        );
+        let mut places: Vec<_> = found
+            .failures
+            .iter()
+            .map(|f| (f.name.as_str(), f.line))
+            .collect();
         places.sort_unstable();
         assert_eq!(
             places,

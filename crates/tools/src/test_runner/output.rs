@@ -38,7 +38,10 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Adds a line to the message, up to a limit.
@@ -94,7 +97,10 @@ pub(super) fn clean(bytes: &[u8]) -> String {
         if c == '\u{1b}' && rest.peek() == Some(&'[') {
             rest.next();
             // Parameters, then one final letter.
-            while rest.next_if(|c| matches!(c, '0'..='?' | ' '..='/')).is_some() {}
+            while rest
+                .next_if(|c| matches!(c, '0'..='?' | ' '..='/'))
+                .is_some()
+            {}
             rest.next_if(|c| matches!(c, '@'..='~'));
         } else {
             plain.push(c);
@@ -119,6 +125,9 @@ mod tests {
 
     #[test]
     fn colors_are_taken_away() {
-        assert_eq!(clean(b"\x1b[31mred\x1b[0m \x1b[1;38;5;9mx\x1b[K\xff"), "red x\u{fffd}");
+        assert_eq!(
+            clean(b"\x1b[31mred\x1b[0m \x1b[1;38;5;9mx\x1b[K\xff"),
+            "red x\u{fffd}"
+        );
     }
 }

@@ -69,13 +69,19 @@ impl Runner {
 }
 
 impl Plan {
-    pub(super) fn make(ctx: &WorkerCtx, input: &Input, settings: &Settings) -> Result<Self, ToolFailure> {
+    pub(super) fn make(
+        ctx: &WorkerCtx,
+        input: &Input,
+        settings: &Settings,
+    ) -> Result<Self, ToolFailure> {
         let path = input.dir.as_deref().unwrap_or(".");
         let refuse = |error: DirError| failure(ctx, "run tests in", path, error);
         let place = ctx.place(path).map_err(refuse)?;
         let dir = plain(place.path).ok_or(DirError::Outside).map_err(refuse)?;
         if place.root.is_some() {
-            return Err(ToolFailure::denied("tests run in the working directory, not in a read-only root"));
+            return Err(ToolFailure::denied(
+                "tests run in the working directory, not in a read-only root",
+            ));
         }
         let project = place.dir.open_dir(place.path).map_err(refuse)?;
         let asked = input.runner.unwrap_or(Runner::Auto);
@@ -100,7 +106,10 @@ impl Plan {
             runner,
             program: program.to_owned(),
             args: args.iter().map(ToString::to_string).collect(),
-            env: env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            env: env
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
             dir: String::new(),
             format,
             report: None,
@@ -108,25 +117,54 @@ impl Plan {
         // A backtrace is a hundred lines that say nothing more than file and line.
         let rust = ("RUST_BACKTRACE", "0");
         Ok(match runner {
-            Runner::Cargo => plan("cargo", &["test", "--no-fail-fast", "--color", "never"], &[rust], Format::Libtest),
+            Runner::Cargo => plan(
+                "cargo",
+                &["test", "--no-fail-fast", "--color", "never"],
+                &[rust],
+                Format::Libtest,
+            ),
             Runner::Nextest => plan(
                 "cargo",
-                &["nextest", "run", "--no-fail-fast", "--color", "never", "--message-format", "libtest-json"],
+                &[
+                    "nextest",
+                    "run",
+                    "--no-fail-fast",
+                    "--color",
+                    "never",
+                    "--message-format",
+                    "libtest-json",
+                ],
                 &[rust, ("NEXTEST_EXPERIMENTAL_LIBTEST_JSON", "1")],
                 Format::Nextest,
             ),
             Runner::Pytest => plan(
                 "python3",
-                &["-m", "pytest", "-q", "--tb=short", "-rfE", "--color=no", "-p", "no:cacheprovider"],
+                &[
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "--tb=short",
+                    "-rfE",
+                    "--color=no",
+                    "-p",
+                    "no:cacheprovider",
+                ],
                 &[("PYTHONDONTWRITEBYTECODE", "1")],
                 Format::Pytest,
             ),
-            Runner::Mix => plan("mix", &["test", "--no-color"], &[("MIX_ENV", "test")], Format::Exunit),
+            Runner::Mix => plan(
+                "mix",
+                &["test", "--no-color"],
+                &[("MIX_ENV", "test")],
+                Format::Exunit,
+            ),
             Runner::Node => plan("node", &["--test", "--test-reporter=tap"], &[], Format::Tap),
             Runner::Npm => plan("npm", &["test", "--silent"], &[], Format::Auto),
             Runner::Command | Runner::Auto => {
                 let Some((program, args)) = settings.command.split_first() else {
-                    return Err(ToolFailure::for_model("the settings of test_runner name no `command`; choose a runner"));
+                    return Err(ToolFailure::for_model(
+                        "the settings of test_runner name no `command`; choose a runner",
+                    ));
                 };
                 let mut plan = plan(program, &[], &[], settings.format.unwrap_or(Format::Auto));
                 plan.args = args.to_vec();
@@ -142,7 +180,9 @@ impl Plan {
             Runner::Pytest => self.args.extend(["-k".to_owned(), filter]),
             Runner::Node => self.args.push(format!("--test-name-pattern={filter}")),
             Runner::Npm => self.args.extend(["--".to_owned(), filter]),
-            Runner::Cargo | Runner::Nextest | Runner::Mix | Runner::Command | Runner::Auto => self.args.push(filter),
+            Runner::Cargo | Runner::Nextest | Runner::Mix | Runner::Command | Runner::Auto => {
+                self.args.push(filter)
+            }
         }
     }
 
@@ -150,15 +190,25 @@ impl Plan {
     pub(super) fn command(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
         let quoted = words.map(|word| {
-            let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=./:,@+".contains(&byte));
-            if plain && !word.is_empty() { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+            let plain = word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_=./:,@+".contains(&byte));
+            if plain && !word.is_empty() {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
         });
         quoted.collect::<Vec<_>>().join(" ")
     }
 }
 
 fn join(dir: &str, path: &str) -> String {
-    if dir.is_empty() { path.to_owned() } else { format!("{dir}/{path}") }
+    if dir.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{dir}/{path}")
+    }
 }
 
 fn unknown() -> ToolFailure {
@@ -175,27 +225,52 @@ fn detect(project: &Dir) -> Option<Runner> {
         return Some(Runner::Mix);
     }
     if has("Cargo.toml") {
-        return Some(if has(".config/nextest.toml") { Runner::Nextest } else { Runner::Cargo });
+        return Some(if has(".config/nextest.toml") {
+            Runner::Nextest
+        } else {
+            Runner::Cargo
+        });
     }
-    if ["pytest.ini", "conftest.py", "tests/conftest.py", "tox.ini", "setup.cfg", "pyproject.toml", "setup.py"]
-        .iter()
-        .any(|name| has(name))
+    if [
+        "pytest.ini",
+        "conftest.py",
+        "tests/conftest.py",
+        "tox.ini",
+        "setup.cfg",
+        "pyproject.toml",
+        "setup.py",
+    ]
+    .iter()
+    .any(|name| has(name))
     {
         return Some(Runner::Pytest);
     }
     if has("package.json") {
-        return Some(if has_test_script(project) { Runner::Npm } else { Runner::Node });
+        return Some(if has_test_script(project) {
+            Runner::Npm
+        } else {
+            Runner::Node
+        });
     }
     None
 }
 
 /// Whether `npm test` would run something other than the note that there is nothing to run.
 fn has_test_script(project: &Dir) -> bool {
-    let Ok(open) = project.open_file("package.json") else { return false };
+    let Ok(open) = project.open_file("package.json") else {
+        return false;
+    };
     let mut text = String::new();
-    if open.file.take(MAX_PROJECT_FILE_BYTES).read_to_string(&mut text).is_err() {
+    if open
+        .file
+        .take(MAX_PROJECT_FILE_BYTES)
+        .read_to_string(&mut text)
+        .is_err()
+    {
         return false;
     }
     let package: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    package["scripts"]["test"].as_str().is_some_and(|script| !script.contains("no test specified"))
+    package["scripts"]["test"]
+        .as_str()
+        .is_some_and(|script| !script.contains("no test specified"))
 }

@@ -20,7 +20,10 @@ pub(super) fn read(text: &str) -> Found {
             current = Some(Failure::named(title));
         } else if let Some(failure) = &mut current {
             body(line, failure);
-        } else if let Some(id) = line.strip_prefix("FAILED ").or_else(|| line.strip_prefix("ERROR ")) {
+        } else if let Some(id) = line
+            .strip_prefix("FAILED ")
+            .or_else(|| line.strip_prefix("ERROR "))
+        {
             name(&mut found, id);
         }
         found.totals = totals(line).or(found.totals);
@@ -52,10 +55,16 @@ fn body(line: &str, failure: &mut Failure) {
 /// Gives a failure its whole name: `a.py::TestGroup::test_x - reason` belongs to `TestGroup.test_x`.
 fn name(found: &mut Found, id: &str) {
     let id = id.split_once(" - ").map_or(id, |(id, _)| id);
-    let Some((_, test)) = id.split_once("::") else { return };
+    let Some((_, test)) = id.split_once("::") else {
+        return;
+    };
     let title = test.replace("::", ".");
     let is_it = |failure: &&mut Failure| {
-        failure.name == title || failure.name.strip_prefix("at ").is_some_and(|rest| rest.ends_with(&format!(" of {title}")))
+        failure.name == title
+            || failure
+                .name
+                .strip_prefix("at ")
+                .is_some_and(|rest| rest.ends_with(&format!(" of {title}")))
     };
     if let Some(failure) = found.failures.iter_mut().find(is_it) {
         failure.name = id.to_owned();
@@ -92,24 +101,76 @@ mod tests {
     #[test]
     fn the_recorded_run_is_read() {
         let found = read(include_str!("../../tests/samples/pytest.txt"));
-        assert_eq!(found.totals, Some(Totals { passed: 2, failed: 4, skipped: 2 }));
-        let read: Vec<_> = found.failures.iter().map(|f| (f.name.as_str(), f.file.as_deref(), f.line, f.message.as_str())).collect();
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 2,
+                failed: 4,
+                skipped: 2
+            })
+        );
+        let read: Vec<_> = found
+            .failures
+            .iter()
+            .map(|f| {
+                (
+                    f.name.as_str(),
+                    f.file.as_deref(),
+                    f.line,
+                    f.message.as_str(),
+                )
+            })
+            .collect();
         let file = Some("tests/test_sample.py");
         assert_eq!(
             read,
             [
-                ("tests/test_sample.py::test_error", file, Some(15), "RuntimeError: fixture broke"),
-                ("tests/test_sample.py::test_breaks", file, Some(6), "AssertionError: sums differ\nassert 3 == 4\n +  where 3 = add(1, 2)"),
-                ("tests/test_sample.py::TestGroup::test_raises", file, Some(9), "ValueError: bad value\nsecond line"),
-                ("tests/test_sample.py::test_param[2]", file, Some(18), "assert 2 == 1"),
+                (
+                    "tests/test_sample.py::test_error",
+                    file,
+                    Some(15),
+                    "RuntimeError: fixture broke"
+                ),
+                (
+                    "tests/test_sample.py::test_breaks",
+                    file,
+                    Some(6),
+                    "AssertionError: sums differ\nassert 3 == 4\n +  where 3 = add(1, 2)"
+                ),
+                (
+                    "tests/test_sample.py::TestGroup::test_raises",
+                    file,
+                    Some(9),
+                    "ValueError: bad value\nsecond line"
+                ),
+                (
+                    "tests/test_sample.py::test_param[2]",
+                    file,
+                    Some(18),
+                    "assert 2 == 1"
+                ),
             ]
         );
     }
 
     #[test]
     fn summaries() {
-        assert_eq!(totals("===== 3 passed in 0.12s ====="), Some(Totals { passed: 3, failed: 0, skipped: 0 }));
-        assert_eq!(totals("1 passed, 2 warnings in 61.20s (0:01:01)"), Some(Totals { passed: 1, failed: 0, skipped: 0 }));
+        assert_eq!(
+            totals("===== 3 passed in 0.12s ====="),
+            Some(Totals {
+                passed: 3,
+                failed: 0,
+                skipped: 0
+            })
+        );
+        assert_eq!(
+            totals("1 passed, 2 warnings in 61.20s (0:01:01)"),
+            Some(Totals {
+                passed: 1,
+                failed: 0,
+                skipped: 0
+            })
+        );
         assert_eq!(totals("no tests ran in 0.01s"), Some(Totals::default()));
         for line in ["", "what is in 3s", "in 0.1s", "x passed in 1.0s"] {
             assert_eq!(totals(line), None, "{line}");

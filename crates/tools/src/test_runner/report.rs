@@ -55,7 +55,11 @@ struct Shown {
     message: String,
 }
 
-pub(super) fn write(ctx: &WorkerCtx, plan: &Plan, outcome: &ExecOutcome) -> Result<String, ToolFailure> {
+pub(super) fn write(
+    ctx: &WorkerCtx,
+    plan: &Plan,
+    outcome: &ExecOutcome,
+) -> Result<String, ToolFailure> {
     if let ExecEnd::NotStarted(reason) = &outcome.end {
         return Err(ToolFailure::for_model(format!(
             "run `{}`: it could not be started: {}",
@@ -67,9 +71,13 @@ pub(super) fn write(ctx: &WorkerCtx, plan: &Plan, outcome: &ExecOutcome) -> Resu
     let stderr = clean(&outcome.stderr);
     ctx.check()?;
     let mut notes = Vec::new();
-    let found = read_report(ctx, plan, outcome, &mut notes).unwrap_or_else(|| read(plan.format, &stdout));
+    let found =
+        read_report(ctx, plan, outcome, &mut notes).unwrap_or_else(|| read(plan.format, &stdout));
     if outcome.cut {
-        notes.push("the program wrote more than is kept, so totals and failures may be incomplete".to_owned());
+        notes.push(
+            "the program wrote more than is kept, so totals and failures may be incomplete"
+                .to_owned(),
+        );
     }
     let word = word(&outcome.end, &found, plan, &mut notes);
     let hidden = found.failures.len().saturating_sub(MAX_FAILURES);
@@ -82,12 +90,16 @@ pub(super) fn write(ctx: &WorkerCtx, plan: &Plan, outcome: &ExecOutcome) -> Resu
         .take(MAX_FAILURES)
         .map(|failure| Shown {
             name: shorten(&one_line(&failure.name), MAX_NAME_BYTES),
-            file: failure.file.as_deref().map(|file| shorten(&one_line(file), MAX_NAME_BYTES)),
+            file: failure
+                .file
+                .as_deref()
+                .map(|file| shorten(&one_line(file), MAX_NAME_BYTES)),
             line: failure.line,
             message: shorten(&reveal(failure.message.trim()).0, MAX_MESSAGE_BYTES),
         })
         .collect();
-    let explained = word == "passed" && found.totals.is_some() || word == "failed" && !failures.is_empty();
+    let explained =
+        word == "passed" && found.totals.is_some() || word == "failed" && !failures.is_empty();
     let answer = Answer {
         outcome: word,
         runner: plan.runner.name(),
@@ -102,8 +114,9 @@ pub(super) fn write(ctx: &WorkerCtx, plan: &Plan, outcome: &ExecOutcome) -> Resu
         notes,
         output: (!explained).then(|| tail(&stdout, &stderr)),
     };
-    serde_json::to_string_pretty(&answer)
-        .map_err(|error| ToolFailure::for_operator(format!("write the result of the tests: {error}")))
+    serde_json::to_string_pretty(&answer).map_err(|error| {
+        ToolFailure::for_operator(format!("write the result of the tests: {error}"))
+    })
 }
 
 /// The exit code decides; the details only add what it cannot say.
@@ -118,11 +131,20 @@ fn word(end: &ExecEnd, found: &Found, plan: &Plan, notes: &mut Vec<String>) -> &
         ExecEnd::Exited(5) if plan.format == Format::Pytest => "no_tests",
         // nextest: no tests to run.
         ExecEnd::Exited(4) if plan.format == Format::Nextest => "no_tests",
-        ExecEnd::Exited(0) if !found.failures.is_empty() || found.totals.is_some_and(|totals| totals.failed > 0) => {
+        ExecEnd::Exited(0)
+            if !found.failures.is_empty()
+                || found.totals.is_some_and(|totals| totals.failed > 0) =>
+        {
             notes.push("the program returned 0 although its output names failures".to_owned());
             "failed"
         }
-        ExecEnd::Exited(0) if found.totals.is_some_and(|totals| totals.passed + totals.skipped == 0) => "no_tests",
+        ExecEnd::Exited(0)
+            if found
+                .totals
+                .is_some_and(|totals| totals.passed + totals.skipped == 0) =>
+        {
+            "no_tests"
+        }
         ExecEnd::Exited(0) => "passed",
         ExecEnd::Exited(_) if found.failures.is_empty() => "error",
         ExecEnd::Exited(_) => "failed",
@@ -138,7 +160,9 @@ fn read(format: Format, stdout: &str) -> Found {
         Format::Exunit => exunit::read(stdout),
         Format::Tap => tap::read(stdout),
         Format::Junit => junit::read(stdout),
-        Format::Auto => recognize(stdout).map_or_else(Found::default, |format| read(format, stdout)),
+        Format::Auto => {
+            recognize(stdout).map_or_else(Found::default, |format| read(format, stdout))
+        }
     }
 }
 
@@ -163,28 +187,50 @@ fn recognize(stdout: &str) -> Option<Format> {
     if last.iter().any(|line| exunit::totals(line).is_some()) {
         return Some(Format::Exunit);
     }
-    last.iter().any(|line| pytest::totals(line).is_some()).then_some(Format::Pytest)
+    last.iter()
+        .any(|line| pytest::totals(line).is_some())
+        .then_some(Format::Pytest)
 }
 
 /// The JUnit file of a run, if the run has written one.
-fn read_report(ctx: &WorkerCtx, plan: &Plan, outcome: &ExecOutcome, notes: &mut Vec<String>) -> Option<Found> {
+fn read_report(
+    ctx: &WorkerCtx,
+    plan: &Plan,
+    outcome: &ExecOutcome,
+    notes: &mut Vec<String>,
+) -> Option<Found> {
     let path = plan.report.as_deref()?;
-    let opened = ctx.place(path).and_then(|place| place.dir.open_file(place.path));
+    let opened = ctx
+        .place(path)
+        .and_then(|place| place.dir.open_file(place.path));
     let open = match opened {
         Ok(open) => open,
         Err(error) => {
-            notes.push(format!("the report {} was not read: {error}", crate::text::quote(path)));
+            notes.push(format!(
+                "the report {} was not read: {error}",
+                crate::text::quote(path)
+            ));
             return None;
         }
     };
-    let written = open.file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    let written = open
+        .file
+        .metadata()
+        .and_then(|metadata| metadata.modified())
+        .ok()?;
     let started = SystemTime::now().checked_sub(outcome.elapsed + CLOCK_SLACK)?;
     if written < started {
-        notes.push(format!("the report {} is of an earlier run and was not read", crate::text::quote(path)));
+        notes.push(format!(
+            "the report {} is of an earlier run and was not read",
+            crate::text::quote(path)
+        ));
         return None;
     }
     let mut bytes = Vec::new();
-    open.file.take(MAX_REPORT_BYTES).read_to_end(&mut bytes).ok()?;
+    open.file
+        .take(MAX_REPORT_BYTES)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(junit::read(&String::from_utf8_lossy(&bytes)))
 }
 
@@ -208,5 +254,9 @@ fn tail(stdout: &str, stderr: &str) -> String {
 }
 
 fn shorten(text: &str, max: usize) -> String {
-    if text.len() <= max { text.to_owned() } else { format!("{} [...]", &text[..floor(text, max)]) }
+    if text.len() <= max {
+        text.to_owned()
+    } else {
+        format!("{} [...]", &text[..floor(text, max)])
+    }
 }

@@ -47,8 +47,16 @@ impl Reader {
             self.detail(content, indent);
             return;
         }
-        if content == "---" && self.point.as_ref().is_some_and(|point| indent > point.indent) {
-            self.details = Some(Details { indent, in_message: false });
+        if content == "---"
+            && self
+                .point
+                .as_ref()
+                .is_some_and(|point| indent > point.indent)
+        {
+            self.details = Some(Details {
+                indent,
+                in_message: false,
+            });
             return;
         }
         if let Some((failed, rest)) = result(content) {
@@ -75,7 +83,9 @@ impl Reader {
     }
 
     fn detail(&mut self, content: &str, indent: usize) {
-        let (Some(details), Some(point)) = (&mut self.details, &mut self.point) else { return };
+        let (Some(details), Some(point)) = (&mut self.details, &mut self.point) else {
+            return;
+        };
         if content == "..." && indent <= details.indent {
             self.details = None;
             return;
@@ -87,7 +97,9 @@ impl Reader {
             return;
         }
         details.in_message = false;
-        let Some((key, value)) = content.split_once(':') else { return };
+        let Some((key, value)) = content.split_once(':') else {
+            return;
+        };
         let value = value.trim();
         let plain = value.trim_matches(['\'', '"']);
         match key {
@@ -98,8 +110,12 @@ impl Reader {
                 }
             }
             "location" | "at" => {
-                let at = plain.rsplit_once('(').map_or(plain, |(_, at)| at.trim_end_matches(')'));
-                point.failure.set_place(place(at.strip_prefix("file://").unwrap_or(at)));
+                let at = plain
+                    .rsplit_once('(')
+                    .map_or(plain, |(_, at)| at.trim_end_matches(')'));
+                point
+                    .failure
+                    .set_place(place(at.strip_prefix("file://").unwrap_or(at)));
             }
             _ => {}
         }
@@ -107,7 +123,9 @@ impl Reader {
 
     fn close(&mut self) {
         self.details = None;
-        let Some(point) = self.point.take() else { return };
+        let Some(point) = self.point.take() else {
+            return;
+        };
         if point.is_group {
             return;
         }
@@ -134,13 +152,18 @@ fn result(content: &str) -> Option<(bool, &str)> {
     if !rest.is_empty() && !rest.starts_with(' ') {
         return None;
     }
-    let rest = rest.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start();
+    let rest = rest
+        .trim_start()
+        .trim_start_matches(|c: char| c.is_ascii_digit())
+        .trim_start();
     Some((failed, rest.strip_prefix("- ").unwrap_or(rest)))
 }
 
 /// `name # SKIP reason` and `name # TODO reason`.
 fn split_directive(text: &str) -> (&str, Option<&str>) {
-    let Some((name, directive)) = text.rsplit_once('#') else { return (text.trim_end(), None) };
+    let Some((name, directive)) = text.rsplit_once('#') else {
+        return (text.trim_end(), None);
+    };
     let word = directive.trim_start().get(..4).unwrap_or_default();
     if word.eq_ignore_ascii_case("skip") || word.eq_ignore_ascii_case("todo") {
         (name.trim_end(), Some(directive))
@@ -156,17 +179,53 @@ mod tests {
     #[test]
     fn the_recorded_run_is_read() {
         let found = read(include_str!("../../tests/samples/node_tap.txt"));
-        assert_eq!(found.totals, Some(Totals { passed: 2, failed: 2, skipped: 2 }));
-        let read: Vec<_> = found.failures.iter().map(|f| (f.name.as_str(), f.file.as_deref(), f.line, f.message.as_str())).collect();
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 2,
+                failed: 2,
+                skipped: 2
+            })
+        );
+        let read: Vec<_> = found
+            .failures
+            .iter()
+            .map(|f| {
+                (
+                    f.name.as_str(),
+                    f.file.as_deref(),
+                    f.line,
+                    f.message.as_str(),
+                )
+            })
+            .collect();
         let file = Some("/project/test/sample.test.js");
-        assert_eq!(read, [("breaks", file, Some(4), "sums differ\n\n3 !== 4"), ("inner bad", file, Some(7), "line one\nline two")]);
+        assert_eq!(
+            read,
+            [
+                ("breaks", file, Some(4), "sums differ\n\n3 !== 4"),
+                ("inner bad", file, Some(7), "line one\nline two")
+            ]
+        );
     }
 
     #[test]
     fn plain_tap_is_read() {
-        let found = read("1..4\nok\nnot ok 2 the second\n  ---\n  message: 'no'\n  at: f (a.js:3:4)\n  ...\nok 3 # skip\nnot ok 4 - x # TODO later\nBail out! disk\n");
-        assert_eq!(found.totals, Some(Totals { passed: 1, failed: 2, skipped: 2 }));
-        assert_eq!((found.failures[0].file.as_deref(), found.failures[0].line), (Some("a.js"), Some(3)));
+        let found = read(
+            "1..4\nok\nnot ok 2 the second\n  ---\n  message: 'no'\n  at: f (a.js:3:4)\n  ...\nok 3 # skip\nnot ok 4 - x # TODO later\nBail out! disk\n",
+        );
+        assert_eq!(
+            found.totals,
+            Some(Totals {
+                passed: 1,
+                failed: 2,
+                skipped: 2
+            })
+        );
+        assert_eq!(
+            (found.failures[0].file.as_deref(), found.failures[0].line),
+            (Some("a.js"), Some(3))
+        );
         assert_eq!(read("okay\nnot okay\n"), Found::default());
     }
 }

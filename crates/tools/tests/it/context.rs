@@ -42,6 +42,7 @@ async fn the_host_is_told_of_nothing_that_the_tool_does_not_need() {
             "fs.read" => json!({"path": "a"}),
             "fs.write" => json!({"path": "a", "content": ""}),
             "fs.edit" => json!({"path": "a", "old": "a", "new": "b"}),
+            "http" => json!({"url": "http://a.test/"}),
             "json" | "yaml" => json!({"action": "parse", "value": 1}),
             "grep" => json!({"pattern": "a"}),
             _ => json!({}),

@@ -2,7 +2,9 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "the tests prepare and inspect files from outside, as a person would"
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests prepare and inspect files from outside, and end at the first surprise"
 )]
 
 mod context;
@@ -12,7 +14,9 @@ mod fs_list;
 mod fs_read;
 mod fs_write;
 mod grep;
+mod http;
 mod json_yaml;
 mod races;
 mod special_files;
+mod test_runner;
 mod world;

@@ -41,7 +41,7 @@ impl<'a> Run<'a, '_> {
                 "the query visits more than {MAX_STEPS} values; ask for less at once"
             ));
         }
-        if steps % 4096 == 0 && !(self.alive)() {
+        if steps.is_multiple_of(4096) && !(self.alive)() {
             return Err("the query took longer than the call may".to_owned());
         }
         Ok(())

@@ -1,0 +1,17 @@
+//! The built binary, as people and programs use it.
+//!
+//! Every test has a directory of its own, an empty environment and no network but the loopback listeners it
+//! starts itself.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test that cannot go on fails the test"
+)]
+
+mod configuration;
+mod demo;
+mod interrupt;
+mod output;
+mod run;
+mod stored;
+mod world;

@@ -1,0 +1,303 @@
+//! The real engine in a made-up world: Tokio's clock stands still and jumps, the model and the tools are fake,
+//! the store is the one in memory behind a wrapper that loses what was not synced, fails and panics.
+//!
+//! What the machines decide is the business of the worlds; here it is the engine's part of the promises:
+//! that effects are performed in order, that nothing begins before it is durable, that a panic, a kill and a
+//! shutdown lose nothing and repeat nothing.
+
+mod agents;
+mod model;
+mod store;
+mod tools;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use otto_core::invocation::{Outcome, UnknownCallDecision};
+use otto_core::ledger::ScopeKey;
+use otto_core::message::{Message, UserBlock};
+use otto_core::port::store::{Directory, InvocationQuery, Journal, LedgerStore};
+use otto_core::task::TaskSpec;
+use otto_core::{InvocationId, Money, journal};
+use otto_engine::{Engine, InvokeOptions, Report, ResumeOptions};
+
+use agents::{agent, engine};
+use model::FakeModel;
+use store::TroubledStore;
+use tools::Deeds;
+
+/// Seeds of the test command; `OTTO_SIM_ENGINE_SEEDS` names another number.
+const SEEDS: u64 = 25;
+/// Invocations of each world.
+const INVOCATIONS: u64 = 5;
+
+/// SplitMix64 behind an atomic, so that everybody in a world can draw from it.
+pub(crate) struct Chance(AtomicU64);
+
+impl Chance {
+    fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed.wrapping_mul(0xD6E8_FEB8_6659_FD93)))
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        let step = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut z = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Whether something happens that happens `percent` times in a hundred.
+    pub(crate) fn happens(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(crate) fn delay(&self, most_ms: u64) -> Duration {
+        Duration::from_micros(self.below(most_ms * 1_000 + 1))
+    }
+}
+
+/// What a world is made of.
+pub(crate) struct World {
+    pub(crate) chance: Arc<Chance>,
+    pub(crate) store: Arc<TroubledStore>,
+    pub(crate) model: Arc<FakeModel>,
+    pub(crate) deeds: Arc<Deeds>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let chance = Arc::new(Chance::new(seed));
+        let store = Arc::new(TroubledStore::new(chance.clone()));
+        let deeds = Arc::new(Deeds::new(chance.clone(), store.clone()));
+        let model = Arc::new(FakeModel::new(chance.clone()));
+        Self {
+            chance,
+            store,
+            model,
+            deeds,
+        }
+    }
+}
+
+fn in_a_world(seed: u64, test: impl AsyncFnOnce(World)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    runtime.block_on(test(World::new(seed)));
+}
+
+#[test]
+fn a_side_effect_begins_only_when_its_intent_is_durable() {
+    in_a_world(1, async |world| {
+        world.store.without_troubles();
+        world.model.answers_with_one_act();
+        let engine = engine(&world, "first");
+        let report = run(&engine, "one").await;
+        assert!(
+            matches!(report.outcome, Outcome::Completed { .. }),
+            "{}",
+            report.outcome
+        );
+        assert_eq!(world.deeds.done(), 1);
+        world.deeds.must_be_clean();
+    });
+}
+
+#[test]
+fn panics_kills_and_restarts_lose_nothing_and_repeat_nothing() {
+    let seeds = std::env::var("OTTO_SIM_ENGINE_SEEDS").ok();
+    let seeds = seeds.map_or(SEEDS, |text| {
+        text.parse().expect("OTTO_SIM_ENGINE_SEEDS is a number")
+    });
+    // The panics are planted; their messages would hide everything else.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info
+            .payload_as_str()
+            .is_some_and(|text| text.starts_with("planted"))
+        {
+            hook(info);
+        }
+    }));
+    let mut deeds = 0;
+    for seed in 0..seeds {
+        println!("seed {seed}");
+        in_a_world(seed, async |world| deeds += troubled(&world).await);
+    }
+    println!("{deeds} calls with side effects");
+    assert!(deeds > seeds, "the agents did too little: {deeds}");
+}
+
+/// One world from its first engine to its last; returns how many side effects were begun.
+async fn troubled(world: &World) -> u64 {
+    let mut known: BTreeSet<InvocationId> = BTreeSet::new();
+    for node in ["first", "second", "third"] {
+        let engine = engine(world, node);
+        let waiting = begin_all(world, &engine, &mut known).await;
+        let ordered = order_an_end(world, &engine);
+        let reports = async {
+            for handle in waiting {
+                // The runtime lives on, so every handle gets its report.
+                handle.report().await.expect("every invocation reports");
+            }
+        };
+        let (done, ()) = tokio::join!(
+            tokio::time::timeout(Duration::from_secs(900), reports),
+            ordered
+        );
+        assert!(done.is_ok(), "an invocation never ended");
+        engine.lift_kill().await.expect("the store takes it");
+        // The next engine is another process: the leases of this one have run out.
+        world.store.clock.advance(Duration::from_secs(3_600));
+    }
+    world.store.without_troubles();
+    let last = engine(world, "last");
+    for handle in begin_all(world, &last, &mut known).await {
+        handle.report().await.expect("every invocation reports");
+    }
+    comes_to_rest(world, &known).await;
+    world.deeds.must_be_clean();
+    world.deeds.done()
+}
+
+/// Starts new invocations, or takes up again what can be.
+async fn begin_all(
+    world: &World,
+    engine: &Engine,
+    known: &mut BTreeSet<InvocationId>,
+) -> Vec<otto_engine::InvocationHandle> {
+    let mut handles = Vec::new();
+    if known.is_empty() {
+        for number in 0..INVOCATIONS {
+            let task = TaskSpec::new(&format!("task {number}"));
+            let started = engine
+                .invoke(agent(&world.chance), task, InvokeOptions::default())
+                .await;
+            if let Ok(handle) = started {
+                known.insert(handle.ids().invocation);
+                handles.push(handle);
+            }
+        }
+        return handles;
+    }
+    for invocation in known.iter() {
+        let decision = match world.chance.below(3) {
+            0 => None,
+            1 => Some(UnknownCallDecision::TellModel),
+            _ => Some(UnknownCallDecision::RunAgain),
+        };
+        let options = ResumeOptions {
+            decision,
+            ..ResumeOptions::default()
+        };
+        // What has ended for good refuses; what is taken up by another cannot be yet.
+        if let Ok(handle) = engine
+            .resume(agent(&world.chance), *invocation, options)
+            .await
+        {
+            handles.push(handle);
+        }
+    }
+    handles
+}
+
+/// Kill switch, shutdown, or nothing, at some time.
+async fn order_an_end(world: &World, engine: &Engine) {
+    tokio::time::sleep(world.chance.delay(20_000)).await;
+    match world.chance.below(3) {
+        0 => {
+            // Running invocations are ended in any case; the row may not be kept.
+            let _ = engine.kill("a drill").await;
+        }
+        1 => {
+            engine.shutdown(Duration::from_secs(5)).await;
+        }
+        _ => {}
+    }
+}
+
+async fn run(engine: &Engine, task: &str) -> Report {
+    let agent = agent(&Chance::new(1));
+    let handle = engine
+        .invoke(agent, TaskSpec::new(task), InvokeOptions::default())
+        .await;
+    handle
+        .expect("it begins")
+        .report()
+        .await
+        .expect("it reports")
+}
+
+/// What holds when nothing runs any more.
+async fn comes_to_rest(world: &World, known: &BTreeSet<InvocationId>) {
+    let store = &world.store.inner;
+    world.store.clock.advance(Duration::from_secs(100_000));
+    store
+        .sweep()
+        .await
+        .expect("the store in memory does not fail");
+    for invocation in known {
+        let entries = store.read(*invocation).await.expect("it was recorded");
+        if entries.is_empty() {
+            // It panicked before anything was durable: nothing was paid.
+            continue;
+        }
+        let machine = journal::fold(&entries).expect("every journal can be folded");
+        answers_are_complete(machine.history(), *invocation);
+        let query = InvocationQuery {
+            invocation: Some(*invocation),
+            ..InvocationQuery::default()
+        };
+        let records = store.invocations(query).await.expect("it was recorded");
+        let account = store
+            .account(ScopeKey::Invocation(*invocation).on(world.store.today()))
+            .await;
+        let account = account.expect("the store in memory does not fail");
+        assert_eq!(
+            account.held_cost,
+            Money::ZERO,
+            "{invocation} holds money and does not run"
+        );
+        let billed = world.model.billed(*invocation);
+        let spent = account.spent_cost;
+        assert!(
+            billed <= spent,
+            "{invocation}: the provider billed {billed}, the ledger knows of {spent}"
+        );
+        assert!(spent <= agents::COST_LIMIT, "{invocation} cost {spent}");
+        assert_eq!(
+            records[0].cost, spent,
+            "the usage rows of {invocation} do not add up"
+        );
+    }
+}
+
+/// Every call but those of the last reply has its one result.
+fn answers_are_complete(history: &[Arc<Message>], invocation: InvocationId) {
+    for pair in history.windows(2) {
+        let calls: Vec<_> = pair[0].tool_calls().map(|call| call.id.clone()).collect();
+        let Message::User(blocks) = &*pair[1] else {
+            continue;
+        };
+        let answered: Vec<_> = blocks
+            .iter()
+            .filter_map(|block| match block {
+                UserBlock::ToolResult(result) => Some(result.call.clone()),
+                UserBlock::Text(_) => None,
+            })
+            .collect();
+        assert_eq!(
+            calls, answered,
+            "the calls of {invocation} and their results differ"
+        );
+    }
+}
