@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use otto::core::agent::Limit;
-use otto::{AgentBuilder, AnthropicClient, AnthropicConfig, Budgets, Ceilings, Money, Otto, TypedTool};
+use otto::{
+    AgentBuilder, AnthropicClient, AnthropicConfig, Budgets, Ceilings, Money, Otto, TypedTool,
+};
 use otto_scripted::{Script, ScriptedServer, ServerOptions};
 
 use crate::measure::{Batch, Stopwatch, median, resident_kib};
@@ -40,7 +42,10 @@ turns:
 /// The scripted server as a process of its own; prints its address and serves until its input ends.
 pub(crate) fn serve(script: &str) -> Result<()> {
     let script = Script::parse(script, "bench").map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let options = ServerOptions::new(Arc::new(otto_anthropic::price_table()));
         let server = ScriptedServer::start(script, options).await?;
@@ -69,7 +74,10 @@ impl Server {
         let mut base_url = String::new();
         let stdout = child.stdout.take().context("read the server's output")?;
         BufReader::new(stdout).read_line(&mut base_url)?;
-        Ok(Self { child, base_url: base_url.trim().to_owned() })
+        Ok(Self {
+            child,
+            base_url: base_url.trim().to_owned(),
+        })
     }
 }
 
@@ -95,13 +103,19 @@ async fn open(base_url: &str, state_dir: Option<&std::path::Path>) -> Result<Ott
     let add = TypedTool::looking("add", "Adds two whole numbers.", |input: Add| async move {
         Ok((input.a + input.b).to_string())
     })?;
-    let agent = AgentBuilder::new("adder", MODEL).system_prompt("You add numbers.").tools(["add"]).build()?;
+    let agent = AgentBuilder::new("adder", MODEL)
+        .system_prompt("You add numbers.")
+        .tools(["add"])
+        .build()?;
     let unlimited = Ceilings::daily(Limit::new(Money::MAX, "benchmark"));
     let mut builder = Otto::builder()
         .enabled(true)
         .client(client)
         .tool(add)
-        .agent(otto::AgentConfig { budgets: Budgets::default(), ..agent })
+        .agent(otto::AgentConfig {
+            budgets: Budgets::default(),
+            ..agent
+        })
         .ceilings(unlimited);
     if let Some(state_dir) = state_dir {
         builder = builder.state_dir(state_dir);
@@ -220,7 +234,9 @@ impl Contender {
 }
 
 pub(crate) fn run(rounds: u32) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(compare(rounds))?;
     runtime.block_on(memory())
 }
@@ -230,10 +246,18 @@ async fn compare(rounds: u32) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let contenders = [
         ("floor", Contender::Floor(Floor::new(&server.base_url)?)),
-        ("in memory", Contender::Otto(open(&server.base_url, None).await?)),
-        ("durable", Contender::Otto(open(&server.base_url, Some(folder.path())).await?)),
+        (
+            "in memory",
+            Contender::Otto(open(&server.base_url, None).await?),
+        ),
+        (
+            "durable",
+            Contender::Otto(open(&server.base_url, Some(folder.path())).await?),
+        ),
     ];
-    println!("work unit: system prompt, one tool, two model turns, one tool call; {rounds} rounds, medians");
+    println!(
+        "work unit: system prompt, one tool, two model turns, one tool call; {rounds} rounds, medians"
+    );
     println!(
         "{:>9} {:>10} {:>11} {:>7} {:>9} {:>9} {:>9} {:>7}",
         "in flight", "", "CPU us each", "ratio", "p50 us", "p99 us", "per s", "ratio"
@@ -249,7 +273,8 @@ async fn compare(rounds: u32) -> Result<()> {
                 }
             }
         }
-        let of = |slot: &[Batch], value: fn(&Batch) -> f64| median(slot.iter().map(value).collect());
+        let of =
+            |slot: &[Batch], value: fn(&Batch) -> f64| median(slot.iter().map(value).collect());
         let floor_cpu = of(&batches[0], Batch::cpu_each_us);
         let floor_rate = of(&batches[0], Batch::per_second);
         for ((name, _), slot) in contenders.iter().zip(&batches) {
@@ -287,6 +312,8 @@ async fn memory() -> Result<()> {
     }
     let in_flight = otto.engine().registry().count();
     let each = (resident_kib().saturating_sub(before)) as f64 / in_flight.max(1) as f64;
-    println!("memory: {in_flight} invocations in flight, {each:.1} KiB each (connections and buffers included)");
+    println!(
+        "memory: {in_flight} invocations in flight, {each:.1} KiB each (connections and buffers included)"
+    );
     Ok(())
 }

@@ -4,7 +4,11 @@
 //! prints medians and ratios: machines are shared and noisy, a ratio survives that.
 //!
 //! Invariant: a benchmark judges nothing; no test depends on its figures.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
 
 mod invocation;
 mod measure;

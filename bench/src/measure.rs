@@ -13,9 +13,19 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(count: u32, wall: Duration, cpu: Duration, mut latencies: Vec<Duration>) -> Self {
+    pub(crate) fn new(
+        count: u32,
+        wall: Duration,
+        cpu: Duration,
+        mut latencies: Vec<Duration>,
+    ) -> Self {
         latencies.sort_unstable();
-        Self { count, wall, cpu, latencies }
+        Self {
+            count,
+            wall,
+            cpu,
+            latencies,
+        }
     }
 
     pub(crate) fn cpu_each_us(&self) -> f64 {
@@ -29,7 +39,9 @@ impl Batch {
     pub(crate) fn percentile_us(&self, percent: usize) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         let index = (self.latencies.len() * percent / 100).min(last);
-        self.latencies.get(index).map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
+        self.latencies
+            .get(index)
+            .map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
     }
 }
 
@@ -41,7 +53,10 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        Self { wall: Instant::now(), cpu: process_cpu() }
+        Self {
+            wall: Instant::now(),
+            cpu: process_cpu(),
+        }
     }
 
     pub(crate) fn stop(&self) -> (Duration, Duration) {
@@ -51,7 +66,10 @@ impl Stopwatch {
 
 fn process_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 /// The median; zero of nothing.

@@ -3,7 +3,11 @@
 //! It runs the project's own checks with public tools only and changes no source file. One file per command.
 //!
 //! Invariant: `cargo xtask test` checks everything that a change must pass.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks on its outputs")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks on its outputs"
+)]
 
 mod bench;
 mod shell;

@@ -8,7 +8,10 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the checkout.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies below the root").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies below the root")
+        .to_owned()
 }
 
 /// Runs `cargo` with these arguments in the root; the output goes through.
@@ -37,10 +40,17 @@ pub(crate) fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
 /// Runs `cargo` and returns what it printed.
 pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output =
-        Command::new(program).args(args).current_dir(root()).output().context("start cargo")?;
+    let output = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .output()
+        .context("start cargo")?;
     if !output.status.success() {
-        bail!("`cargo {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "`cargo {}` failed: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(output.stdout)
 }

@@ -16,7 +16,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     shell::cargo(&["fmt", "--all", "--check"])?;
     tidy::run()?;
     if !is_fast {
-        shell::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+        shell::cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])?;
     }
     // The binary first: command-line tests and examples run it.
     shell::cargo(&["build", "--workspace", "--all-targets"])?;
@@ -34,11 +41,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 /// What the build needs beyond Rust, named before the build fails for want of it.
 fn check_tools() -> Result<()> {
-    let has_compiler = ["cc", "gcc", "clang"]
-        .iter()
-        .any(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()));
+    let has_compiler = ["cc", "gcc", "clang"].iter().any(|name| {
+        Command::new(name)
+            .arg("--version")
+            .output()
+            .is_ok_and(|out| out.status.success())
+    });
     if !has_compiler {
-        bail!("no C compiler found: SQLite and the TLS library are built from C; on Debian `apt-get install gcc libc6-dev`");
+        bail!(
+            "no C compiler found: SQLite and the TLS library are built from C; on Debian `apt-get install gcc libc6-dev`"
+        );
     }
     Ok(())
 }

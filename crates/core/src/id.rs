@@ -25,8 +25,16 @@ pub struct InvalidId {
 impl InvalidId {
     fn new(kind: &'static str, given: &str, expected: &'static str) -> Self {
         // BOUND: 80 characters of a hostile text are enough to recognise it.
-        let given = given.chars().take(80).flat_map(char::escape_default).collect();
-        Self { kind, given, expected }
+        let given = given
+            .chars()
+            .take(80)
+            .flat_map(char::escape_default)
+            .collect();
+        Self {
+            kind,
+            given,
+            expected,
+        }
     }
 }
 
@@ -246,7 +254,16 @@ mod tests {
     #[test]
     fn hostile_id_texts_are_refused() {
         let long = "a".repeat(5_000);
-        for text in ["", "../../etc/passwd", "/etc", "a\0b", "..", ".", &long, "0190B3C2-7D4E-7ABC-8DEF-0123456789AB"] {
+        for text in [
+            "",
+            "../../etc/passwd",
+            "/etc",
+            "a\0b",
+            "..",
+            ".",
+            &long,
+            "0190B3C2-7D4E-7ABC-8DEF-0123456789AB",
+        ] {
             assert!(text.parse::<SessionId>().is_err(), "{text:?}");
             if text != "0190B3C2-7D4E-7ABC-8DEF-0123456789AB" {
                 assert!(AgentName::new(text).is_err(), "{text:?}");

@@ -95,9 +95,15 @@ impl Usage {
         Self {
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
-            cache_read_tokens: self.cache_read_tokens.saturating_add(other.cache_read_tokens),
-            cache_write_5m_tokens: self.cache_write_5m_tokens.saturating_add(other.cache_write_5m_tokens),
-            cache_write_1h_tokens: self.cache_write_1h_tokens.saturating_add(other.cache_write_1h_tokens),
+            cache_read_tokens: self
+                .cache_read_tokens
+                .saturating_add(other.cache_read_tokens),
+            cache_write_5m_tokens: self
+                .cache_write_5m_tokens
+                .saturating_add(other.cache_write_5m_tokens),
+            cache_write_1h_tokens: self
+                .cache_write_1h_tokens
+                .saturating_add(other.cache_write_1h_tokens),
             thinking_tokens: self.thinking_tokens.saturating_add(other.thinking_tokens),
         }
     }
@@ -129,10 +135,15 @@ impl ModelSpec {
         let prices = self.prices_for(prompt_tokens);
         let dearest = match cache {
             CacheUse::None => prices.input.max(prices.cache_read),
-            CacheUse::FiveMinutes => prices.input.max(prices.cache_write_5m).max(prices.cache_read),
-            CacheUse::OneHour => {
-                prices.input.max(prices.cache_write_5m).max(prices.cache_write_1h).max(prices.cache_read)
-            }
+            CacheUse::FiveMinutes => prices
+                .input
+                .max(prices.cache_write_5m)
+                .max(prices.cache_read),
+            CacheUse::OneHour => prices
+                .input
+                .max(prices.cache_write_5m)
+                .max(prices.cache_write_1h)
+                .max(prices.cache_read),
         };
         Some(WorstCase {
             input: self.with_surcharge(dearest.checked_mul(prompt_tokens)?)?,
@@ -154,9 +165,11 @@ impl ModelSpec {
             (prices.cache_write_5m, usage.cache_write_5m_tokens),
             (prices.cache_write_1h, usage.cache_write_1h_tokens),
         ];
-        let sum = classes.into_iter().try_fold(Money::ZERO, |sum, (price, tokens)| {
-            sum.checked_add(price.checked_mul(tokens)?)
-        })?;
+        let sum = classes
+            .into_iter()
+            .try_fold(Money::ZERO, |sum, (price, tokens)| {
+                sum.checked_add(price.checked_mul(tokens)?)
+            })?;
         self.with_surcharge(sum)
     }
 
@@ -173,7 +186,9 @@ impl ModelSpec {
             return Some(amount);
         }
         let scaled = u128::from(amount.picodollars()) * u128::from(self.surcharge_percent);
-        u64::try_from(scaled.div_ceil(100)).ok().and_then(Money::from_picodollars)
+        u64::try_from(scaled.div_ceil(100))
+            .ok()
+            .and_then(Money::from_picodollars)
     }
 }
 
@@ -202,7 +217,10 @@ impl PriceTable {
     /// A table of these models. A later entry with the same id replaces an earlier one.
     #[must_use]
     pub fn new(version: &str, models: impl IntoIterator<Item = ModelSpec>) -> Self {
-        let mut table = Self { version: Arc::from(version), models: Vec::new() };
+        let mut table = Self {
+            version: Arc::from(version),
+            models: Vec::new(),
+        };
         for model in models {
             table.models.retain(|known| known.id != model.id);
             table.models.push(Arc::new(model));

@@ -27,7 +27,11 @@ impl Money {
     /// From picodollars; `None` above [`Money::MAX`].
     #[must_use]
     pub const fn from_picodollars(picodollars: u64) -> Option<Self> {
-        if picodollars <= Self::MAX.0 { Some(Self(picodollars)) } else { None }
+        if picodollars <= Self::MAX.0 {
+            Some(Self(picodollars))
+        } else {
+            None
+        }
     }
 
     /// From whole dollars; saturates at [`Money::MAX`].
@@ -35,7 +39,11 @@ impl Money {
     pub const fn from_dollars(dollars: u32) -> Self {
         // A u32 of dollars times 10^12 can exceed the maximum; the product fits u128 and is capped.
         let amount = dollars as u128 * PICODOLLARS_PER_DOLLAR as u128;
-        if amount > Self::MAX.0 as u128 { Self::MAX } else { Self(dollars as u64 * PICODOLLARS_PER_DOLLAR) }
+        if amount > Self::MAX.0 as u128 {
+            Self::MAX
+        } else {
+            Self(dollars as u64 * PICODOLLARS_PER_DOLLAR)
+        }
     }
 
     /// The amount in picodollars.
@@ -53,7 +61,11 @@ impl Money {
     /// Restores an amount from a database column; `None` when negative.
     #[must_use]
     pub const fn from_picodollars_i64(picodollars: i64) -> Option<Self> {
-        if picodollars < 0 { None } else { Some(Self(picodollars.cast_unsigned())) }
+        if picodollars < 0 {
+            None
+        } else {
+            Some(Self(picodollars.cast_unsigned()))
+        }
     }
 
     /// The sum, or `None` above [`Money::MAX`].
@@ -100,7 +112,11 @@ impl fmt::Display for Money {
     /// Exact, with at least two decimals: `$0.50`, `$0.000125`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dollars = self.0 / PICODOLLARS_PER_DOLLAR;
-        let fraction = format!("{:0width$}", self.0 % PICODOLLARS_PER_DOLLAR, width = DECIMALS);
+        let fraction = format!(
+            "{:0width$}",
+            self.0 % PICODOLLARS_PER_DOLLAR,
+            width = DECIMALS
+        );
         let digits = fraction.trim_end_matches('0').len().max(2);
         f.pad(&format!("${dollars}.{}", &fraction[..digits]))
     }
@@ -114,7 +130,9 @@ impl fmt::Debug for Money {
 
 /// A text that is not an amount of money.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not an amount of money: expected US dollars such as `$0.50` or `2`, with at most 12 decimals and below $9,000,000")]
+#[error(
+    "`{given}` is not an amount of money: expected US dollars such as `$0.50` or `2`, with at most 12 decimals and below $9,000,000"
+)]
 pub struct InvalidMoney {
     given: String,
 }
@@ -125,7 +143,11 @@ impl FromStr for Money {
     /// Reads `0.50`, `$0.50` or `2`. No sign, no exponent, no separators: `1e3`, `-1`, `NaN` are refused.
     fn from_str(text: &str) -> Result<Self, InvalidMoney> {
         let invalid = || InvalidMoney {
-            given: text.chars().take(40).flat_map(char::escape_default).collect(),
+            given: text
+                .chars()
+                .take(40)
+                .flat_map(char::escape_default)
+                .collect(),
         };
         let number = text.strip_prefix('$').unwrap_or(text);
         let (whole, fraction) = match number.split_once('.') {
@@ -138,7 +160,9 @@ impl FromStr for Money {
             return Err(invalid());
         }
         let dollars: u64 = whole.parse().map_err(|_| invalid())?;
-        let picodollars: u64 = format!("{fraction:0<DECIMALS$}").parse().map_err(|_| invalid())?;
+        let picodollars: u64 = format!("{fraction:0<DECIMALS$}")
+            .parse()
+            .map_err(|_| invalid())?;
         dollars
             .checked_mul(PICODOLLARS_PER_DOLLAR)
             .and_then(|amount| amount.checked_add(picodollars))
@@ -170,8 +194,24 @@ mod tests {
     #[test]
     fn what_is_not_money_is_refused() {
         for text in [
-            "", "$", "-1", "+1", "1e3", "NaN", "inf", ".5", "5.", "1,000", " 1", "1 ", "$$1", "0x1",
-            "0.0000000000001", "9223372.036854775808", "99999999999999999999", "5 parsecs",
+            "",
+            "$",
+            "-1",
+            "+1",
+            "1e3",
+            "NaN",
+            "inf",
+            ".5",
+            "5.",
+            "1,000",
+            " 1",
+            "1 ",
+            "$$1",
+            "0x1",
+            "0.0000000000001",
+            "9223372.036854775808",
+            "99999999999999999999",
+            "5 parsecs",
         ] {
             assert!(text.parse::<Money>().is_err(), "{text:?}");
         }
@@ -180,7 +220,9 @@ mod tests {
     #[test]
     fn ten_dimes_are_a_dollar() {
         let dime: Money = "0.1".parse().unwrap();
-        let sum = (0..10).try_fold(Money::ZERO, |sum, _| sum.checked_add(dime)).unwrap();
+        let sum = (0..10)
+            .try_fold(Money::ZERO, |sum, _| sum.checked_add(dime))
+            .unwrap();
         assert_eq!(sum, Money::from_dollars(1));
     }
 

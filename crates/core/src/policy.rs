@@ -103,7 +103,9 @@ impl Permissions {
 
     /// The permissions in display order.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
-        Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))
+        Permission::ALL
+            .into_iter()
+            .filter(move |permission| self.contains(*permission))
     }
 }
 
@@ -145,7 +147,11 @@ pub enum Decision {
 #[must_use]
 pub const fn decide(needed: Permissions, granted: Permissions) -> Decision {
     let missing = needed.without(granted);
-    if missing.is_empty() { Decision::Allowed } else { Decision::Denied { missing } }
+    if missing.is_empty() {
+        Decision::Allowed
+    } else {
+        Decision::Denied { missing }
+    }
 }
 
 #[cfg(test)]
@@ -157,8 +163,13 @@ mod tests {
         let read = Permissions::of(&[Permission::Read]);
         let both = Permissions::of(&[Permission::Read, Permission::Write]);
         assert_eq!(decide(read, both), Decision::Allowed);
-        assert_eq!(decide(Permissions::NONE, Permissions::NONE), Decision::Allowed);
-        let Decision::Denied { missing } = decide(both, read) else { panic!("write was not granted") };
+        assert_eq!(
+            decide(Permissions::NONE, Permissions::NONE),
+            Decision::Allowed
+        );
+        let Decision::Denied { missing } = decide(both, read) else {
+            panic!("write was not granted")
+        };
         assert_eq!(missing.to_string(), "write");
     }
 }

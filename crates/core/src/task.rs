@@ -26,7 +26,10 @@ impl TaskSpec {
     /// A task with this input and no limits of its own.
     #[must_use]
     pub fn new(input: &str) -> Self {
-        Self { input: Arc::from(input), ..Self::default() }
+        Self {
+            input: Arc::from(input),
+            ..Self::default()
+        }
     }
 }
 

@@ -80,7 +80,11 @@ impl UtcDay {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted_month = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let month = if shifted_month < 10 {
+            shifted_month + 3
+        } else {
+            shifted_month - 9
+        };
         let year = year_of_era + era * 400 + u64::from(month <= 2);
         let small = |n: u64| u32::try_from(n).expect("a month or a day of the month is at most 31");
         (year, small(month), small(day))
@@ -109,13 +113,24 @@ mod tests {
             (1_795_392_000, "2026-11-23"),
             (4_107_542_400, "2100-03-01"),
         ] {
-            assert_eq!(Timestamp::from_millis(seconds * 1_000).day().to_string(), name);
+            assert_eq!(
+                Timestamp::from_millis(seconds * 1_000).day().to_string(),
+                name
+            );
         }
     }
 
     #[test]
     fn arithmetic_saturates() {
-        assert_eq!(Timestamp::from_micros(u64::MAX).after(Duration::MAX).micros(), u64::MAX);
-        assert_eq!(Timestamp::EPOCH.since(Timestamp::from_millis(5)), Duration::ZERO);
+        assert_eq!(
+            Timestamp::from_micros(u64::MAX)
+                .after(Duration::MAX)
+                .micros(),
+            u64::MAX
+        );
+        assert_eq!(
+            Timestamp::EPOCH.since(Timestamp::from_millis(5)),
+            Duration::ZERO
+        );
     }
 }

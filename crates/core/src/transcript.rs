@@ -40,7 +40,11 @@ impl Transcript {
         while start < history.len() && answers_a_call(&history[start]) {
             start += 1;
         }
-        Self { invocation: *invocation, messages: history[start..].to_vec(), dropped: start }
+        Self {
+            invocation: *invocation,
+            messages: history[start..].to_vec(),
+            dropped: start,
+        }
     }
 
     /// How many messages came before those that were kept.
@@ -63,12 +67,15 @@ impl Transcript {
     #[must_use]
     pub fn to_jsonl(&self) -> String {
         let mut out = String::new();
-        push_line(&mut out, &Header {
-            r#type: "transcript",
-            version: 1,
-            invocation: self.invocation.to_string(),
-            dropped_messages: self.dropped,
-        });
+        push_line(
+            &mut out,
+            &Header {
+                r#type: "transcript",
+                version: 1,
+                invocation: self.invocation.to_string(),
+                dropped_messages: self.dropped,
+            },
+        );
         for (message, index) in self.messages.iter().zip(self.dropped..) {
             match &**message {
                 Message::User(blocks) => {
@@ -81,7 +88,14 @@ impl Transcript {
                                 is_error: result.is_error,
                             },
                         };
-                        push_line(&mut out, &Line { message: index, role: "user", part });
+                        push_line(
+                            &mut out,
+                            &Line {
+                                message: index,
+                                role: "user",
+                                part,
+                            },
+                        );
                     }
                 }
                 Message::Assistant(reply) => {
@@ -98,7 +112,14 @@ impl Transcript {
                             },
                             BlockView::Opaque => Part::Opaque,
                         };
-                        push_line(&mut out, &Line { message: index, role: "assistant", part });
+                        push_line(
+                            &mut out,
+                            &Line {
+                                message: index,
+                                role: "assistant",
+                                part,
+                            },
+                        );
                     }
                 }
             }
@@ -132,13 +153,19 @@ impl Transcript {
                         match &block.view {
                             BlockView::Text(text) => section(&mut out, "Assistant", text),
                             BlockView::Thinking(text) if text.is_empty() => {}
-                            BlockView::Thinking(text) => section(&mut out, "Assistant, thinking", text),
+                            BlockView::Thinking(text) => {
+                                section(&mut out, "Assistant, thinking", text)
+                            }
                             BlockView::ToolCall(call) => {
-                                let (tool, id) = (one_line(call.tool.as_str()), one_line(&call.id.0));
-                                let (ToolInput::Object(input) | ToolInput::Invalid(input)) = &call.input;
+                                let (tool, id) =
+                                    (one_line(call.tool.as_str()), one_line(&call.id.0));
+                                let (ToolInput::Object(input) | ToolInput::Invalid(input)) =
+                                    &call.input;
                                 section(&mut out, &format!("Tool call `{id}`: `{tool}`"), input);
                             }
-                            BlockView::Opaque => section(&mut out, "Assistant, block of another kind", ""),
+                            BlockView::Opaque => {
+                                section(&mut out, "Assistant, block of another kind", "")
+                            }
                         }
                     }
                 }
@@ -167,10 +194,22 @@ struct Line<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Part<'a> {
-    Text { text: &'a str },
-    Thinking { text: &'a str },
-    ToolCall { call: &'a str, tool: &'a str, input: &'a str },
-    ToolResult { call: &'a str, content: &'a str, is_error: bool },
+    Text {
+        text: &'a str,
+    },
+    Thinking {
+        text: &'a str,
+    },
+    ToolCall {
+        call: &'a str,
+        tool: &'a str,
+        input: &'a str,
+    },
+    ToolResult {
+        call: &'a str,
+        content: &'a str,
+        is_error: bool,
+    },
     Opaque,
 }
 
@@ -182,7 +221,9 @@ fn push_line(out: &mut String, line: &impl Serialize) {
 
 fn answers_a_call(message: &Message) -> bool {
     match message {
-        Message::User(blocks) => blocks.iter().any(|block| matches!(block, UserBlock::ToolResult(_))),
+        Message::User(blocks) => blocks
+            .iter()
+            .any(|block| matches!(block, UserBlock::ToolResult(_))),
         Message::Assistant(_) => false,
     }
 }
@@ -205,7 +246,11 @@ fn longest_run_of_backticks(text: &str) -> usize {
 
 /// A short text for a title: visible, on one line, without what Markdown would read.
 fn one_line(text: &str) -> String {
-    visible(text).chars().map(|c| if matches!(c, '\n' | '`') { '_' } else { c }).take(100).collect()
+    visible(text)
+        .chars()
+        .map(|c| if matches!(c, '\n' | '`') { '_' } else { c })
+        .take(100)
+        .collect()
 }
 
 /// The text with everything invisible or steering written out as `\u{...}`. Line feeds and tabs stay.
@@ -238,8 +283,8 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{AssistantMessage, Block, ToolCallBlock, ToolCallName, ToolResultBlock};
     use crate::ToolCallId;
+    use crate::message::{AssistantMessage, Block, ToolCallBlock, ToolCallName, ToolResultBlock};
 
     fn id() -> InvocationId {
         InvocationId::from_bytes([1; 16])
@@ -251,22 +296,35 @@ mod tests {
             tool: ToolCallName::Unknown(Arc::from("look")),
             input: ToolInput::Object(Arc::from("{}")),
         });
-        let block = Arc::new(Block { raw: Arc::from("{}"), view });
-        Arc::new(Message::Assistant(AssistantMessage { blocks: vec![block], output_tokens_bound: 0 }))
+        let block = Arc::new(Block {
+            raw: Arc::from("{}"),
+            view,
+        });
+        Arc::new(Message::Assistant(AssistantMessage {
+            blocks: vec![block],
+            output_tokens_bound: 0,
+        }))
     }
 
     fn result(name: &str, content: &str) -> Arc<Message> {
-        Arc::new(Message::User(vec![UserBlock::ToolResult(ToolResultBlock {
-            call: ToolCallId(Arc::from(name)),
-            content: Arc::from(content),
-            is_error: false,
-        })]))
+        Arc::new(Message::User(vec![UserBlock::ToolResult(
+            ToolResultBlock {
+                call: ToolCallId(Arc::from(name)),
+                content: Arc::from(content),
+                is_error: false,
+            },
+        )]))
     }
 
     #[test]
     fn a_result_is_never_kept_without_its_call() {
-        let history =
-            [Arc::new(Message::user_text("task")), call("a"), result("a", "1"), call("b"), result("b", "2")];
+        let history = [
+            Arc::new(Message::user_text("task")),
+            call("a"),
+            result("a", "1"),
+            call("b"),
+            result("b", "2"),
+        ];
         for (bound, kept) in [(10, 5), (5, 5), (4, 4), (3, 2), (2, 2), (1, 0), (0, 0)] {
             let transcript = Transcript::last(&id(), &history, bound);
             assert_eq!(transcript.messages().len(), kept, "bound {bound}");
@@ -279,18 +337,30 @@ mod tests {
         let hostile = "```\n# Not a heading\n````\n\u{1b}[2Jgone\u{202e}";
         let text = Transcript::of(&id(), &[result("a`\n# x", hostile)]).to_markdown();
         assert!(text.contains("\n`````\n```\n"), "{text}");
-        assert!(text.contains("\\u{1b}[2J") && text.contains("\\u{202e}"), "{text}");
-        assert!(!text.contains('\u{1b}') && text.contains("`a__# x`"), "{text}");
+        assert!(
+            text.contains("\\u{1b}[2J") && text.contains("\\u{202e}"),
+            "{text}"
+        );
+        assert!(
+            !text.contains('\u{1b}') && text.contains("`a__# x`"),
+            "{text}"
+        );
         let headings = text.lines().filter(|line| line.starts_with("## ")).count();
         assert_eq!(headings, 1, "{text}");
     }
 
     #[test]
     fn every_line_is_json() {
-        let history = [Arc::new(Message::user_text("a\nb")), call("a"), result("a", "\u{1b}")];
+        let history = [
+            Arc::new(Message::user_text("a\nb")),
+            call("a"),
+            result("a", "\u{1b}"),
+        ];
         let text = Transcript::of(&id(), &history).to_jsonl();
-        let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(lines.len(), 4);
         assert_eq!(lines[0]["version"], 1);
         assert_eq!(lines[1]["text"], "a\nb");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use otto_core::agent::{AgentConfig, Budgets};
 use otto_core::invocation::{Invocation, InvocationSpec, Resumption, UnknownCallDecision};
 use otto_core::journal;
-use otto_core::port::store::{ClaimOutcome, InvocationQuery, StoreError};
 use otto_core::ledger::Scope;
+use otto_core::port::store::{ClaimOutcome, InvocationQuery, StoreError};
 use otto_core::{InvocationId, Money, SessionId};
 
 use crate::engine::{Engine, ResumeOptions, Seat, Shared, Start, store_failed};

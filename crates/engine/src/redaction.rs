@@ -87,9 +87,7 @@ fn push(
     index: u32,
     delta: &str,
 ) -> Option<String> {
-    let stream = streams
-        .entry(index)
-        .or_insert_with(|| redactor.stream());
+    let stream = streams.entry(index).or_insert_with(|| redactor.stream());
     let shown = stream.push(delta);
     (!shown.is_empty()).then_some(shown)
 }

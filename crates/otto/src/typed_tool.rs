@@ -37,10 +37,11 @@ use serde::de::DeserializeOwned;
 /// ```
 pub struct TypedTool {
     definition: ToolDefinition,
-    call: Box<dyn Fn(&ToolContext, &str) -> Call + Send + Sync>,
+    call: Function,
 }
 
 type Call = BoxFuture<'static, Result<ToolOutput, ToolError>>;
+type Function = Box<dyn Fn(&ToolContext, &str) -> Call + Send + Sync>;
 
 /// How long a call may take unless said otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -37,7 +37,11 @@ impl Token {
     /// A token.
     #[must_use]
     pub fn new(name: &str, secret: &str, scope: TokenScope) -> Self {
-        Self { name: name.to_owned(), scope, secret: SecretString::from(secret.to_owned()) }
+        Self {
+            name: name.to_owned(),
+            scope,
+            secret: SecretString::from(secret.to_owned()),
+        }
     }
 
     pub(crate) fn secret_chars(&self) -> usize {
@@ -48,7 +52,11 @@ impl Token {
     fn matches(&self, given: &str) -> bool {
         let expected = Sha256::digest(self.secret.expose_secret().as_bytes());
         let given = Sha256::digest(given.as_bytes());
-        expected.iter().zip(given.iter()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        expected
+            .iter()
+            .zip(given.iter())
+            .fold(0, |difference, (a, b)| difference | (a ^ b))
+            == 0
     }
 }
 
@@ -62,15 +70,26 @@ pub(crate) async fn check_host(
         .headers()
         .get(header::HOST)
         .and_then(|value| value.to_str().ok())
-        .or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str));
+        .or_else(|| {
+            request
+                .uri()
+                .authority()
+                .map(axum::http::uri::Authority::as_str)
+        });
     match host {
         Some(host) if state.config.accepts_host(host) => Ok(next.run(request).await),
-        _ => Err(Problem::forbidden("the Host header names another server; add the name to the server's hosts")),
+        _ => Err(Problem::forbidden(
+            "the Host header names another server; add the name to the server's hosts",
+        )),
     }
 }
 
 /// Lets a request pass if its token allows `needed`.
-pub(crate) fn authorize(state: &AppState, request: &Request, needed: TokenScope) -> Result<(), Problem> {
+pub(crate) fn authorize(
+    state: &AppState,
+    request: &Request,
+    needed: TokenScope,
+) -> Result<(), Problem> {
     if state.config.tokens.is_empty() {
         return Ok(());
     }
@@ -83,12 +102,18 @@ pub(crate) fn authorize(state: &AppState, request: &Request, needed: TokenScope)
         return Err(Problem::unauthorized("send `Authorization: Bearer TOKEN`"));
     };
     // Every token is compared, so that the time does not tell which one came close.
-    let found = state.config.tokens.iter().filter(|token| token.matches(given)).map(|token| token.scope).max();
+    let found = state
+        .config
+        .tokens
+        .iter()
+        .filter(|token| token.matches(given))
+        .map(|token| token.scope)
+        .max();
     match found {
         None => Err(Problem::unauthorized("the token is not known here")),
-        Some(scope) if scope < needed => {
-            Err(Problem::forbidden(&format!("the token allows {scope:?}, this needs {needed:?}")))
-        }
+        Some(scope) if scope < needed => Err(Problem::forbidden(&format!(
+            "the token allows {scope:?}, this needs {needed:?}"
+        ))),
         Some(_) => Ok(()),
     }
 }
@@ -108,7 +133,11 @@ macro_rules! scope_layer {
 }
 
 scope_layer!(needs_read, TokenScope::Read, "Routes that look.");
-scope_layer!(needs_invoke, TokenScope::Invoke, "Routes that start, resume and cancel.");
+scope_layer!(
+    needs_invoke,
+    TokenScope::Invoke,
+    "Routes that start, resume and cancel."
+);
 scope_layer!(needs_admin, TokenScope::Admin, "Routes of the kill switch.");
 
 #[cfg(test)]
@@ -119,7 +148,12 @@ mod tests {
     fn only_the_exact_secret_matches() {
         let token = Token::new("ops", "0123456789abcdef", TokenScope::Read);
         assert!(token.matches("0123456789abcdef"));
-        for other in ["", "0123456789abcde", "0123456789abcdeff", "0123456789abcdeF"] {
+        for other in [
+            "",
+            "0123456789abcde",
+            "0123456789abcdeff",
+            "0123456789abcdeF",
+        ] {
             assert!(!token.matches(other), "{other}");
         }
         assert!(!format!("{token:?}").contains("0123456789abcdef"));

@@ -43,7 +43,11 @@ impl ServerConfig {
     /// A server on this address, without tokens.
     #[must_use]
     pub const fn new(bind: SocketAddr) -> Self {
-        Self { bind, tokens: Vec::new(), hosts: Vec::new() }
+        Self {
+            bind,
+            tokens: Vec::new(),
+            hosts: Vec::new(),
+        }
     }
 
     /// Checks what must hold before a socket is opened.
@@ -54,8 +58,14 @@ impl ServerConfig {
         if self.tokens.is_empty() && !self.bind.ip().is_loopback() {
             return Err(ConfigProblem::OpenToNetwork { bind: self.bind });
         }
-        match self.tokens.iter().find(|token| token.secret_chars() < MIN_TOKEN_CHARS) {
-            Some(token) => Err(ConfigProblem::ShortToken { name: token.name.clone() }),
+        match self
+            .tokens
+            .iter()
+            .find(|token| token.secret_chars() < MIN_TOKEN_CHARS)
+        {
+            Some(token) => Err(ConfigProblem::ShortToken {
+                name: token.name.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -67,11 +77,16 @@ impl ServerConfig {
             None => host.rsplit_once(':').map_or(host, |(name, _)| name),
         };
         let is_own_address = name.parse().is_ok_and(|ip: std::net::IpAddr| {
-            ip == self.bind.ip() || (self.bind.ip().is_unspecified() && !self.tokens.is_empty()) || ip.is_loopback()
+            ip == self.bind.ip()
+                || (self.bind.ip().is_unspecified() && !self.tokens.is_empty())
+                || ip.is_loopback()
         });
         is_own_address
             || name.eq_ignore_ascii_case("localhost")
-            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+            || self
+                .hosts
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
     }
 }
 
@@ -83,15 +98,27 @@ mod tests {
     #[test]
     fn the_network_needs_a_token() {
         let open = ServerConfig::new("0.0.0.0:80".parse().unwrap());
-        assert!(matches!(open.check(), Err(ConfigProblem::OpenToNetwork { .. })));
-        let short = ServerConfig { tokens: vec![Token::new("ops", "short", TokenScope::Admin)], ..open.clone() };
-        assert!(matches!(short.check(), Err(ConfigProblem::ShortToken { .. })));
+        assert!(matches!(
+            open.check(),
+            Err(ConfigProblem::OpenToNetwork { .. })
+        ));
+        let short = ServerConfig {
+            tokens: vec![Token::new("ops", "short", TokenScope::Admin)],
+            ..open.clone()
+        };
+        assert!(matches!(
+            short.check(),
+            Err(ConfigProblem::ShortToken { .. })
+        ));
         let good = ServerConfig {
             tokens: vec![Token::new("ops", "0123456789abcdef", TokenScope::Admin)],
             ..open
         };
         assert_eq!(good.check(), Ok(()));
-        assert_eq!(ServerConfig::new("[::1]:80".parse().unwrap()).check(), Ok(()));
+        assert_eq!(
+            ServerConfig::new("[::1]:80".parse().unwrap()).check(),
+            Ok(())
+        );
     }
 
     #[test]
@@ -100,10 +127,22 @@ mod tests {
             hosts: vec!["otto.example".to_owned()],
             ..ServerConfig::new("127.0.0.1:8080".parse().unwrap())
         };
-        for host in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "otto.example"] {
+        for host in [
+            "127.0.0.1:8080",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:8080",
+            "otto.example",
+        ] {
             assert!(config.accepts_host(host), "{host}");
         }
-        for host in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080", "[::2]"] {
+        for host in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:8080",
+            "[::2]",
+        ] {
             assert!(!config.accepts_host(host), "{host}");
         }
     }

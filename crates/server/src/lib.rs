@@ -18,4 +18,4 @@ mod state;
 
 pub use auth::{Token, TokenScope};
 pub use config::{ConfigProblem, ServerConfig};
-pub use server::{Server, ServeError};
+pub use server::{ServeError, Server};

@@ -25,30 +25,46 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        Self { http_responses: Family::default() }
+        Self {
+            http_responses: Family::default(),
+        }
     }
 
     pub(crate) fn http_response(&self, status: StatusCode) {
-        self.http_responses.get_or_create(&vec![("status", status.as_str().to_owned())]).inc();
+        self.http_responses
+            .get_or_create(&vec![("status", status.as_str().to_owned())])
+            .inc();
     }
 
     pub(crate) async fn render(&self, otto: &Otto) -> Result<String, Problem> {
         let mut registry = Registry::with_prefix("otto");
-        registry.register("http_responses", "Responses by status", self.http_responses.clone());
+        registry.register(
+            "http_responses",
+            "Responses by status",
+            self.http_responses.clone(),
+        );
 
         let running: Gauge = Gauge::default();
         running.set(i64::try_from(otto.engine().registry().count()).unwrap_or(i64::MAX));
         registry.register("invocations_running", "Invocations that run now", running);
         let waiting: Gauge = Gauge::default();
-        waiting.set(i64::try_from(otto.engine().settings().admission.waiting()).unwrap_or(i64::MAX));
-        registry.register("invocations_waiting", "Invocations that wait for admission", waiting);
+        waiting
+            .set(i64::try_from(otto.engine().settings().admission.waiting()).unwrap_or(i64::MAX));
+        registry.register(
+            "invocations_waiting",
+            "Invocations that wait for admission",
+            waiting,
+        );
 
         let calls: Family<Labels, Counter> = Family::default();
         let tokens: Family<Labels, Counter> = Family::default();
         let cost: Family<Labels, Counter<u64, AtomicU64>> = Family::default();
         for row in by_agent_and_model(otto).await? {
             let label = |group| row.key.get(&group).cloned().unwrap_or_default();
-            let labels = vec![("agent", label(UsageGroup::Agent)), ("model", label(UsageGroup::Model))];
+            let labels = vec![
+                ("agent", label(UsageGroup::Agent)),
+                ("model", label(UsageGroup::Model)),
+            ];
             calls.get_or_create(&labels).inc_by(row.calls);
             cost.get_or_create(&labels).inc_by(row.cost.picodollars());
             let classes = [
@@ -69,10 +85,22 @@ impl Metrics {
         registry.register("cost_picodollars", "Money charged, in picodollars", cost);
 
         let today = otto.engine().cost_tracker().today().await?;
-        let day = otto.engine().cost_tracker().account(otto::core::ledger::Scope::Day(today)).await?;
+        let day = otto
+            .engine()
+            .cost_tracker()
+            .account(otto::core::ledger::Scope::Day(today))
+            .await?;
         for (name, help, money) in [
-            ("day_spent_picodollars", "Money spent on this UTC day", day.spent_cost),
-            ("day_held_picodollars", "Money held on this UTC day", day.held_cost),
+            (
+                "day_spent_picodollars",
+                "Money spent on this UTC day",
+                day.spent_cost,
+            ),
+            (
+                "day_held_picodollars",
+                "Money held on this UTC day",
+                day.held_cost,
+            ),
             (
                 "day_limit_picodollars",
                 "Limit of this UTC day",
@@ -84,13 +112,20 @@ impl Metrics {
             registry.register(name, help, gauge);
         }
         let mut text = String::new();
-        encode(&mut text, &registry)
-            .map_err(|_| Problem::with_status(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written"))?;
+        encode(&mut text, &registry).map_err(|_| {
+            Problem::with_status(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "metrics could not be written",
+            )
+        })?;
         Ok(text)
     }
 }
 
 async fn by_agent_and_model(otto: &Otto) -> Result<Vec<otto::UsageSum>, StoreError> {
-    let query = UsageQuery { group_by: vec![UsageGroup::Agent, UsageGroup::Model], ..UsageQuery::default() };
+    let query = UsageQuery {
+        group_by: vec![UsageGroup::Agent, UsageGroup::Model],
+        ..UsageQuery::default()
+    };
     Ok(otto.usage(query).await?.rows)
 }

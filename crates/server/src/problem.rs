@@ -27,7 +27,12 @@ struct Document<'a> {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, detail: detail.into(), retry_after_seconds: None }
+        Self {
+            status,
+            kind,
+            detail: detail.into(),
+            retry_after_seconds: None,
+        }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -77,7 +82,10 @@ impl IntoResponse for Problem {
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -93,7 +101,9 @@ impl From<InvokeError> for Problem {
         let detail = chain(&error);
         match error {
             InvokeError::NotEnabled => Self::new(StatusCode::FORBIDDEN, "not-enabled", detail),
-            InvokeError::Killed { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "killed", detail),
+            InvokeError::Killed { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "killed", detail)
+            }
             InvokeError::ShuttingDown => Self {
                 retry_after_seconds: Some(5),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", detail)
@@ -102,14 +112,23 @@ impl From<InvokeError> for Problem {
                 retry_after_seconds: Some(retry_after.as_secs().max(1)),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail)
             },
-            InvokeError::SessionBusy { .. } => Self::new(StatusCode::CONFLICT, "session-busy", detail),
+            InvokeError::SessionBusy { .. } => {
+                Self::new(StatusCode::CONFLICT, "session-busy", detail)
+            }
             InvokeError::Duplicate(_) => Self::new(StatusCode::CONFLICT, "duplicate", detail),
-            InvokeError::NotResumable { .. } => Self::new(StatusCode::CONFLICT, "not-resumable", detail),
-            InvokeError::EmptyTask { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "empty-task", detail),
+            InvokeError::NotResumable { .. } => {
+                Self::new(StatusCode::CONFLICT, "not-resumable", detail)
+            }
+            InvokeError::EmptyTask { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "empty-task", detail)
+            }
             InvokeError::UnknownModel { .. } | InvokeError::UnknownTool { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-agent", detail)
             }
-            InvokeError::Store { source, .. } => Self { detail, ..Self::from(source) },
+            InvokeError::Store { source, .. } => Self {
+                detail,
+                ..Self::from(source)
+            },
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
         }
     }
@@ -120,7 +139,9 @@ impl From<StoreError> for Problem {
         let detail = chain(&error);
         match error {
             StoreError::NotFound { .. } => Self::not_found(detail),
-            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store-full", detail),
+            StoreError::Full { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "store-full", detail)
+            }
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail),
         }
     }

@@ -47,7 +47,9 @@ impl Server {
     pub async fn bind(config: ServerConfig) -> Result<Self, ServeError> {
         config.check()?;
         let bind = config.bind;
-        let listener = TcpListener::bind(bind).await.map_err(|source| ServeError::Bind { bind, source })?;
+        let listener = TcpListener::bind(bind)
+            .await
+            .map_err(|source| ServeError::Bind { bind, source })?;
         Ok(Self { listener, config })
     }
 
@@ -63,10 +65,18 @@ impl Server {
     ///
     /// # Errors
     /// When the listener fails.
-    pub async fn serve(mut self, otto: Otto, mut stop: watch::Receiver<bool>) -> Result<(), ServeError> {
+    pub async fn serve(
+        mut self,
+        otto: Otto,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), ServeError> {
         self.config.bind = self.local_addr()?;
         let metrics = Arc::new(Metrics::new());
-        let state = AppState { otto, config: Arc::new(self.config), metrics };
+        let state = AppState {
+            otto,
+            config: Arc::new(self.config),
+            metrics,
+        };
         let stopped = async move {
             // An error means that nobody is left to say stop: then it is time to stop as well.
             let _ = stop.wait_for(|stop| *stop).await;

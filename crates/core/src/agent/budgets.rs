@@ -39,7 +39,10 @@ impl<T> Limit<T> {
     /// A limit set at `origin`.
     #[must_use]
     pub fn new(value: T, origin: &str) -> Self {
-        Self { value, origin: Origin::new(origin) }
+        Self {
+            value,
+            origin: Origin::new(origin),
+        }
     }
 }
 
@@ -60,9 +63,16 @@ impl Budgets {
     /// The tighter limit of both, one by one; on a tie the own one stays.
     #[must_use]
     pub fn narrowed_by(&self, other: &Self) -> Self {
-        fn tighter<T: PartialOrd + Clone>(a: &Option<Limit<T>>, b: &Option<Limit<T>>) -> Option<Limit<T>> {
+        fn tighter<T: PartialOrd + Clone>(
+            a: &Option<Limit<T>>,
+            b: &Option<Limit<T>>,
+        ) -> Option<Limit<T>> {
             match (a, b) {
-                (Some(a), Some(b)) => Some(if b.value < a.value { b.clone() } else { a.clone() }),
+                (Some(a), Some(b)) => Some(if b.value < a.value {
+                    b.clone()
+                } else {
+                    a.clone()
+                }),
                 (one, None) | (None, one) => one.clone(),
             }
         }

@@ -52,13 +52,18 @@ pub fn decode(line: &str) -> Result<(Timestamp, Event), JournalError> {
         Err(error) => {
             // A newer version may have another shape altogether; then that is the error to report.
             return Err(match serde_json::from_str::<VersionOnly>(line) {
-                Ok(VersionOnly { v }) if v != VERSION => JournalError::UnknownVersion { version: v },
+                Ok(VersionOnly { v }) if v != VERSION => {
+                    JournalError::UnknownVersion { version: v }
+                }
                 _ => JournalError::malformed(&error),
             });
         }
     };
     match header.v {
-        VERSION => Ok((Timestamp::from_micros(header.at), v1::decode(&header.kind, header.event)?)),
+        VERSION => Ok((
+            Timestamp::from_micros(header.at),
+            v1::decode(&header.kind, header.event)?,
+        )),
         version => Err(JournalError::UnknownVersion { version }),
     }
 }
@@ -91,6 +96,11 @@ struct Line<'a, R> {
 
 /// Serialises straight to text, without a tree in between: encoding is on the path of every step.
 fn write_line<R: Serialize>(at: Timestamp, kind: &'static str, record: &R) -> String {
-    serde_json::to_string(&Line { v: VERSION, at: at.micros(), kind, event: record })
-        .expect("records have text keys and no fallible serializer, so they always become JSON")
+    serde_json::to_string(&Line {
+        v: VERSION,
+        at: at.micros(),
+        kind,
+        event: record,
+    })
+    .expect("records have text keys and no fallible serializer, so they always become JSON")
 }

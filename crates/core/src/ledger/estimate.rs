@@ -53,7 +53,15 @@ fn json_bound(json: &str) -> TokenBound {
     let escaped: u64 = if json.is_ascii() {
         json.len() as u64
     } else {
-        json.chars().map(|c| if c.is_ascii() { 1 } else { 6 * c.len_utf16() as u64 }).sum()
+        json.chars()
+            .map(|c| {
+                if c.is_ascii() {
+                    1
+                } else {
+                    6 * c.len_utf16() as u64
+                }
+            })
+            .sum()
     };
     escaped.saturating_mul(2)
 }
@@ -74,21 +82,26 @@ pub fn message_bound(message: &Message) -> TokenBound {
         Message::User(blocks) => blocks.iter().fold(PER_MESSAGE, |sum, block| {
             sum.saturating_add(match block {
                 UserBlock::Text(text) => PER_BLOCK.saturating_add(text_bound(text)),
-                UserBlock::ToolResult(result) => PER_TOOL_RESULT.saturating_add(text_bound(&result.content)),
+                UserBlock::ToolResult(result) => {
+                    PER_TOOL_RESULT.saturating_add(text_bound(&result.content))
+                }
             })
         }),
         Message::Assistant(message) => {
             let blocks = message.blocks.iter().fold(PER_MESSAGE, |sum, block| {
-                sum.saturating_add(PER_BLOCK).saturating_add(match &block.view {
-                    BlockView::Text(text) | BlockView::Thinking(text) => text_bound(text),
-                    BlockView::ToolCall(call) => {
-                        let input = match &call.input {
-                            ToolInput::Object(text) | ToolInput::Invalid(text) => json_bound(text),
-                        };
-                        text_bound(call.tool.as_str()).saturating_add(input)
-                    }
-                    BlockView::Opaque => json_bound(&block.raw),
-                })
+                sum.saturating_add(PER_BLOCK)
+                    .saturating_add(match &block.view {
+                        BlockView::Text(text) | BlockView::Thinking(text) => text_bound(text),
+                        BlockView::ToolCall(call) => {
+                            let input = match &call.input {
+                                ToolInput::Object(text) | ToolInput::Invalid(text) => {
+                                    json_bound(text)
+                                }
+                            };
+                            text_bound(call.tool.as_str()).saturating_add(input)
+                        }
+                        BlockView::Opaque => json_bound(&block.raw),
+                    })
             });
             blocks.max(message.output_tokens_bound)
         }
@@ -109,7 +122,10 @@ mod tests {
     fn omitted_thinking_is_bounded_by_what_was_billed() {
         use crate::message::{AssistantMessage, Block};
         use std::sync::Arc;
-        let block = Block { raw: Arc::from("{}"), view: BlockView::Thinking(Arc::from("")) };
+        let block = Block {
+            raw: Arc::from("{}"),
+            view: BlockView::Thinking(Arc::from("")),
+        };
         let message = Message::Assistant(AssistantMessage {
             blocks: vec![Arc::new(block)],
             output_tokens_bound: 5_000,

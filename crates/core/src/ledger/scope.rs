@@ -142,9 +142,11 @@ impl Denial {
         in_flight
             && !self.latched
             && match (self.spent, self.needed, self.limit) {
-                (Amount::Cost(spent), Amount::Cost(needed), Amount::Cost(limit)) => {
-                    fits(spent.picodollars(), needed.picodollars(), limit.picodollars())
-                }
+                (Amount::Cost(spent), Amount::Cost(needed), Amount::Cost(limit)) => fits(
+                    spent.picodollars(),
+                    needed.picodollars(),
+                    limit.picodollars(),
+                ),
                 (Amount::Tokens(spent), Amount::Tokens(needed), Amount::Tokens(limit)) => {
                     fits(spent, needed, limit)
                 }

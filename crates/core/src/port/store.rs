@@ -119,7 +119,12 @@ pub trait Dispatch: Send + Sync {
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<SubmitOutcome, StoreError>>;
 
     /// Claims a session for `node` if it is free, expired or already its own. Synced.
-    fn claim(&self, session: SessionId, node: Arc<str>, ttl: Duration) -> BoxFuture<'_, Result<ClaimOutcome, StoreError>>;
+    fn claim(
+        &self,
+        session: SessionId,
+        node: Arc<str>,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Result<ClaimOutcome, StoreError>>;
 
     /// Extends a lease.
     fn heartbeat(&self, lease: Lease, ttl: Duration) -> BoxFuture<'_, Result<Outcome, StoreError>>;
@@ -244,7 +249,13 @@ pub struct InvocationRecord {
 /// The ordered, durable events of an invocation.
 pub trait Journal: Send + Sync {
     /// Appends entries. An entry whose sequence is already there is skipped.
-    fn append(&self, lease: Lease, invocation: InvocationId, entries: Vec<Entry>, durability: Durability) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+    fn append(
+        &self,
+        lease: Lease,
+        invocation: InvocationId,
+        entries: Vec<Entry>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
 
     /// All entries of an invocation in order.
     fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
@@ -335,7 +346,10 @@ pub enum SettleReply {
 /// Sessions, invocations, the kill switch.
 pub trait Directory: Send + Sync {
     /// Invocations, newest first, at most `limit`.
-    fn invocations(&self, query: InvocationQuery) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>>;
+    fn invocations(
+        &self,
+        query: InvocationQuery,
+    ) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>>;
 
     /// Throws (`Some`) or lifts (`None`) the kill switch. Synced.
     fn set_kill(&self, row: Option<KillRow>) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -428,13 +442,21 @@ pub struct UsageSum {
 /// Not part of [`Store`]: an engine that keeps no audit log needs none.
 pub trait AuditLog: Send + Sync {
     /// Appends records in order and returns the new end.
-    fn append_audit(&self, records: Vec<AuditRecord>, durability: Durability) -> BoxFuture<'_, Result<AuditHead, StoreError>>;
+    fn append_audit(
+        &self,
+        records: Vec<AuditRecord>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<AuditHead, StoreError>>;
 
     /// The end of the log. Kept elsewhere, it is the anchor that shows a log that was cut or rewritten.
     fn audit_head(&self) -> BoxFuture<'_, Result<AuditHead, StoreError>>;
 
     /// Records after a sequence number, in order, at most `most`.
-    fn read_audit(&self, after: u64, most: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>>;
+    fn read_audit(
+        &self,
+        after: u64,
+        most: u32,
+    ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>>;
 }
 
 /// A record of the audit log: redacted text, such as one JSON object.

@@ -28,7 +28,11 @@ pub trait Tool: Send + Sync {
     ///
     /// # Errors
     /// A [`ToolError`] whose kind says who can act on it: the model, or the operator.
-    fn call<'a>(&'a self, ctx: &'a ToolContext, input: &'a str) -> BoxFuture<'a, Result<ToolOutput, ToolError>>;
+    fn call<'a>(
+        &'a self,
+        ctx: &'a ToolContext,
+        input: &'a str,
+    ) -> BoxFuture<'a, Result<ToolOutput, ToolError>>;
 }
 
 /// What a tool is. There is no default: every tool states every property.
@@ -146,18 +150,27 @@ impl ToolError {
     /// An error that the model can act on.
     #[must_use]
     pub fn for_model(message: impl Into<String>) -> Self {
-        Self { kind: ToolErrorKind::ForModel, message: message.into() }
+        Self {
+            kind: ToolErrorKind::ForModel,
+            message: message.into(),
+        }
     }
 
     /// A refusal.
     #[must_use]
     pub fn denied(message: impl Into<String>) -> Self {
-        Self { kind: ToolErrorKind::Denied, message: message.into() }
+        Self {
+            kind: ToolErrorKind::Denied,
+            message: message.into(),
+        }
     }
 
     /// An error that only the operator can repair.
     #[must_use]
     pub fn for_operator(message: impl Into<String>) -> Self {
-        Self { kind: ToolErrorKind::ForOperator, message: message.into() }
+        Self {
+            kind: ToolErrorKind::ForOperator,
+            message: message.into(),
+        }
     }
 }

@@ -51,7 +51,8 @@ impl Redactor {
     /// A redactor of the built-in patterns alone.
     #[must_use]
     pub fn built_in() -> Self {
-        Self::new(&RedactionConfig::default()).expect("the built-in patterns compile; a test builds them")
+        Self::new(&RedactionConfig::default())
+            .expect("the built-in patterns compile; a test builds them")
     }
 
     /// A redactor of the built-in patterns and those of `config`.
@@ -59,7 +60,9 @@ impl Redactor {
     /// # Errors
     /// All problems of the configuration at once.
     pub fn new(config: &RedactionConfig) -> Result<Self, RedactionError> {
-        Ok(Self { plan: Arc::new(Plan::new(config)?) })
+        Ok(Self {
+            plan: Arc::new(Plan::new(config)?),
+        })
     }
 
     /// The text with every secret masked. Clean text is returned as it is.
@@ -70,14 +73,23 @@ impl Redactor {
         }
         let mut out = String::with_capacity(text.len());
         let mut masked = false;
-        Scan::new(&self.plan).advance(&self.plan, text, scan::End::OfText, &mut |piece| match piece {
-            Piece::Plain { text, .. } => out.push_str(text),
-            Piece::Masked { kind, .. } => {
-                masked = true;
-                push_label(&mut out, self.plan.kind(kind));
-            }
-        });
-        if masked { Cow::Owned(out) } else { Cow::Borrowed(text) }
+        Scan::new(&self.plan).advance(
+            &self.plan,
+            text,
+            scan::End::OfText,
+            &mut |piece| match piece {
+                Piece::Plain { text, .. } => out.push_str(text),
+                Piece::Masked { kind, .. } => {
+                    masked = true;
+                    push_label(&mut out, self.plan.kind(kind));
+                }
+            },
+        );
+        if masked {
+            Cow::Owned(out)
+        } else {
+            Cow::Borrowed(text)
+        }
     }
 
     /// A JSON text with every secret masked, and still JSON: only the inside of strings is replaced, and a
@@ -106,7 +118,9 @@ impl Redactor {
 impl fmt::Debug for Redactor {
     /// Shows the kinds only: patterns and values may be secrets themselves.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redactor").field("kinds", &self.plan.kinds()).finish_non_exhaustive()
+        f.debug_struct("Redactor")
+            .field("kinds", &self.plan.kinds())
+            .finish_non_exhaustive()
     }
 }
 

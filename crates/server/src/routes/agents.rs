@@ -77,11 +77,16 @@ pub(crate) async fn tools(State(state): State<AppState>) -> Json<Vec<ToolView>> 
                 ToolView {
                     name: definition.name.to_string(),
                     description: definition.description.to_string(),
-                    permissions: definition.permissions.iter().map(otto::Permission::as_str).collect(),
+                    permissions: definition
+                        .permissions
+                        .iter()
+                        .map(otto::Permission::as_str)
+                        .collect(),
                     changes_something: definition.side_effects == SideEffects::Some,
                     timeout_ms: u64::try_from(definition.timeout.as_millis()).unwrap_or(u64::MAX),
                     max_output_bytes: definition.max_output_bytes as u64,
-                    input_schema: serde_json::from_str(&definition.input_schema).unwrap_or_default(),
+                    input_schema: serde_json::from_str(&definition.input_schema)
+                        .unwrap_or_default(),
                 }
             })
             .collect(),

@@ -33,7 +33,9 @@ pub(crate) async fn content(
     let artifact = artifacts
         .into_iter()
         .find(|artifact| *artifact.path == *path)
-        .ok_or_else(|| Problem::not_found(format!("session {session} has no artifact of that path")))?;
+        .ok_or_else(|| {
+            Problem::not_found(format!("session {session} has no artifact of that path"))
+        })?;
     let etag = format!("\"{}\"", artifact.sha256);
     let kind = match artifact.path.rsplit_once('.') {
         Some((_, "md")) => "text/markdown; charset=utf-8",
@@ -49,7 +51,9 @@ pub(crate) async fn content(
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::CONTENT_DISPOSITION, "attachment".to_owned()),
     ];
-    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok());
     match range.map(|range| parse_range(range, bytes.len())) {
         None | Some(Range::Ignored) => Ok((common, bytes).into_response()),
         Some(Range::Unsatisfiable) => Err(Problem::with_status(
@@ -70,15 +74,25 @@ enum Range {
     /// Not one byte range: the whole content is a correct answer.
     Ignored,
     Unsatisfiable,
-    Bytes { first: usize, last: usize },
+    Bytes {
+        first: usize,
+        last: usize,
+    },
 }
 
 fn parse_range(header: &str, len: usize) -> Range {
-    let Some((first, last)) = header.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
+    let Some((first, last)) = header
+        .strip_prefix("bytes=")
+        .and_then(|spec| spec.split_once('-'))
+    else {
         return Range::Ignored;
     };
     let number = |text: &str| -> Option<Option<usize>> {
-        if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+        if text.is_empty() {
+            Some(None)
+        } else {
+            text.parse().ok().map(Some)
+        }
     };
     match (number(first), number(last)) {
         (Some(Some(first)), Some(last)) => {
@@ -88,12 +102,16 @@ fn parse_range(header: &str, len: usize) -> Range {
             } else if first >= len {
                 Range::Unsatisfiable
             } else {
-                Range::Bytes { first, last: last.min(len - 1) }
+                Range::Bytes {
+                    first,
+                    last: last.min(len - 1),
+                }
             }
         }
-        (Some(None), Some(Some(suffix))) if suffix > 0 && len > 0 => {
-            Range::Bytes { first: len.saturating_sub(suffix), last: len - 1 }
-        }
+        (Some(None), Some(Some(suffix))) if suffix > 0 && len > 0 => Range::Bytes {
+            first: len.saturating_sub(suffix),
+            last: len - 1,
+        },
         (Some(None), Some(Some(_))) => Range::Unsatisfiable,
         _ => Range::Ignored,
     }

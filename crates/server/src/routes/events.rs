@@ -47,14 +47,20 @@ pub(crate) async fn stream(
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let last_event_id = match headers.get("last-event-id").map(|value| value.to_str()) {
         None => None,
-        Some(Ok(text)) if text.is_empty() => None,
+        Some(Ok("")) => None,
         Some(text) => {
             let number = text.ok().and_then(|text| text.parse::<u64>().ok());
-            Some(number.ok_or_else(|| Problem::bad_request("Last-Event-ID is not one of this stream's ids"))?)
+            Some(number.ok_or_else(|| {
+                Problem::bad_request("Last-Event-ID is not one of this stream's ids")
+            })?)
         }
     };
     invocations::find(&state, invocation).await?;
-    let follower = Follower::new(state, invocation, last_event_id.or(query.cursor).unwrap_or(0));
+    let follower = Follower::new(
+        state,
+        invocation,
+        last_event_id.or(query.cursor).unwrap_or(0),
+    );
     let events = futures_util::stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok(event), follower))
@@ -78,7 +84,9 @@ impl Follower {
         let running = state.otto.engine().registry().find(invocation);
         Self {
             progress: running.as_ref().map(otto::RunningInvocation::progress),
-            deltas: running.as_ref().and_then(otto::RunningInvocation::subscribe),
+            deltas: running
+                .as_ref()
+                .and_then(otto::RunningInvocation::subscribe),
             state,
             invocation,
             cursor,
@@ -97,7 +105,12 @@ impl Follower {
             }
             // Whether it has ended is read first: what the journal holds after that is all there will be.
             let record = invocations::find(&self.state, self.invocation).await.ok()?;
-            let entries = self.state.otto.journal_after(self.invocation, self.cursor).await.ok()?;
+            let entries = self
+                .state
+                .otto
+                .journal_after(self.invocation, self.cursor)
+                .await
+                .ok()?;
             for entry in entries {
                 self.cursor = entry.sequence;
                 if let Some((name, data)) = describe(&entry.payload) {
@@ -116,7 +129,10 @@ impl Follower {
     }
 
     fn push(&mut self, name: &'static str, data: &Value) {
-        let event = SseEvent::default().id(self.cursor.to_string()).event(name).data(data.to_string());
+        let event = SseEvent::default()
+            .id(self.cursor.to_string())
+            .event(name)
+            .data(data.to_string());
         self.ready.push_back(event);
     }
 
@@ -159,9 +175,10 @@ async fn next_delta(deltas: &mut Option<broadcast::Receiver<ListenerEvent>>) -> 
 fn describe(line: &str) -> Option<(&'static str, Value)> {
     let (at, event) = journal::decode(line).ok()?;
     let (name, mut data) = match event {
-        Event::Started(spec) => {
-            ("started", json!({ "agent": spec.agent.as_str(), "model": spec.model.id.as_str() }))
-        }
+        Event::Started(spec) => (
+            "started",
+            json!({ "agent": spec.agent.as_str(), "model": spec.model.id.as_str() }),
+        ),
         Event::Resumed(_) => ("resumed", json!({})),
         Event::ReservationGranted { grant, .. } => (
             "reserved",
@@ -170,7 +187,9 @@ fn describe(line: &str) -> Option<(&'static str, Value)> {
                 "max_output_tokens": grant.max_output_tokens,
             }),
         ),
-        Event::ReservationDenied { denial, .. } => ("denied", json!({ "detail": denial.to_string() })),
+        Event::ReservationDenied { denial, .. } => {
+            ("denied", json!({ "detail": denial.to_string() }))
+        }
         Event::BlockReceived { block, .. } => match &block.view {
             BlockView::Text(text) => ("text", json!({ "text": &**text })),
             BlockView::ToolCall(call) => {
@@ -178,7 +197,10 @@ fn describe(line: &str) -> Option<(&'static str, Value)> {
                     ToolInput::Object(text) => serde_json::from_str(text).unwrap_or(Value::Null),
                     ToolInput::Invalid(_) => Value::Null,
                 };
-                ("tool_call", json!({ "call": &*call.id.0, "tool": call.tool.as_str(), "input": input }))
+                (
+                    "tool_call",
+                    json!({ "call": &*call.id.0, "tool": call.tool.as_str(), "input": input }),
+                )
             }
             BlockView::Thinking(_) | BlockView::Opaque => return None,
         },
@@ -196,9 +218,10 @@ fn describe(line: &str) -> Option<(&'static str, Value)> {
             let tokens = finish.usage.map(|usage| usage.total_tokens());
             ("turn_finished", json!({ "stop": stop, "tokens": tokens }))
         }
-        Event::ModelFailed { failure, .. } => {
-            ("model_failed", json!({ "kind": format!("{:?}", failure.kind), "detail": &*failure.message }))
-        }
+        Event::ModelFailed { failure, .. } => (
+            "model_failed",
+            json!({ "kind": format!("{:?}", failure.kind), "detail": &*failure.message }),
+        ),
         Event::ToolFinished { result, .. } => {
             let ending = match result.ending {
                 ToolEnding::Succeeded => "succeeded",
@@ -209,10 +232,18 @@ fn describe(line: &str) -> Option<(&'static str, Value)> {
                 ToolEnding::OperatorFault => "operator_fault",
             };
             let millis = u64::try_from(result.duration.as_millis()).unwrap_or(u64::MAX);
-            ("tool_result", json!({ "ending": ending, "content": &*result.content, "duration_ms": millis }))
+            (
+                "tool_result",
+                json!({ "ending": ending, "content": &*result.content, "duration_ms": millis }),
+            )
         }
-        Event::CancelRequested(reason) => ("cancel_requested", json!({ "reason": format!("{reason:?}") })),
-        Event::ReservationRefused { .. } | Event::ToolCallReceived { .. } | Event::TimerFired { .. } => {
+        Event::CancelRequested(reason) => (
+            "cancel_requested",
+            json!({ "reason": format!("{reason:?}") }),
+        ),
+        Event::ReservationRefused { .. }
+        | Event::ToolCallReceived { .. }
+        | Event::TimerFired { .. } => {
             return None;
         }
     };

@@ -28,20 +28,38 @@ pub(crate) async fn live() -> Json<serde_json::Value> {
 
 /// `GET /health/ready`
 pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Ready>) {
-    let component = |name, reason: Option<String>| Component { name, ready: reason.is_none(), reason };
+    let component = |name, reason: Option<String>| Component {
+        name,
+        ready: reason.is_none(),
+        reason,
+    };
     let enabled = state.otto.engine().settings().enabled;
     let kill = match state.otto.kill_switch().await {
         Ok(None) => None,
         Ok(Some(row)) => Some(format!("the kill switch is thrown: {}", row.reason)),
         Err(error) => Some(error.to_string()),
     };
-    let store = state.otto.engine().cost_tracker().today().await.err().map(|error| error.to_string());
+    let store = state
+        .otto
+        .engine()
+        .cost_tracker()
+        .today()
+        .await
+        .err()
+        .map(|error| error.to_string());
     let components = vec![
         component("store", store),
-        component("enabled", (!enabled).then(|| "OTTO_ENABLED is not true".to_owned())),
+        component(
+            "enabled",
+            (!enabled).then(|| "OTTO_ENABLED is not true".to_owned()),
+        ),
         component("kill_switch", kill),
     ];
     let ready = components.iter().all(|component| component.ready);
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(Ready { ready, components }))
 }

@@ -8,8 +8,8 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use otto::{
-    AgentName, Budgets, InvocationId, InvocationQuery, InvocationRecord, InvokeError, Limit, Money, SessionId,
-    TaskSpec, WorkflowId,
+    AgentName, Budgets, InvocationId, InvocationQuery, InvocationRecord, InvokeError, Limit, Money,
+    SessionId, TaskSpec, WorkflowId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,10 +66,16 @@ pub(crate) struct ListQuery {
 }
 
 /// `POST /v1/invocations`
-pub(crate) async fn create(State(state): State<AppState>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Response, Problem> {
     let key = idempotency_key(request.headers())?;
     let body: Create = json_body(request).await?;
-    let agent = state.otto.agent(&body.agent).map_err(|error| Problem::not_found(error.to_string()))?;
+    let agent = state
+        .otto
+        .agent(&body.agent)
+        .map_err(|error| Problem::not_found(error.to_string()))?;
     let task = TaskSpec {
         input: Arc::from(body.task),
         budgets: budgets(&body.budgets)?,
@@ -89,7 +95,10 @@ pub(crate) async fn create(State(state): State<AppState>, request: Request) -> R
         return Ok(Json(ReportView::from(&report)).into_response());
     }
     let place = format!("/v1/invocations/{}", ids.invocation);
-    let accepted = Accepted { ids: ids.into(), events: format!("{place}/events") };
+    let accepted = Accepted {
+        ids: ids.into(),
+        events: format!("{place}/events"),
+    };
     let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
     if let Ok(place) = HeaderValue::from_str(&place) {
         response.headers_mut().insert(header::LOCATION, place);
@@ -103,27 +112,43 @@ async fn already_there(state: &AppState, invocation: InvocationId) -> Result<Res
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().map_err(|_| Problem::bad_request("the Idempotency-Key is not plain text"))?;
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| Problem::bad_request("the Idempotency-Key is not plain text"))?;
     if text.is_empty() || text.chars().count() > MAX_KEY_CHARS {
-        return Err(Problem::bad_request("the Idempotency-Key has 1 to 128 characters"));
+        return Err(Problem::bad_request(
+            "the Idempotency-Key has 1 to 128 characters",
+        ));
     }
     Ok(Some(Arc::from(text)))
 }
 
 fn budgets(body: &BudgetsBody) -> Result<Budgets, Problem> {
     let positive = |name: &str, value: Option<u64>| match value {
-        Some(0) => Err(Problem::unprocessable(format!("budgets.{name} is 0; it must be at least 1"))),
+        Some(0) => Err(Problem::unprocessable(format!(
+            "budgets.{name} is 0; it must be at least 1"
+        ))),
         other => Ok(other),
     };
-    let cost = body.cost_usd.as_deref().map(str::parse::<Money>).transpose();
-    let cost = cost.map_err(|error| Problem::unprocessable(format!("budgets.cost_usd: {error}")))?;
+    let cost = body
+        .cost_usd
+        .as_deref()
+        .map(str::parse::<Money>)
+        .transpose();
+    let cost =
+        cost.map_err(|error| Problem::unprocessable(format!("budgets.cost_usd: {error}")))?;
     let turns = positive("turns", body.turns.map(u64::from))?;
     Ok(Budgets {
-        time: positive("time_ms", body.time_ms)?.map(|ms| Limit::new(Duration::from_millis(ms), ORIGIN)),
+        time: positive("time_ms", body.time_ms)?
+            .map(|ms| Limit::new(Duration::from_millis(ms), ORIGIN)),
         tokens: positive("tokens", body.tokens)?.map(|tokens| Limit::new(tokens, ORIGIN)),
         cost: cost.map(|cost| Limit::new(cost, ORIGIN)),
-        turns: turns.and_then(|turns| u32::try_from(turns).ok()).map(|turns| Limit::new(turns, ORIGIN)),
+        turns: turns
+            .and_then(|turns| u32::try_from(turns).ok())
+            .map(|turns| Limit::new(turns, ORIGIN)),
     })
 }
 
@@ -177,14 +202,27 @@ pub(crate) async fn cancel(
         }
         None => {
             let record = find(&state, invocation).await?;
-            let state = record.outcome.map_or("not running in this process", otto::OutcomeKind::as_str);
-            Err(Problem::conflict(format!("invocation {invocation} cannot be canceled: {state}")))
+            let state = record
+                .outcome
+                .map_or("not running in this process", otto::OutcomeKind::as_str);
+            Err(Problem::conflict(format!(
+                "invocation {invocation} cannot be canceled: {state}"
+            )))
         }
     }
 }
 
-pub(crate) async fn find(state: &AppState, invocation: InvocationId) -> Result<InvocationRecord, Problem> {
-    let query = InvocationQuery { invocation: Some(invocation), ..InvocationQuery::default() };
+pub(crate) async fn find(
+    state: &AppState,
+    invocation: InvocationId,
+) -> Result<InvocationRecord, Problem> {
+    let query = InvocationQuery {
+        invocation: Some(invocation),
+        ..InvocationQuery::default()
+    };
     let records = state.otto.invocations(query).await?;
-    records.into_iter().next().ok_or_else(|| Problem::not_found(format!("there is no invocation {invocation}")))
+    records
+        .into_iter()
+        .next()
+        .ok_or_else(|| Problem::not_found(format!("there is no invocation {invocation}")))
 }

@@ -35,7 +35,10 @@ pub(crate) async fn show(State(state): State<AppState>) -> Result<Json<KillView>
 }
 
 /// `PUT /v1/kill`
-pub(crate) async fn throw(State(state): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
+pub(crate) async fn throw(
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
     let body: Throw = json_body(request).await?;
     state.otto.kill(&body.reason).await?;
     Ok(StatusCode::NO_CONTENT)

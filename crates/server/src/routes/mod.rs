@@ -35,10 +35,16 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/invocations", get(invocations::list))
         .route("/v1/invocations/{id}", get(invocations::show))
         .route("/v1/invocations/{id}/events", get(events::stream))
-        .route("/v1/invocations/{id}/transcript", get(invocations::transcript))
+        .route(
+            "/v1/invocations/{id}/transcript",
+            get(invocations::transcript),
+        )
         .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/sessions/{id}/artifacts", get(artifacts::list))
-        .route("/v1/sessions/{id}/artifacts/{*path}", get(artifacts::content))
+        .route(
+            "/v1/sessions/{id}/artifacts/{*path}",
+            get(artifacts::content),
+        )
         .route("/v1/usage", get(usage::query))
         .route("/v1/agents", get(agents::list))
         .route("/v1/tools", get(agents::tools))
@@ -83,7 +89,9 @@ async fn problem_documents(request: Request, next: Next) -> Response {
         let allow = response.headers().get(axum::http::header::ALLOW).cloned();
         let mut problem = Problem::with_status(status, words(status)).into_response();
         if let Some(allow) = allow {
-            problem.headers_mut().insert(axum::http::header::ALLOW, allow);
+            problem
+                .headers_mut()
+                .insert(axum::http::header::ALLOW, allow);
         }
         return problem;
     }
@@ -92,7 +100,9 @@ async fn problem_documents(request: Request, next: Next) -> Response {
 
 fn words(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::METHOD_NOT_ALLOWED => "this path does not take that method; see the Allow header",
+        StatusCode::METHOD_NOT_ALLOWED => {
+            "this path does not take that method; see the Allow header"
+        }
         StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than 4 MiB",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "send `Content-Type: application/json`",
         _ => "the request was refused",
@@ -106,30 +116,48 @@ async fn count(State(state): State<AppState>, request: Request, next: Next) -> R
 }
 
 /// Reads a JSON body within its bounds; says what was wrong with it.
-pub(crate) async fn json_body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Problem> {
+pub(crate) async fn json_body<T: serde::de::DeserializeOwned>(
+    request: Request,
+) -> Result<T, Problem> {
     let is_json = request
         .headers()
         .get(axum::http::header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")));
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        });
     if !is_json {
-        return Err(Problem::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, words(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
+        return Err(Problem::with_status(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            words(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ));
     }
     let reading = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES);
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {
-            return Err(Problem::with_status(StatusCode::PAYLOAD_TOO_LARGE, words(StatusCode::PAYLOAD_TOO_LARGE)));
+            return Err(Problem::with_status(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                words(StatusCode::PAYLOAD_TOO_LARGE),
+            ));
         }
         Err(_) => {
-            return Err(Problem::with_status(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in 30 seconds"));
+            return Err(Problem::with_status(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in 30 seconds",
+            ));
         }
     };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::bad_request(format!("the body is not what this path takes: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::bad_request(format!("the body is not what this path takes: {error}"))
+    })
 }
 
 /// Reads an id from the path.
 pub(crate) fn id<T: std::str::FromStr<Err = otto::InvalidId>>(text: &str) -> Result<T, Problem> {
-    text.parse().map_err(|error: otto::InvalidId| Problem::bad_request(error.to_string()))
+    text.parse()
+        .map_err(|error: otto::InvalidId| Problem::bad_request(error.to_string()))
 }

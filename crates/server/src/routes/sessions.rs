@@ -46,7 +46,10 @@ pub(crate) async fn show(
     Path(session): Path<String>,
 ) -> Result<Json<SessionView>, Problem> {
     let session: SessionId = id(&session)?;
-    let query = InvocationQuery { session: Some(session), ..InvocationQuery::default() };
+    let query = InvocationQuery {
+        session: Some(session),
+        ..InvocationQuery::default()
+    };
     let records = state.otto.invocations(query).await?;
     if records.is_empty() {
         return Err(Problem::not_found(format!("there is no session {session}")));
@@ -69,17 +72,33 @@ pub(crate) async fn resume(
         None => None,
         Some("run_again") => Some(UnknownCallDecision::RunAgain),
         Some("tell_model") => Some(UnknownCallDecision::TellModel),
-        Some(_) => return Err(Problem::unprocessable("decision is `run_again` or `tell_model`")),
+        Some(_) => {
+            return Err(Problem::unprocessable(
+                "decision is `run_again` or `tell_model`",
+            ));
+        }
     };
-    let cost = body.raise.cost_usd.as_deref().map(str::parse::<Money>).transpose();
+    let cost = body
+        .raise
+        .cost_usd
+        .as_deref()
+        .map(str::parse::<Money>)
+        .transpose();
     let cost = cost.map_err(|error| Problem::unprocessable(format!("raise.cost_usd: {error}")))?;
     let raise = Budgets {
-        time: body.raise.time_ms.map(|ms| Limit::new(Duration::from_millis(ms), ORIGIN)),
+        time: body
+            .raise
+            .time_ms
+            .map(|ms| Limit::new(Duration::from_millis(ms), ORIGIN)),
         tokens: body.raise.tokens.map(|tokens| Limit::new(tokens, ORIGIN)),
         cost: cost.map(|cost| Limit::new(cost, ORIGIN)),
         turns: body.raise.turns.map(|turns| Limit::new(turns, ORIGIN)),
     };
-    let options = ResumeOptions { raise, decision, ..ResumeOptions::default() };
+    let options = ResumeOptions {
+        raise,
+        decision,
+        ..ResumeOptions::default()
+    };
     let handle = state.otto.resume(session, options).await?;
     Ok((StatusCode::ACCEPTED, Json(IdsView::from(handle.ids()))).into_response())
 }

@@ -39,14 +39,26 @@ pub(crate) async fn query(
 ) -> Result<Json<Vec<RowView>>, Problem> {
     let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
     let group_by = params.group_by.as_deref().unwrap_or_default();
-    let group_by = group_by.split(',').filter(|word| !word.is_empty()).map(group).collect::<Result<_, _>>()?;
+    let group_by = group_by
+        .split(',')
+        .filter(|word| !word.is_empty())
+        .map(group)
+        .collect::<Result<_, _>>()?;
     let query = UsageQuery {
         from: params.from_ms.map(Timestamp::from_millis),
         to: params.to_ms.map(Timestamp::from_millis),
         agent: params.agent.as_deref().map(id::<AgentName>).transpose()?,
         session: params.session.as_deref().map(id::<SessionId>).transpose()?,
-        workflow: params.workflow.as_deref().map(id::<WorkflowId>).transpose()?,
-        invocation: params.invocation.as_deref().map(id::<InvocationId>).transpose()?,
+        workflow: params
+            .workflow
+            .as_deref()
+            .map(id::<WorkflowId>)
+            .transpose()?,
+        invocation: params
+            .invocation
+            .as_deref()
+            .map(id::<InvocationId>)
+            .transpose()?,
         group_by,
     };
     let report = state.otto.usage(query).await?;
@@ -55,7 +67,11 @@ pub(crate) async fn query(
             .rows
             .into_iter()
             .map(|row| RowView {
-                key: row.key.into_iter().map(|(group, value)| (word(group), value)).collect(),
+                key: row
+                    .key
+                    .into_iter()
+                    .map(|(group, value)| (word(group), value))
+                    .collect(),
                 calls: row.calls,
                 unconfirmed_calls: row.unconfirmed_calls,
                 usage: (&row.usage).into(),
@@ -87,5 +103,7 @@ fn group(text: &str) -> Result<UsageGroup, Problem> {
     ]
     .into_iter()
     .find(|group| word(*group) == text)
-    .ok_or_else(|| Problem::bad_request("group_by takes day, agent, model, session, workflow, invocation"))
+    .ok_or_else(|| {
+        Problem::bad_request("group_by takes day, agent, model, session, workflow, invocation")
+    })
 }

@@ -88,7 +88,10 @@ impl From<otto::Ids> for IdsView {
 
 impl From<Money> for MoneyView {
     fn from(money: Money) -> Self {
-        Self { picodollars: money.picodollars(), usd: money.to_string() }
+        Self {
+            picodollars: money.picodollars(),
+            usd: money.to_string(),
+        }
     }
 }
 

@@ -41,36 +41,83 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
     match event {
         Event::Started(spec) => write_line(at, STARTED, &SpecRecord::of(spec)),
         Event::Resumed(resumption) => write_line(at, RESUMED, &ResumptionRecord::of(resumption)),
-        Event::ReservationGranted { effect, grant } => {
-            write_line(at, RESERVATION_GRANTED, &Granted { effect: effect.0, grant: GrantRecord::of(grant) })
-        }
-        Event::ReservationDenied { effect, denial } => {
-            write_line(at, RESERVATION_DENIED, &Denied { effect: effect.0, denial: DenialRecord::of(denial) })
-        }
-        Event::ReservationRefused { effect, reason } => {
-            write_line(at, RESERVATION_REFUSED, &Refused { effect: effect.0, reason: Word(*reason) })
-        }
-        Event::BlockReceived { effect, index, block } => write_line(
+        Event::ReservationGranted { effect, grant } => write_line(
+            at,
+            RESERVATION_GRANTED,
+            &Granted {
+                effect: effect.0,
+                grant: GrantRecord::of(grant),
+            },
+        ),
+        Event::ReservationDenied { effect, denial } => write_line(
+            at,
+            RESERVATION_DENIED,
+            &Denied {
+                effect: effect.0,
+                denial: DenialRecord::of(denial),
+            },
+        ),
+        Event::ReservationRefused { effect, reason } => write_line(
+            at,
+            RESERVATION_REFUSED,
+            &Refused {
+                effect: effect.0,
+                reason: Word(*reason),
+            },
+        ),
+        Event::BlockReceived {
+            effect,
+            index,
+            block,
+        } => write_line(
             at,
             BLOCK_RECEIVED,
-            &Received { effect: effect.0, index: *index, block: BlockRecord::of(block) },
+            &Received {
+                effect: effect.0,
+                index: *index,
+                block: BlockRecord::of(block),
+            },
         ),
-        Event::ToolCallReceived { effect, index } => {
-            write_line(at, TOOL_CALL_RECEIVED, &Confirmed { effect: effect.0, index: *index })
-        }
-        Event::ModelFinished { effect, finish } => {
-            write_line(at, MODEL_FINISHED, &Finished { effect: effect.0, finish: FinishRecord::of(finish) })
-        }
-        Event::ModelFailed { effect, failure } => {
-            write_line(at, MODEL_FAILED, &Failed { effect: effect.0, failure: FailureRecord::of(failure) })
-        }
-        Event::ToolFinished { effect, result } => {
-            write_line(at, TOOL_FINISHED, &Answered { effect: effect.0, result: ToolResultRecord::of(result) })
-        }
+        Event::ToolCallReceived { effect, index } => write_line(
+            at,
+            TOOL_CALL_RECEIVED,
+            &Confirmed {
+                effect: effect.0,
+                index: *index,
+            },
+        ),
+        Event::ModelFinished { effect, finish } => write_line(
+            at,
+            MODEL_FINISHED,
+            &Finished {
+                effect: effect.0,
+                finish: FinishRecord::of(finish),
+            },
+        ),
+        Event::ModelFailed { effect, failure } => write_line(
+            at,
+            MODEL_FAILED,
+            &Failed {
+                effect: effect.0,
+                failure: FailureRecord::of(failure),
+            },
+        ),
+        Event::ToolFinished { effect, result } => write_line(
+            at,
+            TOOL_FINISHED,
+            &Answered {
+                effect: effect.0,
+                result: ToolResultRecord::of(result),
+            },
+        ),
         Event::TimerFired { effect } => write_line(at, TIMER_FIRED, &Due { effect: effect.0 }),
-        Event::CancelRequested(reason) => {
-            write_line(at, CANCEL_REQUESTED, &CancelRequested { reason: Word(*reason) })
-        }
+        Event::CancelRequested(reason) => write_line(
+            at,
+            CANCEL_REQUESTED,
+            &CancelRequested {
+                reason: Word(*reason),
+            },
+        ),
     }
 }
 
@@ -81,39 +128,70 @@ pub(super) fn decode(kind: &str, event: &RawValue) -> Result<Event, JournalError
         RESUMED => Event::Resumed(Arc::new(read::<ResumptionRecord<'_>>(json)?.restore()?)),
         RESERVATION_GRANTED => {
             let Granted { effect, grant } = read(json)?;
-            Event::ReservationGranted { effect: EffectId(effect), grant: grant.restore() }
+            Event::ReservationGranted {
+                effect: EffectId(effect),
+                grant: grant.restore(),
+            }
         }
         RESERVATION_DENIED => {
             let Denied { effect, denial } = read(json)?;
-            Event::ReservationDenied { effect: EffectId(effect), denial: Box::new(denial.restore()) }
+            Event::ReservationDenied {
+                effect: EffectId(effect),
+                denial: Box::new(denial.restore()),
+            }
         }
         RESERVATION_REFUSED => {
             let Refused { effect, reason } = read(json)?;
-            Event::ReservationRefused { effect: EffectId(effect), reason: reason.0 }
+            Event::ReservationRefused {
+                effect: EffectId(effect),
+                reason: reason.0,
+            }
         }
         BLOCK_RECEIVED => {
-            let Received { effect, index, block } = read(json)?;
-            Event::BlockReceived { effect: EffectId(effect), index, block: Arc::new(block.restore()) }
+            let Received {
+                effect,
+                index,
+                block,
+            } = read(json)?;
+            Event::BlockReceived {
+                effect: EffectId(effect),
+                index,
+                block: Arc::new(block.restore()),
+            }
         }
         TOOL_CALL_RECEIVED => {
             let Confirmed { effect, index } = read(json)?;
-            Event::ToolCallReceived { effect: EffectId(effect), index }
+            Event::ToolCallReceived {
+                effect: EffectId(effect),
+                index,
+            }
         }
         MODEL_FINISHED => {
             let Finished { effect, finish } = read(json)?;
-            Event::ModelFinished { effect: EffectId(effect), finish: finish.restore() }
+            Event::ModelFinished {
+                effect: EffectId(effect),
+                finish: finish.restore(),
+            }
         }
         MODEL_FAILED => {
             let Failed { effect, failure } = read(json)?;
-            Event::ModelFailed { effect: EffectId(effect), failure: failure.restore()? }
+            Event::ModelFailed {
+                effect: EffectId(effect),
+                failure: failure.restore()?,
+            }
         }
         TOOL_FINISHED => {
             let Answered { effect, result } = read(json)?;
-            Event::ToolFinished { effect: EffectId(effect), result: result.restore()? }
+            Event::ToolFinished {
+                effect: EffectId(effect),
+                result: result.restore()?,
+            }
         }
         TIMER_FIRED => {
             let Due { effect } = read(json)?;
-            Event::TimerFired { effect: EffectId(effect) }
+            Event::TimerFired {
+                effect: EffectId(effect),
+            }
         }
         CANCEL_REQUESTED => {
             let CancelRequested { reason } = read(json)?;

@@ -25,35 +25,42 @@ macro_rules! vocabulary {
     };
 }
 
-vocabulary!(CacheUse, "cache use",
+vocabulary!(
+    CacheUse,
+    "cache use",
     None = "none",
     FiveMinutes = "five_minutes",
     OneHour = "one_hour",
 );
 
-vocabulary!(SideEffects, "side effects",
-    None = "none",
-    Some = "some",
-);
+vocabulary!(SideEffects, "side effects", None = "none", Some = "some",);
 
-vocabulary!(Repeatability, "repeatability",
+vocabulary!(
+    Repeatability,
+    "repeatability",
     Repeatable = "repeatable",
     Unknown = "unknown",
     AskPerson = "ask_person",
 );
 
-vocabulary!(UnknownCallDecision, "decision on a call of unknown outcome",
+vocabulary!(
+    UnknownCallDecision,
+    "decision on a call of unknown outcome",
     RunAgain = "run_again",
     TellModel = "tell_model",
 );
 
-vocabulary!(Resource, "resource",
+vocabulary!(
+    Resource,
+    "resource",
     Cost = "cost",
     Tokens = "tokens",
     Turns = "turns",
 );
 
-vocabulary!(ModelFailureKind, "kind of model failure",
+vocabulary!(
+    ModelFailureKind,
+    "kind of model failure",
     Authentication = "authentication",
     Permission = "permission",
     NotFound = "not_found",
@@ -71,7 +78,9 @@ vocabulary!(ModelFailureKind, "kind of model failure",
     CircuitOpen = "circuit_open",
 );
 
-vocabulary!(ToolEnding, "ending of a tool call",
+vocabulary!(
+    ToolEnding,
+    "ending of a tool call",
     Succeeded = "succeeded",
     Failed = "failed",
     Denied = "denied",
@@ -80,7 +89,9 @@ vocabulary!(ToolEnding, "ending of a tool call",
     OperatorFault = "operator_fault",
 );
 
-vocabulary!(CancelReason, "reason to cancel",
+vocabulary!(
+    CancelReason,
+    "reason to cancel",
     User = "user",
     KillSwitch = "kill_switch",
     Shutdown = "shutdown",
