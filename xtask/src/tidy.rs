@@ -178,10 +178,12 @@ fn check_file(file: &Path, problems: &mut Vec<String>) -> Result<()> {
         problems.push(format!("{shown}: begins without a `//!` header"));
     }
     let lines = text.lines().count();
-    if lines > MAX_LINES {
+    // A table of test cases is one list; it may be long.
+    if lines > MAX_LINES && !shown.contains("/tests/") {
         problems.push(format!("{shown}: {lines} lines; split what it knows"));
     }
     let in_sandbox = shown.starts_with("crates/sandbox/");
+    let checkout = shell::root().display().to_string();
     for (number, line) in text
         .lines()
         .enumerate()
@@ -202,7 +204,7 @@ fn check_file(file: &Path, problems: &mut Vec<String>) -> Result<()> {
         {
             problems.push(format!("{shown}:{number}: a to-do without an issue number"));
         }
-        if line.contains("/work/") || line.contains("/root/") {
+        if line.contains(&checkout) {
             problems.push(format!("{shown}:{number}: a path of somebody's machine"));
         }
     }

@@ -137,6 +137,7 @@ impl From<OpenError> for Failure {
             OpenError::NoProvider
             | OpenError::NoKey
             | OpenError::Endpoint { .. }
+            | OpenError::Redaction(_)
             | OpenError::Provider(_) => {
                 let failure = Self::usage(text);
                 if std::error::Error::source(&error)

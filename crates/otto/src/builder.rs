@@ -82,6 +82,9 @@ pub enum OpenError {
         /// Why.
         source: StoreError,
     },
+    /// A redaction pattern or secret cannot be used.
+    #[error("prepare redaction")]
+    Redaction(#[from] otto_core::redact::RedactionError),
     /// Two tools have the same name.
     #[error("register the tools")]
     Tools(#[from] ToolBusError),

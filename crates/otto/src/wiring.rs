@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use otto_anthropic::{AnthropicClient, AnthropicConfig};
 use otto_core::model::PriceTable;
+use otto_core::redact::{ExactSecret, RedactionConfig, Redactor};
 use otto_engine::Ceilings;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::builder::{Builder, OpenError};
 use crate::config::OperatorConfig;
@@ -42,7 +43,8 @@ impl Builder {
             .enabled(operator.enabled.value && !operator.kill_switch.value)
             .state_dir(&operator.state_dir.value)
             .ceilings(ceilings)
-            .audit_mode(operator.audit.value);
+            .audit_mode(operator.audit.value)
+            .redactor(redactor(operator)?);
         Ok(builder)
     }
 }
@@ -60,6 +62,19 @@ pub fn prices(operator: &OperatorConfig) -> PriceTable {
         .map(|model| (**model).clone())
         .chain(operator.prices.value.iter().cloned());
     PriceTable::new(&version, models)
+}
+
+/// The built-in patterns, the operator's, and the provider's key itself.
+fn redactor(operator: &OperatorConfig) -> Result<Redactor, OpenError> {
+    let secrets = operator.api_key.iter().map(|key| ExactSecret {
+        name: "provider-key".to_owned(),
+        value: key.value.expose_secret().to_owned(),
+    });
+    let config = RedactionConfig {
+        patterns: operator.redact.value.clone(),
+        secrets: secrets.collect(),
+    };
+    Ok(Redactor::new(&config)?)
 }
 
 fn anthropic(

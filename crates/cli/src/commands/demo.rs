@@ -45,6 +45,8 @@ const AGENT: &str = include_str!("demo.yml");
 const AGENT_NAME: &str = "reporter";
 const TASK: &str =
     "Write a report on the project in @src: what is in it, and where its open points are.";
+/// What the scripted model takes for a key. Masked wherever it shows up, as a real one is.
+const DEMO_KEY: &str = "demo-key-8c1f2e";
 /// How long the scripted model waits before each answer, so that a person can follow.
 const PACE: Duration = Duration::from_millis(150);
 
@@ -120,7 +122,7 @@ impl Demo {
     ) -> Environment {
         let user = |name: &str| context.environment.variable(name).map(str::to_owned);
         let (key, url) = match server {
-            Some(server) => (Some("scripted".to_owned()), Some(server.base_url())),
+            Some(server) => (Some(DEMO_KEY.to_owned()), Some(server.base_url())),
             None => (user(env::ANTHROPIC_API_KEY), user(env::ANTHROPIC_BASE_URL)),
         };
         let mut pairs = vec![

@@ -2,7 +2,7 @@
 
 use otto_sim::{Options, Summary, run};
 
-/// Issue 2: at least this many invocations in the test command.
+/// The test command simulates at least this many invocations.
 const INVOCATIONS: u64 = 20_000;
 /// Seeds per round.
 const ROUND: u64 = 200;
