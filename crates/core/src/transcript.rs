@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn quoted_text_stays_in_its_quotes() {
         let hostile = "```\n# Not a heading\n````\n\u{1b}[2Jgone\u{202e}";
-        let text = Transcript::of(&id(), &[result("a`\n# x", hostile)]).to_markdown();
+        let text = Transcript::of(&id(), &[call("a`\n# x"), result("a`\n# x", hostile)]).to_markdown();
         assert!(text.contains("\n`````\n```\n"), "{text}");
         assert!(
             text.contains("\\u{1b}[2J") && text.contains("\\u{202e}"),
@@ -346,7 +346,7 @@ mod tests {
             "{text}"
         );
         let headings = text.lines().filter(|line| line.starts_with("## ")).count();
-        assert_eq!(headings, 1, "{text}");
+        assert_eq!(headings, 2, "{text}");
     }
 
     #[test]
