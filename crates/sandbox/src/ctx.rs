@@ -243,7 +243,7 @@ pub struct WorkerCtx {
     pub working_dir: Option<Dir>,
     /// Read-only directories by name, addressed as `@name/...`.
     pub roots: Vec<(String, Dir)>,
-    /// The tool ends here by itself ([`soft_deadline`]); long loops ask [`WorkerCtx::check`].
+    /// The tool ends here by itself (a little before its limit); long loops ask [`WorkerCtx::check`].
     pub deadline: Instant,
     /// Set when the call is to end early.
     pub stop: StopFlag,
