@@ -335,7 +335,8 @@ mod tests {
     #[test]
     fn quoted_text_stays_in_its_quotes() {
         let hostile = "```\n# Not a heading\n````\n\u{1b}[2Jgone\u{202e}";
-        let text = Transcript::of(&id(), &[call("a`\n# x"), result("a`\n# x", hostile)]).to_markdown();
+        let text =
+            Transcript::of(&id(), &[call("a`\n# x"), result("a`\n# x", hostile)]).to_markdown();
         assert!(text.contains("\n`````\n```\n"), "{text}");
         assert!(
             text.contains("\\u{1b}[2J") && text.contains("\\u{202e}"),
