@@ -216,9 +216,11 @@ impl Otto {
         invocation: InvocationId,
         after: u64,
     ) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = self.inner.engine.store().read(invocation).await?;
-        entries.retain(|entry| entry.sequence > after);
-        Ok(entries)
+        self.inner
+            .engine
+            .store()
+            .read_after(invocation, after)
+            .await
     }
 
     /// The transcript of an invocation as far as its journal goes.

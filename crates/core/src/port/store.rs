@@ -257,8 +257,19 @@ pub trait Journal: Send + Sync {
         durability: Durability,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
 
+    /// The entries of an invocation whose sequence is above `after`, in order; none when there are no more.
+    ///
+    /// Costs what is returned, not what is skipped: whoever follows a journal asks from where it stands.
+    fn read_after(
+        &self,
+        invocation: InvocationId,
+        after: u64,
+    ) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
+
     /// All entries of an invocation in order.
-    fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
+    fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        self.read_after(invocation, 0)
+    }
 }
 
 /// Reservations and settlements.

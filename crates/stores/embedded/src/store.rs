@@ -271,9 +271,13 @@ impl Journal for EmbeddedStore {
         })
     }
 
-    fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+    fn read_after(
+        &self,
+        invocation: InvocationId,
+        after: u64,
+    ) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
         self.inner.ask("read a journal", move |connection| {
-            reader::entries(connection, invocation)
+            reader::entries_after(connection, invocation, after)
         })
     }
 }

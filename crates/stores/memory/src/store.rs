@@ -120,7 +120,11 @@ impl Journal for MemoryStore {
         Box::pin(async move { rules::append(&mut *self.rows(), &lease, invocation, &entries) })
     }
 
-    fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+    fn read_after(
+        &self,
+        invocation: InvocationId,
+        after: u64,
+    ) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
         Box::pin(async move {
             let rows = self.rows();
             let not_found = |what: String| {
@@ -133,7 +137,13 @@ impl Journal for MemoryStore {
                 Some(found) if found.dropped => not_found(format!(
                     "the journal of invocation {invocation}, which the store in memory dropped at its bound,"
                 )),
-                Some(found) => Ok(found.entries.clone()),
+                Some(found) => {
+                    // Numbered from 1 without gaps, so the position is the sequence.
+                    let skipped = usize::try_from(after)
+                        .unwrap_or(usize::MAX)
+                        .min(found.entries.len());
+                    Ok(found.entries[skipped..].to_vec())
+                }
             }
         })
     }

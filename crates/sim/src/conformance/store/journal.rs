@@ -17,6 +17,10 @@ pub(super) const CASES: &[Entry] = &[
         entries_are_kept,
     ),
     (
+        "reading from a sequence on gives what follows it",
+        reading_on,
+    ),
+    (
         "entries that are there already are skipped, never replaced",
         repeated_entries,
     ),
@@ -57,6 +61,24 @@ fn entries_are_kept(world: &dyn World) {
     );
     drop((driven, node));
     assert_eq!(open(world, "c").journal(1), entries(1..=4));
+}
+
+fn reading_on(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    let other = node.drive(2, 2);
+    driven.append(entries(1..=5)).expect("append");
+    other.append(entries(1..=7)).expect("append");
+    let after = |after| block_on(node.store.read_after(invocation(1), after)).expect("read");
+    assert_eq!(after(0), entries(1..=5));
+    assert_eq!(after(3), entries(4..=5));
+    for beyond in [5, 6, 1 << 40, u64::MAX - 1, u64::MAX] {
+        assert_eq!(after(beyond), [], "after {beyond}");
+    }
+    assert!(matches!(
+        block_on(node.store.read_after(invocation(9), 3)),
+        Err(StoreError::NotFound { .. })
+    ));
 }
 
 fn repeated_entries(world: &dyn World) {

@@ -144,8 +144,12 @@ impl Journal for TroubledStore {
         })
     }
 
-    fn read(&self, invocation: InvocationId) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
-        self.inner.read(invocation)
+    fn read_after(
+        &self,
+        invocation: InvocationId,
+        after: u64,
+    ) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        self.inner.read_after(invocation, after)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::db::open;
 use crate::error::{Fault, from_sql};
 use crate::queue::{Queue, Taken};
 pub(crate) use invocations::{invocations, unfinished};
-pub(crate) use journal::entries;
+pub(crate) use journal::entries_after;
 pub(crate) use usage::usage;
 
 /// BOUND: questions that wait; more callers wait for room.
