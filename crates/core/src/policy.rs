@@ -131,6 +131,47 @@ impl fmt::Debug for Permissions {
     }
 }
 
+/// Which fence refused a tool call.
+///
+/// A refusal always says which one it was: a person who reads a transcript must be able to tell what the
+/// kernel guarantees from what Otto's own code decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RefusedBy {
+    /// The grant: a permission, a tool or a directory that the agent does not have.
+    Policy,
+    /// Otto's own rule about paths, before the kernel was asked.
+    PathRule,
+    /// The process that alone reaches the network: host, port, address or redirect.
+    Egress,
+    /// The kernel: it was asked and said no.
+    Kernel,
+}
+
+impl RefusedBy {
+    /// The word used in files and output: `policy`, `path_rule`, `egress` or `kernel`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::PathRule => "path_rule",
+            Self::Egress => "egress",
+            Self::Kernel => "kernel",
+        }
+    }
+}
+
+impl fmt::Display for RefusedBy {
+    /// As it stands in a sentence: `refused by the kernel`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Policy => "policy",
+            Self::PathRule => "the path rule",
+            Self::Egress => "the egress process",
+            Self::Kernel => "the kernel",
+        })
+    }
+}
+
 /// The answer of policy to one tool call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {

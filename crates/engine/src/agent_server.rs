@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use otto_core::agent::AgentConfig;
 use otto_core::id::EffectId;
-use otto_core::invocation::{
-    CancelReason, Event, Invocation, ModelFailureKind, TimerPurpose, ToolResult,
-};
+use otto_core::invocation::{CancelReason, Event, Invocation, ModelFailureKind, TimerPurpose};
 use otto_core::journal;
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
@@ -22,7 +20,7 @@ use otto_core::{Money, Timestamp};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-use crate::effects::{OpenModelCall, PendingSettle, RunningTool, next_model_event};
+use crate::effects::{EndedTool, OpenModelCall, PendingSettle, RunningTool, next_model_event};
 use crate::engine::Shared;
 use crate::timers::Timers;
 use crate::{Ids, ListenerEvent, Report, telemetry};
@@ -41,7 +39,7 @@ pub struct AgentServer {
     /// Answers that came while effects were performed, oldest first.
     pub(crate) inbox: VecDeque<Event>,
     pub(crate) model: Option<OpenModelCall>,
-    pub(crate) tools: JoinSet<(EffectId, ToolResult)>,
+    pub(crate) tools: JoinSet<(EffectId, EndedTool)>,
     pub(crate) running: BTreeMap<EffectId, RunningTool>,
     pub(crate) timers: Timers,
     pub(crate) settles: Vec<PendingSettle>,
@@ -135,8 +133,8 @@ impl AgentServer {
                 reason = stop_requested(&mut self.stop) => return Event::CancelRequested(reason),
                 Some(ended) = self.tools.join_next() => {
                     // A call catches its own panics; a task that was ended from outside has no result to tell.
-                    if let Ok((id, result)) = ended
-                        && let Some(event) = self.tool_finished(id, result)
+                    if let Ok((id, ended)) = ended
+                        && let Some(event) = self.tool_finished(id, ended)
                     {
                         return event;
                     }

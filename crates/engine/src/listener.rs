@@ -9,6 +9,7 @@ use std::time::Duration;
 use otto_core::invocation::{ModelFailureKind, Outcome, ToolEnding};
 use otto_core::ledger::{Amount, Denial, Scope};
 use otto_core::model::Usage;
+use otto_core::policy::RefusedBy;
 use otto_core::{Money, ToolCallId};
 
 /// Whether an invocation's events are wanted. Not listening costs nothing.
@@ -78,6 +79,8 @@ pub enum ListenerEvent {
         tool: Arc<str>,
         /// How.
         ending: ToolEnding,
+        /// Which fence refused it, if it was refused.
+        refused_by: Option<RefusedBy>,
         /// What the model reads, redacted.
         content: Arc<str>,
         /// How long it took.

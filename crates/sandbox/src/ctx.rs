@@ -76,14 +76,38 @@ pub struct ToolFailure {
 pub enum FailureKind {
     /// The model: wrong input, missing file, no match for an edit.
     ForModel,
-    /// Nobody: policy or the kernel refused.
-    Denied,
+    /// Nobody: it was refused.
+    Denied(RefusedBy),
     /// It took longer than its limit.
     TimedOut,
     /// It was stopped from outside.
     Cancelled,
     /// The operator: the tool cannot work here at all.
     ForOperator,
+}
+
+/// Which fence refused; [`otto_core::policy::RefusedBy`] as it crosses the pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusedBy {
+    /// The grant.
+    Policy,
+    /// The rule about paths, before the kernel was asked.
+    PathRule,
+    /// The egress process.
+    Egress,
+    /// The kernel.
+    Kernel,
+}
+
+impl From<RefusedBy> for otto_core::policy::RefusedBy {
+    fn from(by: RefusedBy) -> Self {
+        match by {
+            RefusedBy::Policy => Self::Policy,
+            RefusedBy::PathRule => Self::PathRule,
+            RefusedBy::Egress => Self::Egress,
+            RefusedBy::Kernel => Self::Kernel,
+        }
+    }
 }
 
 impl ToolFailure {
@@ -98,9 +122,9 @@ impl ToolFailure {
 
     /// A refusal.
     #[must_use]
-    pub fn denied(message: impl Into<String>) -> Self {
+    pub fn denied(by: RefusedBy, message: impl Into<String>) -> Self {
         Self {
-            kind: FailureKind::Denied,
+            kind: FailureKind::Denied(by),
             message: message.into(),
         }
     }
@@ -120,7 +144,7 @@ impl From<ToolFailure> for otto_core::port::tool::ToolError {
         use otto_core::port::tool::ToolErrorKind;
         let kind = match failure.kind {
             FailureKind::ForModel => ToolErrorKind::ForModel,
-            FailureKind::Denied => ToolErrorKind::Denied,
+            FailureKind::Denied(by) => ToolErrorKind::Denied(by.into()),
             FailureKind::TimedOut => ToolErrorKind::TimedOut,
             FailureKind::Cancelled => ToolErrorKind::Cancelled,
             FailureKind::ForOperator => ToolErrorKind::ForOperator,

@@ -149,7 +149,7 @@ impl Dir {
     pub fn open_file(&self, path: &str) -> Result<OpenFile, DirError> {
         check_text(path)?;
         self.open_regular(path, ResolveFlags::empty())
-            .map_err(DirError::of)
+            .map_err(|errno| DirError::of_path(errno, path))
             .and_then(regular)
     }
 
@@ -171,7 +171,7 @@ impl Dir {
         check_text(path)?;
         let fd = self
             .open_beneath(path, SCAN, Mode::empty(), ResolveFlags::empty())
-            .map_err(DirError::of)?;
+            .map_err(|errno| DirError::of_path(errno, path))?;
         Ok(Self {
             fd,
             access: self.access,
@@ -192,6 +192,21 @@ impl Dir {
             access: self.access,
             scannable: true,
         })
+    }
+
+    /// Asks the kernel about a path that leads out of the directory, and gives its refusal. Where it has
+    /// another answer (nothing is there, or nothing that leads out), the rule about paths is what refuses.
+    fn refusal(&self, path: &str) -> DirError {
+        let asked = self.open_beneath(
+            path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::empty(),
+        );
+        match asked.map_err(|errno| DirError::of_path(errno, path)) {
+            Err(error) if error.refused_by() == Some(crate::ctx::RefusedBy::Kernel) => error,
+            _ => DirError::Climbs,
+        }
     }
 
     fn open_regular(&self, path: impl Arg + Copy, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -269,7 +284,7 @@ const fn kind_word(kind: FileType) -> &'static str {
     }
 }
 
-/// Better words for what the kernel would refuse anyway.
+/// What cannot be asked of the kernel as it stands. Where a path leads is not looked at: the kernel is asked.
 fn check_text(path: &str) -> Result<(), DirError> {
     if path.is_empty() {
         return Err(DirError::Empty);
@@ -279,9 +294,6 @@ fn check_text(path: &str) -> Result<(), DirError> {
     }
     if path.contains('\0') {
         return Err(DirError::HasNul);
-    }
-    if path.starts_with('/') {
-        return Err(DirError::Absolute);
     }
     Ok(())
 }

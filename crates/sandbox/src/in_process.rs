@@ -99,6 +99,7 @@ fn run_blocking(
         WorkerAnswer::Done { content } => Ok(ToolOutput { content }),
         WorkerAnswer::Failed(failure) => Err(failure.into()),
         WorkerAnswer::Exec(_) => Err(ToolError::denied(
+            otto_core::policy::RefusedBy::Policy,
             "programs are run only inside the exec sandbox, and the sandbox is switched off here",
         )),
     }

@@ -37,8 +37,8 @@ mod worker;
 pub use boot::{BootError, Booted, boot, booted};
 pub use ctx::{
     ByteStream, Dispatch, Egress, EgressRefusal, ExecEnd, ExecOutcome, ExecRequest, FailureKind,
-    MAX_ANSWER_BYTES, MAX_TOOL_NAME_BYTES, Place, StopFlag, ToolFailure, WorkerAnswer, WorkerCtx,
-    WorkerRequest,
+    MAX_ANSWER_BYTES, MAX_TOOL_NAME_BYTES, Place, RefusedBy, StopFlag, ToolFailure, WorkerAnswer,
+    WorkerCtx, WorkerRequest,
 };
 pub use dir::{Access, Dir, DirError};
 pub use egress::ConnectRate;

@@ -27,11 +27,9 @@ pub(crate) fn failure(ctx: &WorkerCtx, verb: &str, path: &str, error: DirError) 
         DirError::NoWorkingDir if !ctx.roots.is_empty() => message.push_str(&suggest::roots(ctx)),
         _ => {}
     }
-    let kind = if error.is_refusal() {
-        FailureKind::Denied
-    } else {
-        FailureKind::ForModel
-    };
+    let kind = error
+        .refused_by()
+        .map_or(FailureKind::ForModel, FailureKind::Denied);
     ToolFailure { kind, message }
 }
 

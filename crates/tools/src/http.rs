@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use otto_core::invocation::{Repeatability, SideEffects};
 use otto_core::policy::{Permission, Permissions};
-use otto_sandbox::{ByteStream, Egress, EgressRefusal, FailureKind, ToolFailure, WorkerCtx};
+use otto_sandbox::{
+    ByteStream, Egress, EgressRefusal, FailureKind, RefusedBy, ToolFailure, WorkerCtx,
+};
 use serde::Deserialize;
 
 use crate::base_tool::BaseTool;
@@ -231,7 +233,7 @@ impl Request {
                 "the redirect to {} was not followed: it leaves TLS",
                 quote(&next.to_string())
             );
-            return Err(ToolFailure::denied(message));
+            return Err(ToolFailure::denied(RefusedBy::Policy, message));
         }
         if status == 303 || matches!(status, 301 | 302) && self.method == Method::Post {
             self.method = Method::Get;
@@ -246,7 +248,7 @@ impl Request {
                      if that is meant",
                     quote(&next.to_string()),
                 );
-                return Err(ToolFailure::denied(message));
+                return Err(ToolFailure::denied(RefusedBy::Policy, message));
             }
             self.headers
                 .retain(|(name, _)| !headers::is_credential(name));
@@ -261,6 +263,7 @@ fn run(ctx: &WorkerCtx, input: Input, settings: Settings) -> Result<String, Tool
     let mut request = Request::of(&input)?;
     let Some(egress) = &ctx.egress else {
         return Err(ToolFailure::denied(
+            RefusedBy::Policy,
             "this agent has no way to the network: no hosts are allowed, or it runs without a sandbox",
         ));
     };
@@ -359,7 +362,7 @@ fn ask(
 
 fn refused(target: &Target, refusal: &EgressRefusal) -> ToolFailure {
     let kind = match refusal {
-        EgressRefusal::Refused(_) => FailureKind::Denied,
+        EgressRefusal::Refused(_) => FailureKind::Denied(RefusedBy::Egress),
         EgressRefusal::TimedOut => FailureKind::TimedOut,
         EgressRefusal::RateLimited(_) | EgressRefusal::Unreachable(_) => FailureKind::ForModel,
     };

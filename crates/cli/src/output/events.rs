@@ -107,6 +107,8 @@ impl View {
                 ending,
                 content,
                 duration,
+                // The content says it in words.
+                refused_by: _,
             } => {
                 let started = self.running.remove(&*call.0);
                 vec![Piece::Line(self.tool_line(
@@ -390,6 +392,7 @@ mod tests {
             call: call(id),
             tool,
             ending,
+            refused_by: None,
             content,
             duration: Duration::from_millis(ms),
         }

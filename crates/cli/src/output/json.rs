@@ -5,6 +5,7 @@
 //! meaning without a new major version.
 
 use otto::core::invocation::{ModelFailureKind, ToolEnding};
+use otto::core::policy::RefusedBy;
 use otto::{
     ArtifactRef, InvocationRecord, ListenerEvent, Money, OutcomeKind, Report, Timestamp, Usage,
 };
@@ -129,6 +130,7 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
             call,
             tool,
             ending,
+            refused_by,
             content,
             duration,
         } => json!({
@@ -136,6 +138,7 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
             "call": &*call.0,
             "tool": &**tool,
             "ending": ending_word(*ending),
+            "refused_by": refused_by.map(RefusedBy::as_str),
             "content": &**content,
             "duration_ms": milliseconds(*duration),
         }),

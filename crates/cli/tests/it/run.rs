@@ -285,3 +285,41 @@ turns:
     assert_eq!(ran.stdout, "refused\n", "{ran:?}");
     world.otto(["sessions"]).expect(0);
 }
+
+#[test]
+fn a_refusal_says_who_refused() {
+    let script = "
+turns:
+  - tools:
+      - { name: fs.read, as: passwd, input: { path: /etc/passwd } }
+      - { name: fs.write, as: outside, input: { path: ../out, content: x } }
+      - { name: fs.write, as: own, input: { path: .otto/agents/helper.yml, content: x } }
+  - text: done
+";
+    let world = World::new().with_agent().with_model(script);
+    let (_, lines) = world.json(["run", "helper", "try"]);
+    let refusals: Vec<(&str, &str)> = lines
+        .iter()
+        .filter(|line| line["type"] == "tool_finished")
+        .map(|line| {
+            assert_eq!(line["ending"], "denied", "{line}");
+            let word = |key: &str| line[key].as_str().unwrap();
+            (
+                word("refused_by"),
+                word("content").split(": ").next().unwrap(),
+            )
+        })
+        .collect();
+    let count = |by, words| {
+        refusals
+            .iter()
+            .filter(|found| **found == (by, words))
+            .count()
+    };
+    assert_eq!(count("kernel", "Refused by the kernel"), 2, "{lines:#?}");
+    assert_eq!(
+        count("path_rule", "Refused by the path rule"),
+        1,
+        "{lines:#?}"
+    );
+}

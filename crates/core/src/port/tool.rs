@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::agent::AgentConfig;
 use crate::invocation::{Repeatability, SideEffects};
-use crate::policy::Permissions;
+use crate::policy::{Permissions, RefusedBy};
 use crate::port::BoxFuture;
 use crate::{InvocationId, Money, SessionId, TaskId, ToolCallId, ToolName, WorkflowId};
 
@@ -126,8 +126,8 @@ pub struct ToolOutput {
 pub enum ToolErrorKind {
     /// The model: wrong input, missing file, no match for an edit. Goes back as a tool result.
     ForModel,
-    /// Nobody: policy or the kernel refused. Goes back as a tool result.
-    Denied,
+    /// Nobody: it was refused, and by whom. Goes back as a tool result, which names the fence.
+    Denied(RefusedBy),
     /// It took longer than its limit. Goes back as a tool result.
     TimedOut,
     /// It was cancelled.
@@ -158,9 +158,9 @@ impl ToolError {
 
     /// A refusal.
     #[must_use]
-    pub fn denied(message: impl Into<String>) -> Self {
+    pub fn denied(by: RefusedBy, message: impl Into<String>) -> Self {
         Self {
-            kind: ToolErrorKind::Denied,
+            kind: ToolErrorKind::Denied(by),
             message: message.into(),
         }
     }

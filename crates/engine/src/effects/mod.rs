@@ -11,7 +11,7 @@ mod run_tool;
 mod settle;
 
 pub(crate) use call_model::{OpenModelCall, next_model_event};
-pub(crate) use run_tool::RunningTool;
+pub(crate) use run_tool::{EndedTool, RunningTool};
 pub(crate) use settle::PendingSettle;
 
 use otto_core::Timestamp;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use otto_core::id::EffectId;
 use otto_core::invocation::{Event, ToolEnding, ToolRequest, ToolResult};
-use otto_core::policy::{Decision, decide};
+use otto_core::policy::{Decision, RefusedBy, decide};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{
     BudgetGuard, Cancellation, CorrelationIds, Tool, ToolContext, ToolError, ToolErrorKind,
@@ -28,6 +28,12 @@ pub(crate) struct RunningTool {
     cancel: CancellationToken,
     call: ToolCallId,
     tool: Arc<str>,
+}
+
+/// How a call ended: the result for the machine, and what only people who watch are told.
+pub(crate) struct EndedTool {
+    pub(crate) result: ToolResult,
+    pub(crate) refused_by: Option<RefusedBy>,
 }
 
 struct TokenCancellation(CancellationToken);
@@ -72,8 +78,8 @@ impl AgentServer {
 
         let tool = match self.admitted_tool(&request) {
             Ok(tool) => tool,
-            Err(result) => {
-                let finished = self.tool_finished(id, result);
+            Err(ended) => {
+                let finished = self.tool_finished(id, ended);
                 self.inbox.extend(finished);
                 return;
             }
@@ -94,28 +100,19 @@ impl AgentServer {
         };
         let redactor = self.shared.redactor.clone();
         self.tools.spawn(async move {
-            let result = run_to_end(&*tool, &context, &request.input, cancel).await;
-            (
-                id,
-                ToolResult {
-                    content: redaction::text(&redactor, &result.content),
-                    ..result
-                },
-            )
+            let mut ended = run_to_end(&*tool, &context, &request.input, cancel).await;
+            ended.result.content = redaction::text(&redactor, &ended.result.content);
+            (id, ended)
         });
     }
 
     /// The tool, if it is there and policy lets this call pass.
-    fn admitted_tool(&self, request: &ToolRequest) -> Result<Arc<dyn Tool>, ToolResult> {
-        let refused = |ending, content: String| ToolResult {
-            content: Arc::from(content),
-            ending,
-            duration: Duration::ZERO,
-        };
+    fn admitted_tool(&self, request: &ToolRequest) -> Result<Arc<dyn Tool>, EndedTool> {
+        let refused = |error| ended(Err(error), Duration::ZERO, usize::MAX);
         let snapshot = self.shared.tools.snapshot();
         let Some(tool) = snapshot.find(&request.tool) else {
             let text = format!("Tool `{}` is no longer available.", request.tool);
-            return Err(refused(ToolEnding::Failed, text));
+            return Err(refused(ToolError::for_model(text)));
         };
         match decide(tool.definition().permissions, self.granted) {
             Decision::Allowed => {}
@@ -129,10 +126,10 @@ impl AgentServer {
             }
             Decision::Denied { missing } => {
                 let text = format!(
-                    "Denied: `{}` needs the permission {missing}, which this agent was not granted.",
+                    "`{}` needs the permission {missing}, which this agent was not granted",
                     request.tool
                 );
-                return Err(refused(ToolEnding::Denied, text));
+                return Err(refused(ToolError::denied(RefusedBy::Policy, text)));
             }
         }
         Ok(tool.clone())
@@ -145,13 +142,15 @@ impl AgentServer {
     }
 
     /// Tells of the end of a call and turns it into its event. `None` if it was not running.
-    pub(crate) fn tool_finished(&mut self, id: EffectId, result: ToolResult) -> Option<Event> {
+    pub(crate) fn tool_finished(&mut self, id: EffectId, ended: EndedTool) -> Option<Event> {
+        let EndedTool { result, refused_by } = ended;
         let running = self.running.remove(&id)?;
         crate::telemetry::tool_finished(&self.ids, &running.tool, &result);
         self.tell(|| ListenerEvent::ToolFinished {
             call: running.call.clone(),
             tool: running.tool.clone(),
             ending: result.ending,
+            refused_by,
             content: result.content.clone(),
             duration: result.duration,
         });
@@ -170,17 +169,17 @@ async fn run_to_end(
     context: &ToolContext,
     input: &str,
     cancel: CancellationToken,
-) -> ToolResult {
+) -> EndedTool {
     let begun = Instant::now();
     let call = AssertUnwindSafe(tool.call(context, input)).catch_unwind();
-    let ended = tokio::select! {
+    let outcome = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(ToolError {
             kind: ToolErrorKind::Cancelled,
             message: "The call was cancelled while it ran.".to_owned(),
         }),
-        ended = tokio::time::timeout(context.time_left, call) => match ended {
-            Ok(Ok(ended)) => ended,
+        timed = tokio::time::timeout(context.time_left, call) => match timed {
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(ToolError::for_model(format!(
                 "Tool `{}` failed with an internal error; nothing is known of what it did.",
                 tool.definition().name
@@ -191,28 +190,36 @@ async fn run_to_end(
             }),
         },
     };
-    let duration = begun.elapsed();
-    let bound = tool.definition().max_output_bytes;
-    match ended {
-        Ok(ToolOutput { content }) => ToolResult {
-            content: bounded(content, bound),
-            ending: ToolEnding::Succeeded,
+    ended(outcome, begun.elapsed(), tool.definition().max_output_bytes)
+}
+
+/// The bounded result of a call. A refusal begins with who refused, in the same words for every tool.
+fn ended(
+    outcome: Result<ToolOutput, ToolError>,
+    duration: Duration,
+    max_bytes: usize,
+) -> EndedTool {
+    let (content, ending, refused_by) = match outcome {
+        Ok(ToolOutput { content }) => (content, ToolEnding::Succeeded, None),
+        Err(ToolError { kind, message }) => match kind {
+            ToolErrorKind::ForModel => (message, ToolEnding::Failed, None),
+            ToolErrorKind::Denied(by) => (
+                format!("Refused by {by}: {message}"),
+                ToolEnding::Denied,
+                Some(by),
+            ),
+            ToolErrorKind::TimedOut => (message, ToolEnding::TimedOut, None),
+            ToolErrorKind::Cancelled => (message, ToolEnding::Cancelled, None),
+            ToolErrorKind::ForOperator => (message, ToolEnding::OperatorFault, None),
+        },
+    };
+    EndedTool {
+        result: ToolResult {
+            content: bounded(content, max_bytes),
+            ending,
             duration,
         },
-        Err(ToolError { kind, message }) => {
-            let ending = match kind {
-                ToolErrorKind::ForModel => ToolEnding::Failed,
-                ToolErrorKind::Denied => ToolEnding::Denied,
-                ToolErrorKind::TimedOut => ToolEnding::TimedOut,
-                ToolErrorKind::Cancelled => ToolEnding::Cancelled,
-                ToolErrorKind::ForOperator => ToolEnding::OperatorFault,
-            };
-            ToolResult {
-                content: bounded(message, bound),
-                ending,
-                duration,
-            }
-        }
+        refused_by,
     }
 }
 
@@ -238,5 +245,19 @@ mod tests {
             &*bounded("héllo".to_owned(), 2),
             "h\n[output cut: 1 of 6 bytes shown]"
         );
+    }
+
+    #[test]
+    fn a_refusal_says_who_refused() {
+        for (by, words) in [
+            (RefusedBy::Kernel, "Refused by the kernel: x"),
+            (RefusedBy::PathRule, "Refused by the path rule: x"),
+            (RefusedBy::Egress, "Refused by the egress process: x"),
+            (RefusedBy::Policy, "Refused by policy: x"),
+        ] {
+            let ended = ended(Err(ToolError::denied(by, "x")), Duration::ZERO, 100);
+            assert_eq!(&*ended.result.content, words);
+            assert_eq!(ended.refused_by, Some(by));
+        }
     }
 }

@@ -5,6 +5,8 @@
 
 use rustix::io::Errno;
 
+use crate::ctx::RefusedBy;
+
 /// Why an operation on a [`crate::Dir`] failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -23,21 +25,26 @@ pub enum DirError {
     HasControl,
     /// The path starts with `/`.
     #[error(
-        "absolute paths are not accepted; give a path relative to the working directory, such as `src/main.rs`"
+        "absolute paths lead outside the directory that was granted (EXDEV); give a path relative to the working \
+         directory, such as `src/main.rs`"
     )]
     Absolute,
     /// The path leads out of the directory, by `..` or by a link.
-    #[error(
-        "it leads outside the directory that was granted, by `..` or by a link; the kernel refused it"
-    )]
+    #[error("it leads outside the directory that was granted, by `..` or by a link (EXDEV)")]
     Outside,
+    /// The path climbs out of the directory by `..`, whatever stands there.
+    #[error("it climbs outside the directory that was granted, by `..`")]
+    Climbs,
     /// The path goes through a link where none is allowed.
     #[error(
-        "it is a link or goes through one, and links are not followed here; use the path that the link leads to"
+        "it is a link or goes through one, and links are not followed here (ELOOP); use the path that the link \
+         leads to"
     )]
     ThroughLink,
     /// Links that lead to each other, or a link of the kernel such as `/proc/self/exe`.
-    #[error("it goes through links that lead to each other or through a link of the kernel")]
+    #[error(
+        "it goes through links that lead to each other or through a link of the kernel (ELOOP)"
+    )]
     BadLink,
     /// Nothing is there.
     #[error("no such file or directory")]
@@ -61,11 +68,14 @@ pub enum DirError {
     #[error("`.otto` and `.git` are protected: tools can read what is in them but not change it")]
     Protected,
     /// The directory was granted for reading.
-    #[error("it is read-only")]
+    #[error("it was granted for reading only")]
     ReadOnly,
+    /// The directory, or what lies at this place in it, is mounted read-only.
+    #[error("it is read-only (EROFS)")]
+    ReadOnlyMount,
     /// The kernel refused.
-    #[error("permission denied; the kernel refused it")]
-    Denied,
+    #[error("permission denied ({0})")]
+    Denied(&'static str),
     /// The agent has no working directory.
     #[error("this agent has no working directory; its `working_dir` must be set")]
     NoWorkingDir,
@@ -116,8 +126,9 @@ impl DirError {
             Errno::ISDIR => Self::IsADirectory,
             Errno::XDEV => Self::Outside,
             Errno::LOOP => Self::BadLink,
-            Errno::ACCESS | Errno::PERM => Self::Denied,
-            Errno::ROFS => Self::ReadOnly,
+            Errno::ACCESS => Self::Denied("EACCES"),
+            Errno::PERM => Self::Denied("EPERM"),
+            Errno::ROFS => Self::ReadOnlyMount,
             Errno::NAMETOOLONG => Self::TooLong,
             Errno::AGAIN => Self::Unstable,
             Errno::NOSPC | Errno::DQUOT => Self::NoSpace,
@@ -125,6 +136,14 @@ impl DirError {
             // Opening a socket, or a device without a driver.
             Errno::NXIO | Errno::NODEV => Self::NotRegular("a socket or a device"),
             other => Self::System(SystemError(other)),
+        }
+    }
+
+    /// The meaning of an error number for this path, with better words where the path explains it.
+    pub(crate) fn of_path(errno: Errno, path: &str) -> Self {
+        match Self::of(errno) {
+            Self::Outside if path.starts_with('/') => Self::Absolute,
+            other => other,
         }
     }
 
@@ -142,12 +161,35 @@ impl DirError {
         Errno::from_io_error(error).map_or(Self::System(SystemError(Errno::IO)), Self::of)
     }
 
-    /// Whether policy or the kernel refused, so that no other spelling will help.
+    /// Which fence refused, if this is a refusal and no other error.
     #[must_use]
-    pub const fn is_refusal(self) -> bool {
-        matches!(
-            self,
-            Self::Outside | Self::Denied | Self::Protected | Self::ReadOnly
-        )
+    pub const fn refused_by(self) -> Option<RefusedBy> {
+        match self {
+            Self::Absolute
+            | Self::Outside
+            | Self::ThroughLink
+            | Self::BadLink
+            | Self::ReadOnlyMount
+            | Self::Denied(_) => Some(RefusedBy::Kernel),
+            Self::Climbs | Self::Protected | Self::HardLinked(_) => Some(RefusedBy::PathRule),
+            Self::ReadOnly => Some(RefusedBy::Policy),
+            Self::Empty
+            | Self::TooLong
+            | Self::HasNul
+            | Self::HasControl
+            | Self::NotFound
+            | Self::NotADirectory
+            | Self::IsADirectory
+            | Self::NotRegular(_)
+            | Self::NoWorkingDir
+            | Self::UnknownRoot
+            | Self::Changed
+            | Self::NoBackup
+            | Self::Locked
+            | Self::Unstable
+            | Self::NoSpace
+            | Self::FileTooLarge
+            | Self::System(_) => None,
+        }
     }
 }

@@ -86,7 +86,10 @@ impl Dir {
         if self.access == Access::ReadOnly {
             return Err(DirError::ReadOnly);
         }
-        let components = plain_components(path)?;
+        let components = match plain_components(path) {
+            Err(DirError::Climbs) => return Err(self.refusal(path)),
+            other => other?,
+        };
         let Some((name, parents)) = components.split_last() else {
             return Err(DirError::IsADirectory);
         };
@@ -193,6 +196,9 @@ impl Dir {
 /// because a write follows no link; climbing above the directory is refused.
 fn plain_components(path: &str) -> Result<Vec<&str>, DirError> {
     check_text(path)?;
+    if path.starts_with('/') {
+        return Err(DirError::Climbs);
+    }
     if path.chars().any(char::is_control) {
         return Err(DirError::HasControl);
     }
@@ -204,7 +210,7 @@ fn plain_components(path: &str) -> Result<Vec<&str>, DirError> {
         match component {
             "" | "." => {}
             ".." => {
-                components.pop().ok_or(DirError::Outside)?;
+                components.pop().ok_or(DirError::Climbs)?;
             }
             name if is_protected_name(name) => return Err(DirError::Protected),
             name if name.len() > MAX_NAME_BYTES => return Err(DirError::TooLong),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use otto_core::policy::Permission;
+use otto_core::policy::{Permission, RefusedBy};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostGrant, HostRequest, ToolHost};
@@ -170,6 +170,7 @@ impl WorkerHost {
     ) -> Result<ExecOutcome, ToolError> {
         if !request.grant.permissions.contains(Permission::Exec) {
             return Err(ToolError::denied(
+                RefusedBy::Policy,
                 "running programs (`exec`) is not granted to this call",
             ));
         }

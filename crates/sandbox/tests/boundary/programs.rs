@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use otto_core::policy::Permission;
+use otto_core::policy::{Permission, RefusedBy};
 use otto_core::port::tool::ToolErrorKind;
 use otto_sandbox::{
     ExecEnd, ExecNetwork, ExecOutcome, ExecRequest, HostConfig, LevelChoice, WorkerHost, booted,
@@ -686,7 +686,11 @@ pub fn a_tool_asks_for_a_program_and_reads_its_outcome() {
             .run(&host)
             .await
             .unwrap_err();
-        assert_eq!(error.kind, ToolErrorKind::Denied, "{error}");
+        assert_eq!(
+            error.kind,
+            ToolErrorKind::Denied(RefusedBy::Policy),
+            "{error}"
+        );
         let error = Call::new("run-for-ever", "", EXEC, &work)
             .run(&host)
             .await

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use otto_sandbox::{Dir, DirError, ToolFailure, WorkerCtx};
+use otto_sandbox::{Dir, DirError, RefusedBy, ToolFailure, WorkerCtx};
 use serde::Deserialize;
 
 use super::{Input, Settings};
@@ -77,13 +77,14 @@ impl Plan {
         let path = input.dir.as_deref().unwrap_or(".");
         let refuse = |error: DirError| failure(ctx, "run tests in", path, error);
         let place = ctx.place(path).map_err(refuse)?;
-        let dir = plain(place.path).ok_or(DirError::Outside).map_err(refuse)?;
         if place.root.is_some() {
             return Err(ToolFailure::denied(
+                RefusedBy::Policy,
                 "tests run in the working directory, not in a read-only root",
             ));
         }
         let project = place.dir.open_dir(place.path).map_err(refuse)?;
+        let dir = plain(place.path).ok_or(DirError::Climbs).map_err(refuse)?;
         let asked = input.runner.unwrap_or(Runner::Auto);
         let runner = match (asked, settings.runner) {
             (Runner::Auto, Some(runner)) if runner != Runner::Auto => runner,

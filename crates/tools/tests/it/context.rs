@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use otto_core::policy::{Permission, Permissions};
+use otto_core::policy::{Permission, Permissions, RefusedBy};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{Cancellation, ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostRequest, ToolHost};
@@ -201,5 +201,5 @@ async fn a_program_is_refused_without_a_sandbox() {
         .run(request(Duration::from_secs(60), Arc::new(Never)))
         .await
         .unwrap_err();
-    assert_eq!(error.kind, ToolErrorKind::Denied);
+    assert_eq!(error.kind, ToolErrorKind::Denied(RefusedBy::Policy));
 }

@@ -143,7 +143,7 @@ fn what_cannot_be_edited_is_refused() {
                 "fs.edit",
                 json!({"path": "@docs/a", "old": "a", "new": "x"})
             )
-            .contains("read-only")
+            .contains("reading only")
     );
     world.put(".otto/a.yml", "name: a");
     assert!(

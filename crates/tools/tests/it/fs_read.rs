@@ -197,7 +197,7 @@ fn errors_help() {
         ("README.md/x", "`README.md` is a file"),
         ("src", "it is a directory"),
         (".", "it is a directory"),
-        ("/etc/passwd", "absolute paths are not accepted"),
+        ("/etc/passwd", "absolute paths lead outside"),
         ("../x", "outside the directory"),
         ("", "the path is empty"),
     ] {

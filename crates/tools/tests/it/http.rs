@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use otto_sandbox::{
-    ByteStream, Egress, EgressRefusal, FailureKind, ToolFailure, WorkerAnswer, WorkerCtx,
-    WorkerRequest,
+    ByteStream, Egress, EgressRefusal, FailureKind, RefusedBy, ToolFailure, WorkerAnswer,
+    WorkerCtx, WorkerRequest,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -342,7 +342,12 @@ fn every_redirect_passes_egress_again() {
             None,
         );
         let failure = got.answer.unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Denied, "{}", failure.message);
+        assert_eq!(
+            failure.kind,
+            FailureKind::Denied(RefusedBy::Egress),
+            "{}",
+            failure.message
+        );
         assert_eq!(got.asked.len(), 2, "{location}");
         server.end();
     }
@@ -423,7 +428,10 @@ fn a_post_is_redirected_by_the_rules() {
         input,
         None,
     );
-    assert_eq!(got.answer.unwrap_err().kind, FailureKind::Denied);
+    assert_eq!(
+        got.answer.unwrap_err().kind,
+        FailureKind::Denied(RefusedBy::Policy)
+    );
     assert_eq!(got.asked, ["plain.test:80"]);
     server.end();
 }
@@ -474,7 +482,7 @@ fn bad_requests_reach_nobody() {
     let refused = call(&[], json!({"url": "https://other.test:8443/x"}), None)
         .answer
         .unwrap_err();
-    assert_eq!(refused.kind, FailureKind::Denied);
+    assert_eq!(refused.kind, FailureKind::Denied(RefusedBy::Egress));
     assert_eq!(
         refused.message,
         "connect to `other.test:8443`: `other.test` is not on the allowlist"
@@ -550,5 +558,5 @@ fn without_egress_there_is_no_network() {
     let WorkerAnswer::Failed(failure) = otto_tools::dispatch(&ctx, &request) else {
         panic!("it went out")
     };
-    assert_eq!(failure.kind, FailureKind::Denied);
+    assert_eq!(failure.kind, FailureKind::Denied(RefusedBy::Policy));
 }

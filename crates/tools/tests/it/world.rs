@@ -131,7 +131,10 @@ impl World {
             Ok(content) => panic!("{tool} {input} worked: {content}"),
             Err(error) => {
                 assert!(
-                    matches!(error.kind, ToolErrorKind::ForModel | ToolErrorKind::Denied),
+                    matches!(
+                        error.kind,
+                        ToolErrorKind::ForModel | ToolErrorKind::Denied(_)
+                    ),
                     "{tool} {input}: {error:?}"
                 );
                 assert!(
