@@ -6,6 +6,7 @@
 //! Invariant: a grant is an intersection; nothing an agent file says can widen it.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A right a tool needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,6 +183,30 @@ pub enum Decision {
         /// Needed and not granted; not empty.
         missing: Permissions,
     },
+}
+
+/// What policy refuses and the operator's audit mode lets pass, for the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WouldDeny {
+    /// Rights that the agent was not granted; not empty.
+    Permissions(Permissions),
+    /// A host that is on no allowlist of the agent.
+    Host {
+        /// Its name: ASCII, lower case.
+        host: Arc<str>,
+        /// The port that was asked for.
+        port: u16,
+    },
+}
+
+impl fmt::Display for WouldDeny {
+    /// `write+exec`, or `example.com:443`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permissions(missing) => missing.fmt(f),
+            Self::Host { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 /// Compares what a call needs with what the invocation was granted.

@@ -129,7 +129,7 @@ pub enum ListenerEvent {
     WouldDeny {
         /// The tool.
         tool: Arc<str>,
-        /// The missing permissions, such as `write+exec`.
+        /// The missing permissions, such as `write+exec`, or a host on no list, such as `example.com:443`.
         missing: String,
     },
     /// Its AgentServer panicked and was restarted from the journal.

@@ -5,7 +5,7 @@
 
 use otto_core::invocation::{Effect, Event, Outcome, TimerPurpose, ToolResult};
 use otto_core::ledger::Warning;
-use otto_core::policy::Permissions;
+use otto_core::policy::WouldDeny;
 use otto_core::{AgentName, Money, ToolName};
 use tracing::{Level, debug, enabled, error, info, warn};
 
@@ -120,13 +120,13 @@ pub(crate) fn tool_finished(ids: &Ids, tool: &str, result: &ToolResult) {
     );
 }
 
-pub(crate) fn would_deny(ids: &Ids, tool: &ToolName, missing: Permissions) {
+pub(crate) fn would_deny(ids: &Ids, tool: &ToolName, what: &WouldDeny) {
     warn!(
         target: "otto::audit",
         event = "would_deny",
         invocation = %ids.invocation,
         gen_ai.tool.name = %tool,
-        %missing,
+        missing = %what,
         "audit mode: policy would deny this call"
     );
 }

@@ -27,6 +27,7 @@ pub fn boot() -> Booted {
 pub fn worker_host(booted: &Booted, operator: &OperatorConfig, scratch: &Path) -> WorkerHost {
     let mut config = HostConfig::new(scratch);
     config.protected = operator.protected_paths();
+    config.audit_mode = operator.audit.value;
     config.private_hosts = operator
         .private_hosts
         .value

@@ -195,6 +195,7 @@ async fn call(
         settings: None,
         time_left: Duration::from_secs(30),
         cancellation: Arc::new(Never),
+        audit: None,
     };
     host.run(request).await.map(drop)
 }

@@ -97,11 +97,17 @@ impl Booted {
         self.0.launcher.as_ref().err()
     }
 
-    /// Sends a request with one end of the stream of the new process. The answer comes over that stream.
+    /// Sends a request with one end of the stream of the new process, over which the answer comes, and one end
+    /// of the socket for notes of its egress process, if that is to write any.
     ///
     /// # Errors
     /// `WouldBlock` when the launcher has not kept up; the caller tries again.
-    pub(crate) fn request(&self, start: &Start, stream: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn request(
+        &self,
+        start: &Start,
+        stream: BorrowedFd<'_>,
+        notes: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         let control = self
             .0
             .launcher
@@ -117,8 +123,8 @@ impl Booted {
                 ),
             ));
         }
-        let handles = [stream];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let handles: Vec<BorrowedFd<'_>> = std::iter::once(stream).chain(notes).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !ancillary.push(SendAncillaryMessage::ScmRights(&handles)) {
             return Err(Errno::NOBUFS.into());

@@ -152,7 +152,8 @@ pub(crate) struct PinnedDir {
     pub(crate) identity: Identity,
 }
 
-/// A message to the launcher. With it goes one end of the stream of the new process.
+/// A message to the launcher. With it goes one end of the stream of the new process, and for an http worker
+/// in audit mode one end of the socket on which its egress process writes notes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Start {
     Worker(WorkerSpec),
@@ -170,6 +171,10 @@ pub(crate) struct WorkerSpec {
     pub(crate) protected: Vec<String>,
     /// For [`WorkerKind::Http`].
     pub(crate) egress: Option<EgressPolicy>,
+    /// Audit mode: `kind` may hold rights beyond what policy granted, and egress lets hosts pass that are on
+    /// no list, with a note for each. Nothing else is wider: the working directory and the roots are the same,
+    /// and `protected` holds.
+    pub(crate) audit: bool,
 }
 
 /// A program to be run in a sandbox of its own.

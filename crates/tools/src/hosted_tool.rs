@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use otto_core::policy::Permission;
+use otto_core::policy::{Permission, Permissions};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{Tool, ToolContext, ToolDefinition, ToolError, ToolOutput};
 use otto_core::port::tool_host::{HostGrant, HostRequest, ToolHost};
@@ -30,9 +30,15 @@ impl HostedTool {
     }
 
     /// What the host is told. Whether the call may run at all was decided on the ToolBus; here a right that
-    /// is missing is not handed out, so the worker refuses.
+    /// is missing is not handed out, so the worker refuses. In audit mode it is handed out and marked, so that
+    /// a host outside of audit mode still refuses.
     fn grant(&self, ctx: &ToolContext) -> HostGrant {
-        let permissions = self.definition.permissions.intersection(ctx.granted);
+        let needed = self.definition.permissions;
+        let beyond = match ctx.audit {
+            Some(_) => needed.without(ctx.granted),
+            None => Permissions::NONE,
+        };
+        let permissions = needed.intersection(ctx.granted).union(beyond);
         let reads = permissions.contains(Permission::Read);
         let files = reads
             || permissions.contains(Permission::Write)
@@ -45,6 +51,7 @@ impl HostedTool {
             .map(|(name, root)| (Arc::clone(name), root.path.clone()));
         HostGrant {
             permissions,
+            beyond,
             working_dir: ctx.agent.working_dir.clone().filter(|_| files),
             roots: if reads { roots.collect() } else { Vec::new() },
             allowed_hosts: if net {
@@ -76,6 +83,7 @@ impl Tool for HostedTool {
                 settings: ctx.agent.tool_settings.get(&self.definition.name).cloned(),
                 time_left: ctx.time_left.min(self.definition.timeout),
                 cancellation: Arc::clone(&ctx.cancellation),
+                audit: ctx.audit.clone(),
             };
             let max = self.definition.max_output_bytes;
             match self.host.run(request).await {

@@ -173,7 +173,7 @@ fn of_operator(operator: &OperatorConfig) -> Vec<Finding> {
             Finding::new(
                 "audit",
                 Standing::Notice,
-                "policy only reports what it would deny",
+                "policy only reports what it would deny; tools get every right that they need, and `http` any public host",
             )
             .fix("switch `audit` off to enforce it"),
         );
@@ -258,6 +258,7 @@ fn describe(
         "sandbox": sandbox.map(|report| json!({
             "refusal": report.refusal,
             "exec_refusal": report.exec_refusal,
+            "audit_mode": report.audit_mode,
             "uid": report.uid,
             "kernel": report.kernel,
             "mechanisms": report.mechanisms.iter().map(|mechanism| json!({

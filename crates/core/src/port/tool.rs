@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::agent::AgentConfig;
 use crate::invocation::{Repeatability, SideEffects};
-use crate::policy::{Permissions, RefusedBy};
+use crate::policy::{Permissions, RefusedBy, WouldDeny};
 use crate::port::BoxFuture;
 use crate::{InvocationId, Money, SessionId, TaskId, ToolCallId, ToolName, WorkflowId};
 
@@ -71,6 +71,8 @@ pub struct ToolContext {
     pub time_left: Duration,
     /// Fires when the call is to end early.
     pub cancellation: Arc<dyn Cancellation>,
+    /// Set in the operator's audit mode alone: what `granted` lacks is let through, and told here.
+    pub audit: Option<Arc<dyn AuditLog>>,
 }
 
 impl fmt::Debug for ToolContext {
@@ -103,6 +105,15 @@ pub struct CorrelationIds {
 pub trait BudgetGuard: Send + Sync {
     /// Money left in the tightest scope, or `None` when that is not known.
     fn cost_left(&self) -> Option<Money>;
+}
+
+/// Takes note of what audit mode lets pass.
+///
+/// The missing permissions of a call are noted where policy is asked, before the call runs; what only comes
+/// up while it runs (a host) is noted by whoever lets it pass, before it passes.
+pub trait AuditLog: Send + Sync {
+    /// Policy would have refused this.
+    fn would_deny(&self, what: WouldDeny);
 }
 
 /// Tells a running call that it is to end.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::policy::Permissions;
 use crate::port::BoxFuture;
-use crate::port::tool::{Cancellation, ToolError, ToolOutput};
+use crate::port::tool::{AuditLog, Cancellation, ToolError, ToolOutput};
 use crate::{AgentName, ToolName};
 
 /// Runs calls of Otto's own tools inside the boundary.
@@ -64,6 +64,9 @@ pub struct HostRequest {
     pub time_left: Duration,
     /// Fires when the call is to end early.
     pub cancellation: Arc<dyn Cancellation>,
+    /// Where a host in audit mode tells of what it lets pass although the grant does not name it. A host that
+    /// is not in audit mode lets nothing pass and tells nothing.
+    pub audit: Option<Arc<dyn AuditLog>>,
 }
 
 /// What an agent's calls may touch.
@@ -71,6 +74,9 @@ pub struct HostRequest {
 pub struct HostGrant {
     /// Rights of this call.
     pub permissions: Permissions,
+    /// The part of `permissions` that policy refuses and only audit mode lets pass. A host that the operator
+    /// has not put into audit mode itself denies a call for which this is not empty.
+    pub beyond: Permissions,
     /// The working directory; absolute.
     pub working_dir: Option<PathBuf>,
     /// Read-only roots by name; absolute.

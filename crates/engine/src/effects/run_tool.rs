@@ -9,19 +9,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use otto_core::id::EffectId;
 use otto_core::invocation::{Event, ToolEnding, ToolRequest, ToolResult};
-use otto_core::policy::{Decision, RefusedBy, decide};
+use otto_core::policy::{Decision, RefusedBy, WouldDeny, decide};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{
-    BudgetGuard, Cancellation, CorrelationIds, Tool, ToolContext, ToolError, ToolErrorKind,
-    ToolOutput,
+    AuditLog, BudgetGuard, Cancellation, CorrelationIds, Tool, ToolContext, ToolError,
+    ToolErrorKind, ToolOutput,
 };
-use otto_core::{Money, Timestamp, ToolCallId};
+use otto_core::{Money, Timestamp, ToolCallId, ToolName};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ListenerEvent;
 use crate::agent_server::AgentServer;
 use crate::redaction;
+use crate::{Ids, ListenerEvent};
 
 /// A tool call in flight.
 pub(crate) struct RunningTool {
@@ -54,6 +55,26 @@ struct CostLeft(Option<Money>);
 impl BudgetGuard for CostLeft {
     fn cost_left(&self) -> Option<Money> {
         self.0
+    }
+}
+
+/// Notes what audit mode lets pass, for one tool of one invocation; also from the task of a running call.
+struct Auditor {
+    ids: Ids,
+    tool: ToolName,
+    events: Option<broadcast::Sender<ListenerEvent>>,
+}
+
+impl AuditLog for Auditor {
+    fn would_deny(&self, what: WouldDeny) {
+        crate::telemetry::would_deny(&self.ids, &self.tool, &what);
+        if let Some(events) = &self.events {
+            // No receiver means that nobody listens any more.
+            let _ = events.send(ListenerEvent::WouldDeny {
+                tool: Arc::from(self.tool.as_str()),
+                missing: what.to_string(),
+            });
+        }
     }
 }
 
@@ -97,6 +118,11 @@ impl AgentServer {
             },
             time_left: tool.definition().timeout.min(self.machine.time_left(now)),
             cancellation: Arc::new(TokenCancellation(cancel.clone())),
+            audit: self
+                .shared
+                .settings
+                .audit_mode
+                .then(|| Arc::new(self.auditor(&request.tool)) as Arc<dyn AuditLog>),
         };
         let redactor = self.shared.redactor.clone();
         self.tools.spawn(async move {
@@ -117,12 +143,8 @@ impl AgentServer {
         match decide(tool.definition().permissions, self.granted) {
             Decision::Allowed => {}
             Decision::Denied { missing } if self.shared.settings.audit_mode => {
-                crate::telemetry::would_deny(&self.ids, &request.tool, missing);
-                let tool: Arc<str> = Arc::from(request.tool.as_str());
-                self.tell(|| ListenerEvent::WouldDeny {
-                    tool,
-                    missing: missing.to_string(),
-                });
+                self.auditor(&request.tool)
+                    .would_deny(WouldDeny::Permissions(missing));
             }
             Decision::Denied { missing } => {
                 let text = format!(
@@ -133,6 +155,14 @@ impl AgentServer {
             }
         }
         Ok(tool.clone())
+    }
+
+    fn auditor(&self, tool: &ToolName) -> Auditor {
+        Auditor {
+            ids: self.ids,
+            tool: tool.clone(),
+            events: self.events.clone(),
+        }
     }
 
     pub(crate) fn stop_tool(&mut self, id: EffectId) {

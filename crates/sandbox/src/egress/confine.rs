@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
-use crate::confine::landlock::{Domain, Grant};
+use crate::confine::landlock::{Domain, Grant, Net};
 use crate::confine::{Prepared, capabilities, die_with_launcher, limits, lock_memory};
 use crate::spec::{Layers, SetupFailure};
 
@@ -43,12 +43,20 @@ pub(super) fn enter(
         limits::egress()?;
     }
     if layers.contains(Layers::LANDLOCK) {
-        let mut domain = Domain::new(prepared.landlock_abi)?;
+        // In audit mode the ports are not known beforehand.
+        let net = if policy.audit {
+            Net::Free
+        } else {
+            Net::Handled
+        };
+        let mut domain = Domain::with_net(prepared.landlock_abi, net)?;
         for path in RESOLVER_FILES.iter().chain(&LIBRARY_DIRS) {
             grant(&mut domain, Path::new(path))?;
         }
-        for port in policy.ports().into_iter().chain([DNS]) {
-            domain.grant_port(port)?;
+        if net == Net::Handled {
+            for port in policy.ports().into_iter().chain([DNS]) {
+                domain.grant_port(port)?;
+            }
         }
         domain.enter()?;
     }

@@ -30,8 +30,16 @@ pub(super) enum Search {
     ExactName,
 }
 
+/// A host that may be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) host: Host,
+    /// `false`: only audit mode lets it pass, and a note is due before anything else happens.
+    pub(super) is_listed: bool,
+}
+
 /// Whether `host` and `port` are on the allowlist. Looks nothing up.
-pub(super) fn allow(policy: &EgressPolicy, host: &str, port: u16) -> Result<Host, EgressRefusal> {
+pub(super) fn allow(policy: &EgressPolicy, host: &str, port: u16) -> Result<Passed, EgressRefusal> {
     let shown: String = host
         .chars()
         .take(80)
@@ -42,7 +50,8 @@ pub(super) fn allow(policy: &EgressPolicy, host: &str, port: u16) -> Result<Host
             "`{shown}` is not a host that can be reached: {bad}"
         ))
     })?;
-    if !policy.allows(&asked, port) {
+    let is_listed = policy.allows(&asked, port);
+    if !(is_listed || policy.audit && port > 0) {
         return Err(EgressRefusal::Refused(format!(
             "{asked} port {port} is not on the list of allowed hosts"
         )));
@@ -53,7 +62,10 @@ pub(super) fn allow(policy: &EgressPolicy, host: &str, port: u16) -> Result<Host
              among the private hosts"
         )));
     }
-    Ok(asked)
+    Ok(Passed {
+        host: asked,
+        is_listed,
+    })
 }
 
 /// Which addresses of an allowed host may be dialled, in order; at least one.
@@ -130,7 +142,7 @@ mod tests {
         port: u16,
         resolver: &mut impl Resolver,
     ) -> Result<Vec<SocketAddr>, EgressRefusal> {
-        vet(policy, &allow(policy, host, port)?, port, resolver)
+        vet(policy, &allow(policy, host, port)?.host, port, resolver)
     }
 
     fn policy(allowed: &[&str], private: &[&str]) -> EgressPolicy {
@@ -144,6 +156,7 @@ mod tests {
             allowed: parse(allowed),
             private: parse(private),
             rate: super::super::ConnectRate::default(),
+            audit: false,
         }
     }
 
@@ -272,6 +285,31 @@ mod tests {
             ..policy
         };
         assert!(decide(&none, "127.0.0.1", 8080, &mut resolver).is_err());
+    }
+
+    #[test]
+    fn audit_mode_lets_names_pass_and_no_private_address() {
+        let policy = EgressPolicy {
+            audit: true,
+            ..policy(&["example.com"], &[])
+        };
+        let is_listed = |host| allow(&policy, host, 443).map(|passed| passed.is_listed);
+        assert_eq!(is_listed("example.com"), Ok(true));
+        assert_eq!(is_listed("other.org"), Ok(false));
+        for host in [
+            "127.0.0.1",
+            "[::1]",
+            "1.1.1.1",
+            "other.org\0.example.com",
+            "",
+        ] {
+            assert!(is_listed(host).is_err(), "{host:?}");
+        }
+        for private in ["127.0.0.1", "169.254.169.254", "fd00::1"] {
+            let mut resolver = recorder(&[&[private]]);
+            assert!(decide(&policy, "other.org", 443, &mut resolver).is_err());
+        }
+        assert!(allow(&policy, "other.org", 0).is_err());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) use rule::{EgressPolicy, HostRule};
 pub(crate) use service::serve;
 
 // BOUND: a host name, a port, a time and an id.
-const MAX_ASK_BYTES: usize = 512;
+pub(crate) const MAX_ASK_BYTES: usize = 512;
 // BOUND: a refusal is one sentence.
 const MAX_ANSWER_BYTES: usize = 4 * 1024;
 
@@ -50,4 +50,11 @@ struct Ask {
 struct Answer {
     id: u32,
     result: Result<(), EgressRefusal>,
+}
+
+/// A note of audit mode: this host passed although it is on no list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnlistedHost {
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }

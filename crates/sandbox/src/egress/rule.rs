@@ -71,6 +71,9 @@ pub(crate) struct EgressPolicy {
     pub(crate) private: Vec<HostRule>,
     /// How often one host may be connected to.
     pub(crate) rate: ConnectRate,
+    /// Audit mode: a name that is in no list passes, on any port, if a note of it could be written first. Its
+    /// address has to be public all the same.
+    pub(crate) audit: bool,
 }
 
 impl EgressPolicy {
@@ -241,6 +244,7 @@ mod tests {
             allowed: allowed.iter().map(parse).collect(),
             private: Vec::new(),
             rate: ConnectRate::default(),
+            audit: false,
         }
     }
 
@@ -353,6 +357,7 @@ mod tests {
             allowed: vec![parse("*.internal"), parse("localhost:8080")],
             private: vec![parse("*.internal"), parse("localhost:8080")],
             rate: ConnectRate::default(),
+            audit: false,
         };
         assert!(policy.may_be_private(&Host::parse("localhost").unwrap(), 8080));
         assert!(!policy.may_be_private(&Host::parse("localhost").unwrap(), 8081));

@@ -17,11 +17,11 @@ use crate::ctx::EgressRefusal;
 use crate::spec::Layers;
 use crate::wire;
 
-use super::gate::{self, Resolver, Search};
+use super::gate::{self, Passed, Resolver, Search};
 use super::rate::Rates;
 use super::relay::Relay;
 use super::rule::Host;
-use super::{Answer, Ask, EgressPolicy, MAX_ASK_BYTES, confine};
+use super::{Answer, Ask, EgressPolicy, MAX_ASK_BYTES, UnlistedHost, confine};
 
 // BOUND: connections of one worker at the same time; a call uses one or two.
 const MAX_CONNECTIONS: usize = 8;
@@ -32,11 +32,13 @@ pub(crate) fn serve(
     layers: Layers,
     prepared: &Prepared,
     channel: BorrowedFd<'_>,
+    notes: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     // An egress process that cannot be confined ends here; its worker then cannot ask anybody.
     confine::enter(policy, layers, prepared).map_err(io::Error::other)?;
     let mut service = Service {
         policy,
+        notes,
         rates: Rates::new(policy.rate),
         relays: VecDeque::new(),
     };
@@ -53,6 +55,8 @@ pub(crate) fn serve(
 
 struct Service<'a> {
     policy: &'a EgressPolicy,
+    /// Where notes of audit mode go.
+    notes: Option<BorrowedFd<'a>>,
     rates: Rates,
     relays: VecDeque<Relay>,
 }
@@ -105,11 +109,14 @@ impl Service<'_> {
                 "{MAX_CONNECTIONS} connections are open already; close one first"
             )));
         }
-        let host = gate::allow(self.policy, &ask.host, ask.port)?;
+        let Passed { host, is_listed } = gate::allow(self.policy, &ask.host, ask.port)?;
         // Counted when the host has passed the allowlist and before anything is sent anywhere.
         self.rates
             .take(&host.to_string(), Instant::now())
             .map_err(EgressRefusal::RateLimited)?;
+        if !is_listed {
+            note(self.notes, &host, ask.port)?;
+        }
         let addresses = gate::vet(self.policy, &host, ask.port, &mut SystemResolver)?;
         let outside = dial(&host, &addresses, deadline)?;
         let connected = || -> io::Result<(Relay, UnixStream)> {
@@ -122,6 +129,24 @@ impl Service<'_> {
         self.relays.push_back(relay);
         Ok(stream)
     }
+}
+
+/// Writes the note that is due for a host on no list. What cannot be noted does not pass.
+fn note(notes: Option<BorrowedFd<'_>>, host: &Host, port: u16) -> Result<(), EgressRefusal> {
+    let failed = |error: io::Error| {
+        EgressRefusal::Refused(format!(
+            "{host} port {port} is not on the list of allowed hosts, and audit mode could not note it: {error}"
+        ))
+    };
+    let notes = notes.ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))?;
+    let message = wire::encode(&UnlistedHost {
+        host: host.to_string(),
+        port,
+    })
+    .map_err(failed)?;
+    rustix::net::send(notes, &message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+        .map(drop)
+        .map_err(|error| failed(error.into()))
 }
 
 struct SystemResolver;

@@ -44,6 +44,13 @@ pub struct HostConfig {
     pub private_hosts: Vec<String>,
     /// How often one host may be connected to by one agent.
     pub connect_rate: ConnectRate,
+    /// Audit mode, from the operator's own configuration only. The kernel has no permissive mode, so workers
+    /// get more than the agent was granted: a call runs with every right that its tool needs
+    /// ([`otto_core::port::tool_host::HostGrant::beyond`]), and a host on no list is reached after a note to
+    /// the call's [`otto_core::port::tool::AuditLog`]. What stays as it is: the working directory and roots
+    /// are all that is seen of the file system, `.otto`, `.git` and `protected` are read-only, private
+    /// addresses are refused, `net` and files never meet in one worker, and every layer of the sandbox is on.
+    pub audit_mode: bool,
     /// What programs get.
     pub exec: ExecPolicy,
 }
@@ -81,6 +88,7 @@ impl HostConfig {
             max_answer_bytes: crate::MAX_ANSWER_BYTES,
             private_hosts: Vec::new(),
             connect_rate: ConnectRate::default(),
+            audit_mode: false,
             exec: ExecPolicy::default(),
         }
     }

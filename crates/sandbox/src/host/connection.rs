@@ -3,14 +3,17 @@
 //! Dropping a connection kills the worker, in whatever state it is.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use otto_core::policy::WouldDeny;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::boot::Booted;
 use crate::ctx::{WorkerAnswer, WorkerRequest};
+use crate::egress::{MAX_ASK_BYTES, UnlistedHost};
 use crate::probe::attacks::{Attack, Attacked};
 use crate::spec::{Ended, Ready, SetupFailure, Start, to_otto, to_worker};
 use crate::wire::{self, BadFrame, Frame};
@@ -28,6 +31,8 @@ const ANSWER_OVERHEAD_BYTES: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: UnixStream,
+    /// Where its egress process writes notes, in audit mode.
+    notes: Option<OwnedFd>,
 }
 
 /// Why a worker gave no answer.
@@ -64,8 +69,22 @@ impl Connection {
     pub(crate) async fn start(booted: &Booted, start: &Start) -> Result<Self, CallError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
+        let (notes, their_notes) = match start {
+            Start::Worker(spec) if spec.audit && spec.egress.is_some() => {
+                let (ours, theirs) = socketpair(
+                    AddressFamily::UNIX,
+                    SocketType::SEQPACKET,
+                    SocketFlags::CLOEXEC,
+                    None,
+                )
+                .map_err(io::Error::from)?;
+                (Some(ours), Some(theirs))
+            }
+            _ => (None, None),
+        };
         loop {
-            match booted.request(start, theirs.as_fd()) {
+            let their_notes = their_notes.as_ref().map(AsFd::as_fd);
+            match booted.request(start, theirs.as_fd(), their_notes) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     tokio::time::sleep(LAUNCHER_RETRY).await
@@ -81,7 +100,27 @@ impl Connection {
         }
         Ok(Self {
             stream: UnixStream::from_std(ours)?,
+            notes,
         })
+    }
+
+    /// The hosts that audit mode has let pass since the last time, each told before it was looked up.
+    pub(crate) fn take_notes(&self) -> Vec<WouldDeny> {
+        let mut taken = Vec::new();
+        let Some(notes) = &self.notes else {
+            return taken;
+        };
+        let mut message = [0; MAX_ASK_BYTES];
+        while let Ok((read, _)) = recv(notes, &mut message, RecvFlags::DONTWAIT) {
+            let Ok(UnlistedHost { host, port }) = wire::decode(&message[..read]) else {
+                break;
+            };
+            taken.push(WouldDeny::Host {
+                host: host.into(),
+                port,
+            });
+        }
+        taken
     }
 
     /// Starts a worker and waits until it is confined.

@@ -98,6 +98,7 @@ impl Inner {
             roots,
             protected,
             egress,
+            audit: self.config.audit_mode,
         })
     }
 
@@ -134,6 +135,7 @@ impl Inner {
             allowed,
             private,
             rate,
+            audit: self.config.audit_mode,
         })
     }
 }

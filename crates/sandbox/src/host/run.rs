@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use otto_core::policy::{Permission, RefusedBy};
 use otto_core::port::BoxFuture;
-use otto_core::port::tool::{ToolError, ToolErrorKind, ToolOutput};
+use otto_core::port::tool::{AuditLog, ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostGrant, HostRequest, ToolHost};
 
 use crate::boot::Booted;
@@ -130,6 +130,15 @@ impl WorkerHost {
         deadline: Instant,
     ) -> Result<ToolOutput, ToolError> {
         self.prove().await?;
+        if !request.grant.beyond.is_empty() && !self.inner.config.audit_mode {
+            return Err(ToolError::denied(
+                RefusedBy::Policy,
+                format!(
+                    "`{}` needs the permission {}, which was not granted, and the tool host is not in audit mode",
+                    request.tool, request.grant.beyond
+                ),
+            ));
+        }
         let kind = kind_of(&request.grant)?;
         let mut asked = WorkerRequest {
             tool: request.tool.as_str().to_owned(),
@@ -192,7 +201,13 @@ impl WorkerHost {
         let worker = lease
             .worker()
             .expect("a lease that was handed out holds a worker");
-        match worker.call(asked).await {
+        let noting = Noting {
+            worker,
+            audit: request.audit.as_deref(),
+        };
+        let answered = noting.worker.call(asked).await;
+        drop(noting);
+        match answered {
             Ok(answer) => {
                 lease.give_back();
                 self.keep_reaping();
@@ -231,6 +246,22 @@ impl WorkerHost {
         }
         let pool = Arc::downgrade(&self.inner.pool);
         tokio::spawn(reap(pool, self.inner.config.idle_timeout));
+    }
+}
+
+/// Tells the audit log what was let pass, also when the call is dropped before its end.
+struct Noting<'a> {
+    worker: &'a mut Connection,
+    audit: Option<&'a dyn AuditLog>,
+}
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        if let Some(audit) = self.audit {
+            for note in self.worker.take_notes() {
+                audit.would_deny(note);
+            }
+        }
     }
 }
 

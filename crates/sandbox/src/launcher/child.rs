@@ -25,9 +25,10 @@ pub(super) fn start(
     prepared: &Prepared,
     dispatch: Dispatch,
     stream: &UnixStream,
+    notes: Option<OwnedFd>,
 ) -> Result<Made, SetupFailure> {
     match start {
-        Start::Worker(spec) => start_worker(spec, prepared, dispatch, stream),
+        Start::Worker(spec) => start_worker(spec, prepared, dispatch, stream, notes),
         Start::Exec(spec) => {
             let main = copy(spec.layers, &[stream.as_fd()], || {
                 exec::supervise(spec, prepared, stream)
@@ -45,6 +46,7 @@ fn start_worker(
     prepared: &Prepared,
     dispatch: Dispatch,
     stream: &UnixStream,
+    notes: Option<OwnedFd>,
 ) -> Result<Made, SetupFailure> {
     let Some(policy) = &spec.egress else {
         let main = copy(spec.layers, &[stream.as_fd()], || {
@@ -67,8 +69,12 @@ fn start_worker(
     )?;
     // It has to reach the network, so it stays in the namespaces of the host; everything else is taken from it.
     let layers = spec.layers.without(Layers::NAMESPACES);
-    let companion = copy(layers, &[outside.as_fd()], || {
-        egress::serve(policy, layers, prepared, outside.as_fd())
+    let kept: Vec<BorrowedFd<'_>> = std::iter::once(outside.as_fd())
+        .chain(notes.iter().map(AsFd::as_fd))
+        .collect();
+    let companion = copy(layers, &kept, || {
+        let notes = notes.as_ref().map(AsFd::as_fd);
+        egress::serve(policy, layers, prepared, outside.as_fd(), notes)
     })?;
     let kept = [stream.as_fd(), inside.as_fd()];
     match copy(spec.layers, &kept, || {

@@ -157,9 +157,11 @@ impl Service {
         if received.bytes == 0 && handles.is_empty() {
             return Ok(false);
         }
-        let Some(stream) = handles.into_iter().next().map(UnixStream::from) else {
+        let mut handles = handles.into_iter();
+        let Some(stream) = handles.next().map(UnixStream::from) else {
             return Ok(true);
         };
+        let notes = handles.next();
         let whole = !received
             .flags
             .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
@@ -167,13 +169,15 @@ impl Service {
         drop(message);
         let started = match start {
             // A panic here must not end the launcher, or every worker would end with it.
-            Ok(start) if whole => catch_unwind(AssertUnwindSafe(|| self.start(&start, &stream)))
-                .unwrap_or_else(|_| {
-                    Err(SetupFailure::refused(
-                        Stage::Fork,
-                        "the launcher failed; this is a bug",
-                    ))
-                }),
+            Ok(start) if whole => {
+                catch_unwind(AssertUnwindSafe(|| self.start(&start, &stream, notes)))
+                    .unwrap_or_else(|_| {
+                        Err(SetupFailure::refused(
+                            Stage::Fork,
+                            "the launcher failed; this is a bug",
+                        ))
+                    })
+            }
             _ => Err(SetupFailure::refused(
                 Stage::Request,
                 "the request is not one that this binary makes",
@@ -185,9 +189,14 @@ impl Service {
         Ok(true)
     }
 
-    fn start(&mut self, start: &Start, stream: &UnixStream) -> Result<(), SetupFailure> {
+    fn start(
+        &mut self,
+        start: &Start,
+        stream: &UnixStream,
+        notes: Option<OwnedFd>,
+    ) -> Result<(), SetupFailure> {
         let prepared = self.prepared.as_ref().map_err(Clone::clone)?;
-        let made = child::start(start, prepared, self.dispatch, stream)?;
+        let made = child::start(start, prepared, self.dispatch, stream, notes)?;
         let kept = stream.try_clone().map_err(|error| {
             SetupFailure::system(Stage::Fork, "keep a handle of the stream", error)
         });

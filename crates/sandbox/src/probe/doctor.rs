@@ -21,6 +21,9 @@ pub struct DoctorReport {
     pub mechanisms: Vec<Mechanism>,
     /// Each attack and control of the self-test.
     pub checks: Vec<Check>,
+    /// Whether the operator's audit mode lets calls have more than the agent was granted; see
+    /// [`crate::HostConfig::audit_mode`].
+    pub audit_mode: bool,
     /// The user Otto runs as.
     pub uid: u32,
     /// The running kernel.
@@ -70,17 +73,18 @@ impl WorkerHost {
     /// # Errors
     /// [`otto_core::port::tool::ToolErrorKind::ForOperator`] when there is no launcher to examine.
     pub async fn doctor(&self) -> Result<DoctorReport, ToolError> {
-        Ok(report(self.proof().await?))
+        Ok(report(self.proof().await?, self.inner.config.audit_mode))
     }
 }
 
-fn report(proof: &Proof) -> DoctorReport {
+fn report(proof: &Proof, audit_mode: bool) -> DoctorReport {
     DoctorReport {
         level: proof.verdict.as_ref().copied().unwrap_or(Enforcement::None),
         refusal: proof.verdict.as_ref().err().cloned(),
         exec_refusal: proof.exec.as_ref().err().cloned(),
         mechanisms: mechanisms(proof),
         checks: proof.checks.clone(),
+        audit_mode,
         uid: rustix::process::geteuid().as_raw(),
         kernel: rustix::system::uname()
             .release()

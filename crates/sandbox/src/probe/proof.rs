@@ -326,6 +326,7 @@ async fn attack_kind(
 ) -> Result<Vec<Check>, CallError> {
     let grant = HostGrant {
         permissions: permissions(kind),
+        beyond: Permissions::NONE,
         working_dir: Some(scene.working_dir()),
         roots: Vec::new(),
         allowed_hosts: Vec::new(),

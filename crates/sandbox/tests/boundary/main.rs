@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod attacks;
+mod audit;
 mod calls;
 mod cases;
 mod degraded;
@@ -126,6 +127,9 @@ const TESTS: &[harness::Test] = tests! {
         agents_do_not_share_their_way_out
         a_worker_with_the_network_has_no_files_and_the_other_way_round
         every_process_is_confined_by_the_kernels_own_account;
+    audit:
+        audit_mode_widens_the_rights_of_a_call_and_nothing_else
+        audit_mode_lets_no_host_pass_without_a_note;
     degraded:
         in_a_container_the_level_is_l1
         without_landlock_nothing_runs

@@ -305,9 +305,11 @@ pub fn every_process_is_confined_by_the_kernels_own_account() {
         let before = children(launcher);
         let running = connect(&tree, &listed, "127.0.0.1", port).run(&host);
         let look = async {
-            // The connection stands, so both processes are at work.
+            // The worker has sent its line and waits for the answer, so both processes are at work.
             let (stream, made) = tokio::task::spawn_blocking(move || {
-                let (stream, _) = listener.accept().unwrap();
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut byte = [0];
+                while stream.read(&mut byte).unwrap() == 1 && byte != *b"\n" {}
                 let made: Vec<u32> = children(launcher)
                     .into_iter()
                     .filter(|pid| !before.contains(pid))

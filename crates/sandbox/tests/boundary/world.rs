@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use otto_core::policy::{Permission, Permissions};
 use otto_core::port::BoxFuture;
-use otto_core::port::tool::{Cancellation, ToolError};
+use otto_core::port::tool::{AuditLog, Cancellation, ToolError};
 use otto_core::port::tool_host::{HostGrant, HostRequest, ToolHost};
 use otto_core::{AgentName, ToolName};
 use otto_sandbox::{HostConfig, LevelChoice, WorkerHost, booted};
@@ -91,6 +91,7 @@ pub struct Call {
     pub grant: HostGrant,
     pub time_left: Duration,
     pub cancellation: Arc<dyn Cancellation>,
+    pub audit: Option<Arc<dyn AuditLog>>,
 }
 
 struct Never;
@@ -129,11 +130,11 @@ impl Call {
             grant: HostGrant {
                 permissions: Permissions::of(permissions),
                 working_dir: Some(working_dir.to_owned()),
-                roots: Vec::new(),
-                allowed_hosts: Vec::new(),
+                ..HostGrant::default()
             },
             time_left: Duration::from_secs(60),
             cancellation: Arc::new(Never),
+            audit: None,
         }
     }
 
@@ -157,6 +158,7 @@ impl Call {
             settings: None,
             time_left: self.time_left,
             cancellation: self.cancellation,
+            audit: self.audit,
         };
         host.run(request).await.map(|output| output.content)
     }

@@ -121,6 +121,7 @@ fn request(time: Duration, cancellation: Arc<dyn Cancellation>) -> HostRequest {
         settings: None,
         time_left: time,
         cancellation,
+        audit: None,
     }
 }
 

@@ -166,6 +166,7 @@ impl World {
             },
             time_left: self.time,
             cancellation: Arc::new(Never),
+            audit: None,
         }
     }
 
