@@ -7,13 +7,14 @@ use otto::config::OperatorConfig;
 use otto::core::invocation::{Billing, ModelFailure, ModelFailureKind};
 use otto::core::port::llm_client::{ModelCall, ModelEvent, ModelStream};
 use otto::load::Agents;
-use otto::{Builder, InvokeError, LlmClient, Otto, PriceTable};
+use otto::{Builder, Child, Condition, InvokeError, LlmClient, Otto, PriceTable};
 
 use crate::context::Context;
 use crate::error::{Code, Failure};
 
-/// How long running invocations get to reach their next durable point when the command ends.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long running invocations get to reach their next durable point when Otto shuts down: longer than the
+/// two seconds that tools get to end.
+pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 
 /// Refuses early, with the reason, when agents may not run.
 pub(crate) fn check_enabled(operator: &OperatorConfig) -> Result<(), Failure> {
@@ -55,7 +56,17 @@ pub(crate) async fn with_agents(
         .open()
         .await?;
     // The sandbox proves itself while the first model call is under way. A refusal is told by the first tool.
-    tokio::spawn(async move { host.prove().await });
+    let engine = otto.engine().clone();
+    let proof = Child::once("sandbox_proof", async move {
+        match host.prove().await {
+            Ok(level) => engine.report_sandbox(level.as_str(), Condition::Ready),
+            Err(refusal) => {
+                let reason = format!("no tool can run: {}", refusal.message);
+                engine.report_sandbox("none", Condition::not_ready(&reason));
+            }
+        }
+    });
+    otto.engine().supervisor().start(proof);
     Ok(otto)
 }
 
@@ -80,7 +91,7 @@ pub(crate) async fn to_write(operator: &OperatorConfig) -> Result<Otto, Failure>
 
 /// Ends an Otto in an orderly way.
 pub(crate) async fn close(otto: Otto) {
-    otto.shutdown(GRACE).await;
+    otto.shutdown(SHUTDOWN_BOUND).await;
 }
 
 /// Stands in for a provider where none is needed.

@@ -148,6 +148,12 @@ macro_rules! name_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The name as text that is kept without a copy.
+            #[must_use]
+            pub fn shared_text(&self) -> Arc<str> {
+                self.0.clone()
+            }
         }
 
         impl fmt::Display for $name {

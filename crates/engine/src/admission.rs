@@ -59,6 +59,12 @@ impl Admission {
         })
     }
 
+    /// Whether the next caller would be told "busy".
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting() >= self.running.available_permits() + self.max_waiting
+    }
+
     /// Invocations that wait for a permit.
     #[must_use]
     pub fn waiting(&self) -> usize {

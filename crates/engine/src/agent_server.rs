@@ -22,12 +22,15 @@ use tokio::task::JoinSet;
 
 use crate::effects::{EndedTool, OpenModelCall, PendingSettle, RunningTool, next_model_event};
 use crate::engine::Shared;
+use crate::telemetry::{self, InvocationWatch};
 use crate::timers::Timers;
-use crate::{Ids, ListenerEvent, Report, telemetry};
+use crate::{Ids, ListenerEvent, Report};
 
 /// Drives one invocation.
 pub struct AgentServer {
     pub(crate) shared: Arc<Shared>,
+    /// Tells what happens here.
+    pub(crate) watch: InvocationWatch,
     pub(crate) ids: Ids,
     pub(crate) agent: Arc<AgentConfig>,
     /// What the tools of this invocation may do.
@@ -115,7 +118,7 @@ impl AgentServer {
 
     async fn feed(&mut self, event: Event) {
         let now = self.shared.clock.now();
-        telemetry::machine_event(&self.ids, &event);
+        self.watch.event(now, &event);
         self.journal.push(journal::encode(now, &event));
         self.note_failure(&event);
         let effects = self.machine.step(now, event);
@@ -151,6 +154,11 @@ impl AgentServer {
                 }
             }
         }
+    }
+
+    /// Why nothing may begin here any more, if so.
+    pub(crate) fn stop_ordered(&self) -> Option<CancelReason> {
+        (*self.stop_sender.borrow()).or_else(|| self.shared.stop_ordered())
     }
 
     /// Tells followers of the journal that everything up to `sequence` is durable.

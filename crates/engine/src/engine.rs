@@ -5,38 +5,40 @@
 //! Invariant: after a stop was ordered (kill switch or shutdown) no new invocation, model call or tool call
 //! begins.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use arc_swap::ArcSwap;
 use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Limit};
 use otto_core::invocation::{
-    CancelReason, Event, Failure, InvocationLimits, InvocationSpec, Outcome, ToolFacts,
-    UnknownCallDecision,
+    CancelReason, InvocationLimits, InvocationSpec, ToolFacts, UnknownCallDecision,
 };
+use otto_core::ledger::Scope;
 use otto_core::model::{CacheUse, ModelSpec};
 use otto_core::policy::Permissions;
-use otto_core::port::llm_client::{Conversation, LlmClient};
-use otto_core::port::store::{Blobs, KillRow, Lease, Store, StoreError, Submission, SubmitOutcome};
+use otto_core::port::llm_client::LlmClient;
+use otto_core::port::store::{Blobs, KillRow, Store, StoreError, Submission, SubmitOutcome};
 use otto_core::port::tool::Tool;
 use otto_core::redact::Redactor;
 use otto_core::task::TaskSpec;
-use otto_core::{Money, Timestamp};
-use tokio::sync::{broadcast, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Ticket};
-use crate::agent_server::{AgentServer, PendingJournal};
+use crate::agent_supervisor::{Seat, Start};
 use crate::clock::{Clock, IdSource};
+use crate::health::{Component, Condition, Health, HealthReport};
+use crate::kill_switch::{KillPlaces, KillSwitch};
 use crate::leases::{LEASE_TTL, Leases};
-use crate::registry::Watched;
+use crate::metrics::Family;
 use crate::scopes::NodeName;
-use crate::timers::Timers;
+use crate::shutdown::LeftForResume;
+use crate::supervisor::{self, Supervisor};
+use crate::telemetry::{Telemetry, TelemetryParts};
 use crate::{
-    Ceilings, CostTracker, Ids, InvocationHandle, InvokeError, ListenerEvent, Listening, Registry,
-    Report, ToolBus, redaction, telemetry,
+    Ceilings, CostTracker, Ids, InvocationHandle, InvokeError, Listening, Registry, ToolBus,
+    redaction,
 };
 
 /// What an engine runs on.
@@ -55,6 +57,10 @@ pub struct EngineParts {
     pub ids: Arc<dyn IdSource>,
     /// What masks secrets.
     pub redactor: Arc<Redactor>,
+    /// Where the kill switch may be thrown, beside the store's row.
+    pub kill: KillPlaces,
+    /// Where telemetry goes, beside the log.
+    pub telemetry: TelemetryParts,
     /// How it runs.
     pub settings: EngineSettings,
 }
@@ -94,10 +100,39 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) redactor: Arc<Redactor>,
-    pub(crate) settings: EngineSettings,
+    settings: ArcSwap<EngineSettings>,
+    pub(crate) node: NodeName,
     pub(crate) registry: Registry,
     pub(crate) leases: Leases,
+    pub(crate) kill: KillSwitch,
+    pub(crate) health: Health,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) supervisor: Supervisor,
+    /// Cancelled when a shutdown waits no longer: AgentServers are dropped where they are.
+    pub(crate) abandon: CancellationToken,
+    /// What a shutdown ended.
+    pub(crate) left: Mutex<Vec<LeftForResume>>,
     closing: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn settings(&self) -> Arc<EngineSettings> {
+        self.settings.load_full()
+    }
+
+    /// From now on nothing is admitted.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Why everything is to end, if it is.
+    pub(crate) fn stop_ordered(&self) -> Option<CancelReason> {
+        if self.kill.is_thrown() {
+            return Some(CancelReason::KillSwitch);
+        }
+        let is_closing = self.closing.load(Ordering::Acquire);
+        is_closing.then_some(CancelReason::Shutdown)
+    }
 }
 
 /// How one invocation is started.
@@ -118,15 +153,18 @@ pub struct ResumeOptions {
     pub decision: Option<UnknownCallDecision>,
 }
 
-/// How often a panicking AgentServer is restarted from its journal.
-const MAX_RESTARTS: u32 = 3;
+/// How long `health` waits for the store.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// BOUND: length of the title lists show.
 const TITLE_CHARS: usize = 200;
 
 impl Engine {
-    /// An engine on these parts. Must be called inside a Tokio runtime: it starts the keeper of the leases.
+    /// An engine on these parts. Must be called inside a Tokio runtime: it starts the supervised components.
     #[must_use]
     pub fn start(parts: EngineParts) -> Self {
+        let health = Health::default();
+        let telemetry = Arc::new(Telemetry::new(parts.telemetry));
+        let now = parts.clock.now();
         let shared = Arc::new(Shared {
             store: parts.store,
             blobs: parts.blobs,
@@ -135,17 +173,24 @@ impl Engine {
             clock: parts.clock,
             ids: parts.ids,
             redactor: parts.redactor,
-            settings: parts.settings,
+            node: parts.settings.node.clone(),
+            settings: ArcSwap::from_pointee(parts.settings),
             registry: Registry::default(),
             leases: Leases::default(),
+            kill: KillSwitch::new(parts.kill, now),
+            supervisor: Supervisor::new(health.clone(), telemetry.clone()),
+            health,
+            telemetry,
+            abandon: CancellationToken::new(),
+            left: Mutex::default(),
             closing: AtomicBool::new(false),
         });
-        tokio::spawn(
-            shared
-                .leases
-                .clone()
-                .keep(Arc::downgrade(&shared.store), shared.registry.clone()),
-        );
+        if let Some(row) = shared.kill.thrown() {
+            shared.telemetry.kill_switch_thrown(&row, 0, now);
+        }
+        for child in supervisor::tree(&shared) {
+            shared.supervisor.start(child);
+        }
         let cost_tracker = CostTracker::new(shared.store.clone());
         Self {
             shared,
@@ -161,6 +206,16 @@ impl Engine {
     /// # Errors
     /// When it could not begin; nothing was spent then.
     pub async fn invoke(
+        &self,
+        agent: Arc<AgentConfig>,
+        task: TaskSpec,
+        options: InvokeOptions,
+    ) -> Result<InvocationHandle, InvokeError> {
+        let begun = self.begin(agent, task, options).await;
+        begun.inspect_err(|error| self.shared.telemetry.rejected(error))
+    }
+
+    async fn begin(
         &self,
         agent: Arc<AgentConfig>,
         task: TaskSpec,
@@ -198,7 +253,9 @@ impl Engine {
             idempotency_key: task.idempotency_key.clone(),
             at: now,
         };
+        let asked = Instant::now();
         let submitted = self.shared.store.submit(submission).await;
+        self.shared.telemetry.store_call("submit", asked.elapsed());
         let lease = match submitted.map_err(store_failed("record the invocation"))? {
             SubmitOutcome::Accepted(lease) => lease,
             SubmitOutcome::Duplicate(earlier) => return Err(InvokeError::Duplicate(earlier)),
@@ -210,7 +267,6 @@ impl Engine {
             }
             SubmitOutcome::Killed(row) => return Err(InvokeError::Killed { reason: row.reason }),
         };
-        telemetry::started(&ids, &agent.name, agent.model.as_str());
         let seat = Seat {
             ids,
             agent,
@@ -221,13 +277,17 @@ impl Engine {
     }
 
     pub(crate) fn admit(&self) -> Result<Ticket, InvokeError> {
-        if !self.shared.settings.enabled {
+        if let Some(row) = self.shared.kill.thrown() {
+            return Err(InvokeError::Killed { reason: row.reason });
+        }
+        let settings = self.shared.settings();
+        if !settings.enabled {
             return Err(InvokeError::NotEnabled);
         }
         if self.shared.closing.load(Ordering::Acquire) {
             return Err(InvokeError::ShuttingDown);
         }
-        self.shared.settings.admission.enter()
+        settings.admission.enter()
     }
 
     fn model_of(&self, agent: &AgentConfig) -> Result<Arc<ModelSpec>, InvokeError> {
@@ -248,7 +308,7 @@ impl Engine {
             .budgets
             .or(&default_budgets())
             .narrowed_by(task)
-            .narrowed_by(&self.shared.settings.ceilings.invocation)
+            .narrowed_by(&self.shared.settings().ceilings.invocation)
     }
 
     pub(crate) fn limits(&self, agent: &AgentConfig) -> InvocationLimits {
@@ -294,110 +354,184 @@ impl Engine {
             workflow: ids.workflow,
             agent: agent.name.clone(),
             model,
-            cache: self.shared.settings.cache,
+            cache: self.shared.settings().cache,
             system_prompt: agent.system_prompt.clone(),
             tools,
             input,
             limits: self.limits(agent),
             scopes: self
                 .shared
-                .settings
+                .settings()
                 .ceilings
                 .scopes(ids, &agent.name, &agent.budgets),
             seed: u64::from_le_bytes(seed[..8].try_into().expect("ten bytes hold eight")),
         })
     }
 
-    /// Starts the AgentServer of an invocation whose session is leased.
-    pub(crate) fn spawn(
-        &self,
-        ticket: Ticket,
-        seat: Seat,
-        start: Start,
-        listening: Listening,
-    ) -> InvocationHandle {
-        let (stop_sender, stop) = watch::channel(None);
-        let (sender, receiver) = listening.capacity().map(broadcast::channel).unzip();
-        let (progress, _) = watch::channel(0);
-        let (report_sender, report) = oneshot::channel();
-        let handle = InvocationHandle {
-            ids: seat.ids,
-            stop: stop_sender.clone(),
-            events: receiver,
-            report,
-        };
-        let registration = self.shared.registry.register(
-            seat.ids,
-            seat.agent.name.clone(),
-            seat.admitted_at,
-            stop_sender.clone(),
-            Watched {
-                events: sender.clone(),
-                progress: progress.clone(),
-            },
-        );
-        self.shared.leases.hold(&seat.lease);
-        let shared = self.shared.clone();
-        let channels = Channels {
-            stop,
-            stop_sender,
-            events: sender,
-            progress,
-        };
-        tokio::spawn(async move {
-            let permit = ticket.admitted().await;
-            let report = supervise(&shared, &seat, start, &channels).await;
-            drop(permit);
-            if let Some(lease) = shared.leases.let_go(seat.ids.session) {
-                // A lease that cannot be given back runs out by itself.
-                let _ = shared.store.release(lease).await;
-            }
-            drop(registration);
-            // The caller may have dropped its handle; the report is in the store as well.
-            let _ = report_sender.send(report);
-        });
-        handle
-    }
-
-    /// Throws the kill switch: durably, then for every running invocation.
+    /// Throws the kill switch: for what runs here, for every process on the state directory, and durably.
     ///
     /// # Errors
-    /// When it could not be made durable; running invocations are ended in any case.
+    /// When it could not be made durable or carried to others; what runs here is ended in any case.
     pub async fn kill(&self, reason: &str) -> Result<(), StoreError> {
-        self.shared.registry.stop_all(CancelReason::KillSwitch);
-        let row = KillRow {
-            reason: Arc::from(reason),
-            at: self.shared.clock.now(),
-        };
-        self.shared.store.set_kill(Some(row)).await
+        self.shared.throw_kill(reason).await
     }
 
-    /// Ends every running invocation as killed, without touching the durable switch (another process threw it).
-    pub fn obey_kill(&self) {
-        self.shared.registry.stop_all(CancelReason::KillSwitch);
-    }
-
-    /// Lifts the kill switch.
+    /// Lifts the kill switch. What is left of it is returned: a process that was started with it keeps it.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn lift_kill(&self) -> Result<(), StoreError> {
-        self.shared.store.set_kill(None).await
+    pub async fn lift_kill(&self) -> Result<Option<KillRow>, StoreError> {
+        self.shared.lift_kill().await
     }
 
-    /// Stops admission, asks every invocation to end at its next durable point, and waits for them, at most
-    /// `grace`. Returns how many are left for recovery.
-    pub async fn shutdown(&self, grace: Duration) -> usize {
-        self.shared.closing.store(true, Ordering::Release);
-        self.shared.registry.stop_all(CancelReason::Shutdown);
-        let all_ended = async {
-            while self.shared.registry.count() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+    /// The kill switch, if thrown, wherever it was.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn kill_switch(&self) -> Result<Option<KillRow>, StoreError> {
+        match self.shared.kill.thrown() {
+            Some(row) => Ok(Some(row)),
+            None => self.shared.store.kill().await,
+        }
+    }
+
+    /// Whether each component can do its work, and if not, why.
+    pub async fn health(&self) -> HealthReport {
+        let shared = &self.shared;
+        let settings = shared.settings();
+        let component = |name: &str, condition| Component {
+            name: Arc::from(name),
+            condition,
+        };
+        let enabled = if settings.enabled {
+            Condition::Ready
+        } else {
+            Condition::not_ready(
+                "agents are switched off: set OTTO_ENABLED=true, or `enabled: true` in config.yml",
+            )
+        };
+        let admission = if shared.closing.load(Ordering::Acquire) {
+            Condition::not_ready("Otto is shutting down")
+        } else if settings.admission.is_full() {
+            Condition::degraded(
+                "every place is taken and the queue is full: callers are told to wait",
+            )
+        } else {
+            Condition::Ready
+        };
+        // Both are asked at once: a store that hangs must not hang whoever asks.
+        let asked = tokio::time::timeout(HEALTH_TIMEOUT, async {
+            tokio::join!(shared.store.today(), self.kill_switch())
+        });
+        let (store, kill) = match asked.await {
+            Ok((Ok(_), Ok(None))) => (Condition::Ready, Condition::Ready),
+            Ok((Ok(_), Ok(Some(row)))) => {
+                let reason = format!("thrown: {}", row.reason);
+                (Condition::Ready, Condition::not_ready(&reason))
+            }
+            Ok((Err(error), kill)) => {
+                let reason = match kill {
+                    Ok(Some(row)) => format!("thrown: {}", row.reason),
+                    Ok(None) | Err(_) => "unknown: the store does not answer".to_owned(),
+                };
+                (
+                    Condition::not_ready(&error.to_string()),
+                    Condition::not_ready(&reason),
+                )
+            }
+            Ok((Ok(_), Err(error))) => (
+                Condition::Ready,
+                Condition::not_ready(&format!("unknown: {error}")),
+            ),
+            Err(_elapsed) => (
+                Condition::not_ready("the store does not answer"),
+                Condition::not_ready("unknown: the store does not answer"),
+            ),
+        };
+        let mut components = vec![
+            component("enabled", enabled),
+            component("kill_switch", kill),
+            component("admission", admission),
+            component("store", store),
+        ];
+        components.extend(shared.health.reported());
+        HealthReport { components }
+    }
+
+    /// The numbers of this process, with what is read now: who runs and waits, the day's money, health.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn metrics(&self) -> Result<Vec<Family>, StoreError> {
+        let shared = &self.shared;
+        let settings = shared.settings();
+        let metrics = &shared.telemetry.metrics;
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let waiting = settings.admission.waiting();
+        metrics
+            .invocations_running
+            .set(&[], count(shared.registry.count().saturating_sub(waiting)));
+        metrics.invocations_waiting.set(&[], count(waiting));
+        let today = shared.store.today().await?;
+        let day = shared.store.account(Scope::Day(today)).await?;
+        metrics.day_spent.set(&[], day.spent_cost.picodollars());
+        metrics.day_held.set(&[], day.held_cost.picodollars());
+        let limit = settings.ceilings.daily_cost.value;
+        metrics.day_limit.set(&[], limit.picodollars());
+        for component in self.health().await.components {
+            let is_ready = u64::from(component.condition.is_ready());
+            metrics
+                .component_ready
+                .set(&[(&component.name).into()], is_ready);
+        }
+        Ok(metrics.families())
+    }
+
+    /// Says which confinement of tools is in force, for metrics and health; the composition root knows.
+    pub fn report_sandbox(&self, level: &'static str, condition: Condition) {
+        let gauge = &self.shared.telemetry.metrics.sandbox_level;
+        for known in ["l2", "l1", "none"] {
+            gauge.set(&[known.into()], u64::from(known == level));
+        }
+        self.shared.health.report("sandbox", condition);
+    }
+
+    /// A changed configuration was applied, or refused with these problems while the last good one stays.
+    pub fn report_configuration(&self, reload: Result<usize, &str>) {
+        let condition = match reload {
+            Ok(agents) => {
+                self.shared.telemetry.configuration_applied(agents);
+                Condition::Ready
+            }
+            Err(problems) => {
+                self.shared.telemetry.configuration_refused(problems);
+                Condition::degraded(&format!(
+                    "the changed configuration is refused, the last good one stays: {problems}"
+                ))
             }
         };
-        // What has not ended by then is recovered from its journal.
-        let _ = tokio::time::timeout(grace, all_ended).await;
-        self.shared.registry.count()
+        self.shared.health.report("configuration", condition);
+    }
+
+    /// Exchanges the settings for all invocations from now on; running ones keep theirs.
+    pub fn change_settings(&self, change: impl Fn(&mut EngineSettings)) {
+        self.shared.settings.rcu(|current| {
+            let mut next = EngineSettings::clone(current);
+            change(&mut next);
+            next
+        });
+    }
+
+    /// What components report of themselves.
+    #[must_use]
+    pub fn component_health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    /// The supervisor, to start further components under it.
+    #[must_use]
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.shared.supervisor
     }
 
     /// Running invocations.
@@ -430,10 +564,10 @@ impl Engine {
         self.shared.blobs.as_ref()
     }
 
-    /// The settings.
+    /// The settings in force now.
     #[must_use]
-    pub fn settings(&self) -> &EngineSettings {
-        &self.shared.settings
+    pub fn settings(&self) -> Arc<EngineSettings> {
+        self.shared.settings()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -441,147 +575,7 @@ impl Engine {
     }
 
     pub(crate) fn node(&self) -> NodeName {
-        self.shared.settings.node.clone()
-    }
-}
-
-/// Who is invoked, and by what right.
-pub(crate) struct Seat {
-    pub(crate) ids: Ids,
-    pub(crate) agent: Arc<AgentConfig>,
-    pub(crate) lease: Lease,
-    pub(crate) admitted_at: Timestamp,
-}
-
-/// Where an AgentServer begins.
-pub(crate) enum Start {
-    New(Arc<InvocationSpec>),
-    Resumed(Box<crate::recovery::Recovered>),
-}
-
-struct Channels {
-    stop: watch::Receiver<Option<CancelReason>>,
-    stop_sender: watch::Sender<Option<CancelReason>>,
-    events: Option<broadcast::Sender<ListenerEvent>>,
-    progress: watch::Sender<u64>,
-}
-
-/// Runs an AgentServer and restarts it from its journal when it panics (`Restart::OnFailure`).
-async fn supervise(shared: &Arc<Shared>, seat: &Seat, start: Start, channels: &Channels) -> Report {
-    let mut begin = Some(start);
-    for restarts in 0..=MAX_RESTARTS {
-        let started = match begin.take() {
-            Some(start) => start,
-            None => match crate::recovery::after_panic(shared, seat).await {
-                Ok(recovered) => Start::Resumed(Box::new(recovered)),
-                Err(error) => return failed_report(shared, seat, &error.to_string()),
-            },
-        };
-        let (mut server, first) = agent_server(shared, seat, started, channels);
-        match AssertUnwindSafe(server.run(first)).catch_unwind().await {
-            Ok(report) => return report,
-            Err(_panic) => {
-                telemetry::restarted(&seat.ids, &seat.agent.name, restarts + 1);
-                server.tell(|| ListenerEvent::Restarted);
-            }
-        }
-    }
-    failed_report(shared, seat, "its AgentServer panicked again and again")
-}
-
-fn agent_server(
-    shared: &Arc<Shared>,
-    seat: &Seat,
-    start: Start,
-    channels: &Channels,
-) -> (AgentServer, Event) {
-    let (machine, journal, first, spec, charged) = match start {
-        Start::New(spec) => {
-            let first = Event::Started(spec.clone());
-            (
-                otto_core::invocation::Invocation::default(),
-                PendingJournal::after(0),
-                first,
-                spec,
-                Money::ZERO,
-            )
-        }
-        Start::Resumed(recovered) => {
-            let crate::recovery::Recovered {
-                machine,
-                last_sequence,
-                spec,
-                resumption,
-                charged,
-            } = *recovered;
-            (
-                machine,
-                PendingJournal::after(last_sequence),
-                Event::Resumed(resumption),
-                spec,
-                charged,
-            )
-        }
-    };
-    let snapshot = shared.tools.snapshot();
-    let needed = spec
-        .tools
-        .iter()
-        .filter_map(|facts| snapshot.find(&facts.name));
-    let listed = needed.fold(Permissions::NONE, |sum, tool| {
-        sum.union(tool.definition().permissions)
-    });
-    let server = AgentServer {
-        shared: shared.clone(),
-        ids: seat.ids,
-        agent: seat.agent.clone(),
-        granted: listed.intersection(shared.settings.allowed_permissions),
-        conversation: Arc::new(Conversation {
-            model: spec.model.clone(),
-            system_prompt: spec.system_prompt.clone(),
-            tools: spec.tools.clone(),
-            cache: spec.cache,
-            user_id: None,
-        }),
-        machine,
-        lease: seat.lease.clone(),
-        journal,
-        inbox: std::collections::VecDeque::new(),
-        model: None,
-        tools: JoinSet::new(),
-        running: std::collections::BTreeMap::new(),
-        timers: Timers::default(),
-        settles: Vec::new(),
-        stop: Some(channels.stop.clone()),
-        stop_sender: channels.stop_sender.clone(),
-        events: channels.events.clone(),
-        progress: channels.progress.clone(),
-        admitted_at: seat.admitted_at,
-        charged,
-        fenced: false,
-        store_error: None,
-        last_failure: None,
-        report: None,
-    };
-    (server, first)
-}
-
-fn failed_report(shared: &Shared, seat: &Seat, why: &str) -> Report {
-    Report {
-        ids: seat.ids,
-        agent: seat.agent.name.clone(),
-        outcome: Outcome::Failed {
-            failure: Failure::Internal {
-                message: Arc::from(why),
-            },
-        },
-        artifacts: Vec::new(),
-        artifact_error: None,
-        store_error: None,
-        totals: otto_core::invocation::Totals::default(),
-        charged: Money::ZERO,
-        turns: 0,
-        duration: shared.clock.now().since(seat.admitted_at),
+        self.shared.node.clone()
     }
 }
 

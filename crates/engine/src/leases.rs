@@ -4,14 +4,15 @@
 //! to end as fenced; it makes no further durable step, because each of those carries the lease.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use otto_core::SessionId;
 use otto_core::invocation::CancelReason;
-use otto_core::port::store::{Lease, Outcome, Store};
+use otto_core::port::store::{Lease, Outcome};
+use tokio_util::sync::CancellationToken;
 
-use crate::registry::Registry;
+use crate::engine::Shared;
 
 /// How long a lease lasts without a heartbeat.
 pub(crate) const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -45,35 +46,40 @@ impl Leases {
         held.remove(&session).map(|(lease, _)| lease)
     }
 
-    /// Renews all leases until the store is gone. Run as one Tokio task.
-    pub(crate) async fn keep(self, store: std::sync::Weak<dyn Store>, registry: Registry) {
-        let mut ticks = tokio::time::interval(HEARTBEAT);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let leases: Vec<Lease> = self
-                .lock()
-                .values()
-                .map(|(lease, _)| lease.clone())
-                .collect();
-            for lease in leases {
-                let Some(store) = store.upgrade() else { return };
-                let session = lease.session;
-                match store.heartbeat(lease, LEASE_TTL).await {
-                    Ok(Outcome::Done | Outcome::AlreadyDone) => {}
-                    Ok(Outcome::Fenced) => registry.stop_session(session, CancelReason::Fenced),
-                    // Tried again at the next tick; a lease that runs out is fenced by the store itself.
-                    Err(_) => {}
-                }
-            }
-            if store.strong_count() == 0 {
-                return;
-            }
-        }
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, (Lease, u32)>> {
         // Entries are replaced whole, so a poisoned map is still a correct map.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Renews all leases until it is stopped.
+pub(crate) async fn keep(shared: Weak<Shared>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let leases: Vec<Lease> = shared
+            .leases
+            .lock()
+            .values()
+            .map(|(lease, _)| lease.clone())
+            .collect();
+        for lease in leases {
+            let session = lease.session;
+            match shared.store.heartbeat(lease, LEASE_TTL).await {
+                Ok(Outcome::Done | Outcome::AlreadyDone) => {}
+                Ok(Outcome::Fenced) => {
+                    shared.registry.stop_session(session, CancelReason::Fenced);
+                }
+                // Tried again at the next tick; a lease that runs out is fenced by the store itself.
+                Err(error) => shared.telemetry.store_failed("heartbeat", &error),
+            }
+        }
     }
 }

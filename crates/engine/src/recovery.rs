@@ -11,7 +11,8 @@ use otto_core::ledger::Scope;
 use otto_core::port::store::{ClaimOutcome, InvocationQuery, StoreError};
 use otto_core::{InvocationId, Money, SessionId};
 
-use crate::engine::{Engine, ResumeOptions, Seat, Shared, Start, store_failed};
+use crate::agent_supervisor::{Seat, Start};
+use crate::engine::{Engine, ResumeOptions, Shared, store_failed};
 use crate::leases::LEASE_TTL;
 use crate::{Ids, InvocationHandle, InvokeError};
 

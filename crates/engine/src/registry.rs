@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use otto_core::invocation::CancelReason;
 use otto_core::{AgentName, InvocationId, Timestamp};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::handle::request_stop;
 use crate::{Ids, ListenerEvent};
@@ -59,6 +59,8 @@ impl RunningInvocation {
 #[derive(Debug, Default, Clone)]
 pub struct Registry {
     running: Arc<Mutex<BTreeMap<InvocationId, RunningInvocation>>>,
+    /// Told whenever the last one has gone.
+    emptied: Arc<Notify>,
 }
 
 /// Keeps an entry in the registry for as long as it lives.
@@ -119,6 +121,18 @@ impl Registry {
         self.lock().len()
     }
 
+    /// Resolves once nothing runs. Cancel safe.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            // Made before the look, so that a word in between is not missed.
+            let told = self.emptied.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            told.await;
+        }
+    }
+
     /// Asks every running invocation to end.
     pub(crate) fn stop_all(&self, reason: CancelReason) {
         for entry in self.lock().values() {
@@ -145,6 +159,13 @@ impl Registry {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.invocation);
+        let is_last = {
+            let mut running = self.registry.lock();
+            running.remove(&self.invocation);
+            running.is_empty()
+        };
+        if is_last {
+            self.registry.emptied.notify_waiters();
+        }
     }
 }

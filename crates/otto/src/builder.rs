@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, Weak};
+use std::time::Duration;
 
 use otto_anthropic::{AnthropicClient, AnthropicConfig};
 use otto_core::agent::{AgentConfig, DEFAULTS, Limit, Origin};
@@ -17,12 +18,14 @@ use otto_core::port::tool_host::ToolHost;
 use otto_core::redact::Redactor;
 use otto_engine::clock::{Clock, IdSource, RandomIds, SystemClock};
 use otto_engine::{
-    Admission, Ceilings, Engine, EngineParts, EngineSettings, ToolBus, ToolBusError,
+    Admission, Ceilings, Engine, EngineParts, EngineSettings, KillPlaces, TelemetryParts, ToolBus,
+    ToolBusError,
 };
 use otto_store_embedded::{EmbeddedStore, StoreConfig};
 use otto_store_memory::MemoryStore;
 
 use crate::otto::{Inner, Otto};
+use crate::retention;
 
 /// Puts an Otto together.
 pub struct Builder {
@@ -38,6 +41,9 @@ pub struct Builder {
     audit_mode: bool,
     cache: CacheUse,
     admission: Admission,
+    killed: Option<Arc<str>>,
+    retention: Option<Duration>,
+    telemetry: TelemetryParts,
 }
 
 enum Keep {
@@ -90,6 +96,13 @@ pub enum OpenError {
     Tools(#[from] ToolBusError),
 }
 
+/// The file in the state directory that throws the kill switch by being there.
+pub const KILL_FILE: &str = "KILL";
+/// The row is read this often where the file carries the word: for a throw whose file could not be written.
+const ROW_BEHIND_FILE: Duration = Duration::from_secs(1);
+/// The row is read this often where only it carries the word.
+const ROW_ALONE: Duration = Duration::from_millis(50);
+
 /// BOUND: invocations that run at once, and that wait behind them.
 const MAX_RUNNING: usize = 10_000;
 const MAX_WAITING: usize = 10_000;
@@ -109,6 +122,9 @@ impl Builder {
             audit_mode: false,
             cache: CacheUse::FiveMinutes,
             admission: Admission::new(MAX_RUNNING, MAX_WAITING),
+            killed: None,
+            retention: None,
+            telemetry: TelemetryParts::default(),
         }
     }
 
@@ -218,6 +234,27 @@ impl Builder {
         self
     }
 
+    /// Starts with the kill switch thrown, for this reason, if there is one. It holds for the life of the process.
+    #[must_use]
+    pub fn killed(mut self, reason: Option<&str>) -> Self {
+        self.killed = reason.map(Arc::from);
+        self
+    }
+
+    /// Removes artifacts that are older than this, once an hour. The default keeps them.
+    #[must_use]
+    pub const fn retention(mut self, age: Duration) -> Self {
+        self.retention = Some(age);
+        self
+    }
+
+    /// Where finished spans go, and what the provider is called in them.
+    #[must_use]
+    pub fn telemetry(mut self, telemetry: TelemetryParts) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+
     /// Opens the Otto. Must be called inside a Tokio runtime.
     ///
     /// # Errors
@@ -232,7 +269,20 @@ impl Builder {
             Keep::InDirectory(path) => Some(path.clone()),
             Keep::InMemory | Keep::In { .. } => None,
         };
-        let (store, blobs) = open_store(self.keep, &node).await?;
+        let Opened {
+            store,
+            blobs,
+            checkpointer,
+        } = open_store(self.keep, &node).await?;
+        let kill = KillPlaces {
+            process: self.killed,
+            file: state_dir.as_ref().map(|path| path.join(KILL_FILE)),
+            row_every: Some(if state_dir.is_some() {
+                ROW_BEHIND_FILE
+            } else {
+                ROW_ALONE
+            }),
+        };
         let base = self
             .host
             .as_ref()
@@ -248,6 +298,8 @@ impl Builder {
             clock: clock.clone(),
             ids: ids.clone(),
             redactor: Arc::new(self.redactor.unwrap_or_else(Redactor::built_in)),
+            kill,
+            telemetry: self.telemetry,
             settings: EngineSettings {
                 enabled: self.enabled,
                 ceilings: self.ceilings,
@@ -258,6 +310,11 @@ impl Builder {
                 node,
             },
         });
+        if let (Some(checkpointer), Some(age)) = (checkpointer, self.retention) {
+            let health = engine.component_health().clone();
+            let child = retention::child(checkpointer, age, health);
+            engine.supervisor().start(child);
+        }
         let agents: BTreeMap<_, _> = self
             .agents
             .into_iter()
@@ -275,15 +332,29 @@ impl Builder {
     }
 }
 
-type Opened = (Arc<dyn Store>, Option<Arc<dyn Blobs>>);
+/// What was opened.
+struct Opened {
+    store: Arc<dyn Store>,
+    blobs: Option<Arc<dyn Blobs>>,
+    /// The embedded store, whose artifacts are swept.
+    checkpointer: Option<Weak<EmbeddedStore>>,
+}
 
 async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
     match keep {
         Keep::InMemory => {
             let store = Arc::new(MemoryStore::new());
-            Ok((store.clone(), Some(store)))
+            Ok(Opened {
+                store: store.clone(),
+                blobs: Some(store),
+                checkpointer: None,
+            })
         }
-        Keep::In { store, blobs } => Ok((store, blobs)),
+        Keep::In { store, blobs } => Ok(Opened {
+            store,
+            blobs,
+            checkpointer: None,
+        }),
         Keep::InDirectory(path) => {
             let config = StoreConfig::new(path.clone(), node.clone());
             // Opening reads and may migrate a file: not on the async threads.
@@ -300,7 +371,11 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
                 })?
                 .map_err(failed)?;
             let store = Arc::new(store);
-            Ok((store.clone(), Some(store)))
+            Ok(Opened {
+                checkpointer: Some(Arc::downgrade(&store)),
+                store: store.clone(),
+                blobs: Some(store),
+            })
         }
     }
 }

@@ -39,6 +39,7 @@ mod builder;
 mod decode;
 mod diagnostic;
 mod otto;
+mod retention;
 mod suggest;
 mod typed_tool;
 mod wiring;
@@ -46,7 +47,7 @@ mod yaml;
 
 pub use crate::agent::{AgentBuilder, InvalidAgent};
 pub use crate::boot::{Booted, boot, worker_host};
-pub use crate::builder::{Builder, OpenError};
+pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::otto::{Agent, Otto, UnknownAgent};
@@ -77,8 +78,10 @@ pub use otto_core::{
     AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
 };
 pub use otto_engine::{
-    Admission, Ceilings, Ids, InvocationHandle, InvokeError, ListenerEvent, Listening, Report,
-    ResumeOptions, RunningInvocation, ToolBus, UsageReport,
+    Admission, Ceilings, Child, Component, Condition, HealthReport, Ids, InvocationHandle,
+    InvokeError, LeftForResume, ListenerEvent, Listening, Report, RestartRule, ResumeOptions,
+    RunningInvocation, ShutdownReport, TelemetryParts, ToolBus, UsageReport, kill_switch, metrics,
+    names, spans,
 };
 pub use otto_sandbox::{DoctorReport, WorkerHost};
 pub use otto_tools::definitions as base_tools;

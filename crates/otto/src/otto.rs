@@ -16,8 +16,8 @@ use otto_core::task::TaskSpec;
 use otto_core::transcript::Transcript;
 use otto_core::{AgentName, InvocationId, SessionId, WorkflowId};
 use otto_engine::{
-    Engine, InvocationHandle, InvokeError, InvokeOptions, Listening, Report, ResumeOptions,
-    ToolBus, UsageReport,
+    Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening, Report,
+    ResumeOptions, ShutdownReport, ToolBus, UsageReport, metrics::Family,
 };
 
 use crate::builder::Builder;
@@ -257,20 +257,20 @@ impl Otto {
         self.inner.engine.kill(reason).await
     }
 
-    /// Lifts the kill switch.
+    /// Lifts the kill switch. What is left of it is returned: a process that was started with it keeps it.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn lift_kill(&self) -> Result<(), StoreError> {
+    pub async fn lift_kill(&self) -> Result<Option<KillRow>, StoreError> {
         self.inner.engine.lift_kill().await
     }
 
-    /// The kill switch, if thrown.
+    /// The kill switch, if thrown, wherever it was.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn kill_switch(&self) -> Result<Option<KillRow>, StoreError> {
-        self.inner.engine.store().kill().await
+        self.inner.engine.kill_switch().await
     }
 
     /// The prices in force.
@@ -297,10 +297,23 @@ impl Otto {
         self.inner.state_dir.as_deref()
     }
 
-    /// Ends: no new invocation, running ones stop at their next durable point, at most `grace`. Returns how many
-    /// were left; they are taken up by `resume`.
-    pub async fn shutdown(&self, grace: Duration) -> usize {
-        self.inner.engine.shutdown(grace).await
+    /// Whether each component can do its work, and if not, why.
+    pub async fn health(&self) -> HealthReport {
+        self.inner.engine.health().await
+    }
+
+    /// The numbers of this process; `docs/operations.md` lists them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn metrics(&self) -> Result<Vec<Family>, StoreError> {
+        self.inner.engine.metrics().await
+    }
+
+    /// Ends: no new invocation, running ones stop at their next durable point, at most `bound`; components end
+    /// in the reverse of their start. The report names what was left for `resume`.
+    pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
+        self.inner.engine.shutdown(bound).await
     }
 }
 

@@ -39,8 +39,14 @@ impl Builder {
             workflow: operator.workflow_ceilings.clone(),
             invocation: operator.ceilings.clone(),
         };
+        let killed = operator
+            .kill_switch
+            .value
+            .then(|| format!("by {}", operator.kill_switch.origin));
         let builder = Self::new()
-            .enabled(operator.enabled.value && !operator.kill_switch.value)
+            .enabled(operator.enabled.value)
+            .killed(killed.as_deref())
+            .retention(operator.retention.value)
             .state_dir(&operator.state_dir.value)
             .ceilings(ceilings)
             .audit_mode(operator.audit.value)

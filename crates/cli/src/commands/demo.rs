@@ -161,7 +161,15 @@ async fn invoke(context: &mut Context, dir: &Path, scene: &Scene, with_key: bool
     let otto = open::to_run(context, &operator, &agents).await?;
     let watched = async {
         let handle = otto.agent(AGENT_NAME)?.invoke_stream(TASK).await?;
-        watch::watch(&mut context.out, handle, &agent, &budgets, Live::together()).await
+        watch::watch(
+            &mut context.out,
+            &otto,
+            handle,
+            &agent,
+            &budgets,
+            Live::together(),
+        )
+        .await
     };
     let report = watched.await;
     open::close(otto).await;

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use otto::text::visible;
+use otto::{KILL_FILE, kill_switch};
 use serde_json::json;
 
 use crate::Performed;
 use crate::context::Context;
-use crate::error::Code;
+use crate::error::{Code, Failure};
 use crate::open;
 use crate::output::{Style, To};
 
@@ -24,16 +25,33 @@ pub(crate) struct Kill {
 impl Kill {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
-        context.runtime()?.block_on(async {
+        if !self.lift {
+            // The file first: it needs no database, and every process on the state directory obeys it at once.
+            let file = operator.state_dir.value.join(KILL_FILE);
+            if let Err(error) = kill_switch::throw_file(&file, &self.reason) {
+                let shown = visible(&file.to_string_lossy()).into_owned();
+                let text =
+                    format!("write {shown}: {error}; running processes hear of it within a second");
+                context.out.line(To::Progress, &text);
+            }
+        }
+        let remains = context.runtime()?.block_on(async {
             let otto = open::to_write(&operator).await?;
             let done = if self.lift {
                 otto.lift_kill().await
             } else {
-                otto.kill(&self.reason).await
+                otto.kill(&self.reason).await.map(|()| None)
             };
             open::close(otto).await;
-            Ok::<_, crate::error::Failure>(done?)
+            Ok::<_, Failure>(done?)
         })?;
+        if let Some(row) = remains {
+            let text = format!(
+                "the kill switch stays thrown for processes that start so: {}",
+                row.reason
+            );
+            return Err(Failure::new(Code::Refused, text).hint("unset OTTO_KILL_SWITCH"));
+        }
         if context.out.is_json() {
             context.out.json(&json!({"type": "kill_switch", "thrown": !self.lift, "reason": (!self.lift).then_some(&self.reason)}));
             return Ok(Code::Completed);

@@ -71,7 +71,15 @@ impl Resume {
                     decision,
                 };
                 let handle = otto.resume(self.session, options).await?;
-                watch::watch(&mut context.out, handle, &agent, &budgets, Live::split()).await
+                watch::watch(
+                    &mut context.out,
+                    &otto,
+                    handle,
+                    &agent,
+                    &budgets,
+                    Live::split(),
+                )
+                .await
             };
             let report = resumed.await;
             open::close(otto).await;

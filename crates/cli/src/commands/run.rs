@@ -103,7 +103,15 @@ impl Run {
             let otto = open::to_run(context, &operator, &agents).await?;
             let started = async {
                 let handle = otto.agent(agent.name.as_str())?.invoke_stream(task).await?;
-                watch::watch(&mut context.out, handle, &agent, &budgets, Live::split()).await
+                watch::watch(
+                    &mut context.out,
+                    &otto,
+                    handle,
+                    &agent,
+                    &budgets,
+                    Live::split(),
+                )
+                .await
             };
             let report = started.await;
             open::close(otto).await;

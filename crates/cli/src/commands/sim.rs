@@ -13,7 +13,7 @@ use crate::Performed;
 use crate::context::Context;
 use crate::error::{Code, Failure};
 use crate::output::{Style, To};
-use crate::signals::Interrupts;
+use crate::signals::Signals;
 
 /// Arguments of `otto sim`.
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ impl Sim {
         options.address = self.bind;
         options.seed = self.seed;
         context.runtime()?.block_on(async {
-            let mut interrupts = Interrupts::new().map_err(|error| Failure::doing("listen for Ctrl-C", &error))?;
+            let mut signals = Signals::new().map_err(|error| Failure::doing("listen for signals", &error))?;
             let server = ScriptedServer::start(script, options).await.map_err(|error| {
                 Failure::usage(format!("listen on {}: {error}", self.bind)).hint("use a free port of a loopback address, such as 127.0.0.1:0")
             })?;
@@ -54,7 +54,7 @@ impl Sim {
                 context.out.line(To::Answer, &format!("use it: {}", painter.paint(Style::Accent, &command)));
                 context.out.line(To::Answer, "Ctrl-C ends it");
             }
-            interrupts.next().await;
+            signals.next().await;
             let stats = server.stats();
             server.shutdown().await;
             let line = format!("{} requests, {} refused, {} faults played", stats.requests, stats.refused, stats.faults);

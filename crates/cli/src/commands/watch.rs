@@ -1,25 +1,34 @@
-//! Watching an invocation from start to report: events on the screen, Ctrl-C, the live line.
+//! Watching an invocation from start to report: events on the screen, signals, the live line.
 //!
-//! Invariant: it returns only after the invocation's last durable word, unless the user insists.
+//! Invariant: it returns only after the invocation's last durable word, unless that does not come within the
+//! bound of a shutdown or the user insists.
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
 use otto::core::invocation::CancelReason;
-use otto::{AgentConfig, Budgets, InvocationHandle, ListenerEvent, Outcome, Report};
+use otto::{
+    AgentConfig, Budgets, InvocationHandle, InvokeError, ListenerEvent, Otto, Outcome, Report,
+};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::error::{Code, Failure};
+use crate::open;
 use crate::output::{self, Live, Out, Style, To, View};
-use crate::signals::Interrupts;
+use crate::signals::{Ask, Signals, kill_reason};
 
 /// How often the live line is drawn anew while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Shows an invocation until it has ended, and returns its report. The first Ctrl-C cancels it, the second
-/// ends the process at once; what was acknowledged is safe either way.
+/// Shows an invocation until it has ended, and returns its report. The first Ctrl-C (or SIGTERM) shuts Otto
+/// down, the second ends the process at once; what was acknowledged is safe either way. SIGUSR1 throws the
+/// kill switch.
 pub(super) async fn watch(
     out: &mut Out,
+    otto: &Otto,
     mut handle: InvocationHandle,
     agent: &AgentConfig,
     budgets: &Budgets,
@@ -38,8 +47,8 @@ pub(super) async fn watch(
             "limits": limits(budgets),
         }));
     }
-    let mut interrupts =
-        Interrupts::new().map_err(|error| Failure::doing("listen for Ctrl-C", &error))?;
+    let mut signals =
+        Signals::new().map_err(|error| Failure::doing("listen for signals", &error))?;
     let mut view = View::new(
         out.painter(To::Progress),
         budgets.cost.as_ref().map(|limit| limit.value),
@@ -47,24 +56,38 @@ pub(super) async fn watch(
     let time_limit = budgets.time.as_ref().map(|limit| limit.value);
     let started = Instant::now();
     let mut events = handle.take_events();
-    let cancel = handle.canceller();
-    let mut is_cancelled = false;
+    let mut is_ending = false;
+    // What a signal has set in motion.
+    let mut orders: FuturesUnordered<LocalBoxFuture<'_, Result<(), Failure>>> =
+        FuturesUnordered::new();
     let report = handle.report();
     tokio::pin!(report);
     let mut tick = tokio::time::interval(TICK);
     let report = loop {
         tokio::select! {
             biased;
-            () = interrupts.next() => {
+            ask = signals.next() => {
                 screen.end(out);
-                if is_cancelled {
-                    out.line(To::Progress, "stopped at once; what was acknowledged is stored, `otto resume` takes it up");
-                    std::process::exit(i32::from(out.finish(Code::Cancelled).number()));
+                match ask {
+                    Ask::Kill => {
+                        out.line(To::Progress, "SIGUSR1: the kill switch is thrown, for every process on the state directory");
+                        orders.push(Box::pin(async { Ok(otto.kill(&kill_reason()).await?) }));
+                    }
+                    Ask::End if is_ending => {
+                        out.line(To::Progress, &format!("stopped at once; what was acknowledged is stored, `otto resume {}` takes it up", ids.session));
+                        std::process::exit(i32::from(out.finish(Code::Cancelled).number()));
+                    }
+                    Ask::End => {
+                        is_ending = true;
+                        out.line(To::Progress, "shutting down: what runs comes to a durable point; press Ctrl-C again to stop at once");
+                        orders.push(Box::pin(async {
+                            otto.shutdown(open::SHUTDOWN_BOUND).await;
+                            Ok(())
+                        }));
+                    }
                 }
-                is_cancelled = true;
-                cancel();
-                out.line(To::Progress, "cancelling; press Ctrl-C again to stop at once");
             }
+            Some(done) = orders.next() => done?,
             event = next_event(&mut events), if events.is_some() => match event {
                 Ok(event) => show(out, &mut screen, &mut view, &event),
                 Err(RecvError::Lagged(count)) if out.is_json() => out.json(&json!({"type": "lagged", "events": count})),
@@ -83,7 +106,24 @@ pub(super) async fn watch(
         }
     }
     screen.end(out);
-    Ok(report?)
+    // What a signal ordered is done before the word on it.
+    while let Some(done) = orders.next().await {
+        done?;
+    }
+    match report {
+        Err(InvokeError::ShuttingDown) => Err(Failure::new(
+            Code::Cancelled,
+            format!(
+                "session {} did not come to a durable point in time and was left as after a crash",
+                ids.session
+            ),
+        )
+        .hint(format!(
+            "`otto resume {}` takes it up; an open model call counts as spent",
+            ids.session
+        ))),
+        report => Ok(report?),
+    }
 }
 
 async fn next_event(

@@ -26,7 +26,7 @@ impl AgentServer {
             at: now,
         };
         let written = self.shared.store.clone();
-        match self.after_settles(written.finish(finish)).await {
+        match self.after_settles("finish", written.finish(finish)).await {
             Ok(store::Outcome::Done | store::Outcome::AlreadyDone) => self.durable_up_to(sequence),
             Ok(store::Outcome::Fenced) => self.fenced = true,
             Err(error) => self.store_error = Some(error.to_string()),
@@ -37,7 +37,9 @@ impl AgentServer {
         } else {
             self.store_artifacts(&outcome).await
         };
-        crate::telemetry::finished(&self.ids, &self.agent.name, &outcome, self.charged);
+        let ended = self.shared.clock.now();
+        self.watch
+            .ended(self.admitted_at, ended, &outcome, self.charged);
         self.tell(|| ListenerEvent::Finished(outcome.clone()));
         self.report = Some(Report {
             ids: self.ids,

@@ -15,7 +15,9 @@ pub(crate) use run_tool::{EndedTool, RunningTool};
 pub(crate) use settle::PendingSettle;
 
 use otto_core::Timestamp;
-use otto_core::invocation::{CancelReason, Effect, Event, ToolEnding, ToolResult};
+use otto_core::invocation::{
+    Billing, CancelReason, Effect, Event, ModelFailure, ModelFailureKind, ToolEnding, ToolResult,
+};
 
 use crate::agent_server::AgentServer;
 
@@ -38,15 +40,29 @@ impl AgentServer {
     }
 
     async fn perform(&mut self, now: Timestamp, effect: Effect) -> Result<(), StoreFailed> {
+        if let Some(reason) = self.stop_ordered()
+            && self.is_held_back(&effect, reason)
+        {
+            return Ok(());
+        }
         match effect {
             Effect::Reserve { id, quote } => self.reserve(id, quote).await,
             Effect::Settle {
                 reservation,
                 settlement,
             } => self.settle(now, reservation, settlement),
-            Effect::CallModel { id, request } => self.call_model(now, id, request),
-            Effect::StopModel { id } => self.stop_model(id),
-            Effect::RunTool { id, request } => self.run_tool(now, id, request),
+            Effect::CallModel { id, request } => {
+                self.watch.model_call_started(now, id, &request);
+                self.call_model(now, id, request);
+            }
+            Effect::StopModel { id } => {
+                self.watch.model_call_stopped(now, id);
+                self.stop_model(id);
+            }
+            Effect::RunTool { id, request } => {
+                self.watch.tool_started(now, id, &request);
+                self.run_tool(now, id, request);
+            }
             Effect::StopTool { id } => self.stop_tool(id),
             Effect::SetTimer { id, at, purpose } => {
                 self.note_timer(now, at, purpose);
@@ -58,16 +74,41 @@ impl AgentServer {
         Ok(())
     }
 
+    /// Answers what must not begin because the end was ordered (kill switch, shutdown, cancellation); the
+    /// machine hears of the order next. Says whether the effect was such a beginning.
+    fn is_held_back(&mut self, effect: &Effect, reason: CancelReason) -> bool {
+        let answer = match effect {
+            Effect::Reserve { id, .. } => Event::ReservationRefused {
+                effect: *id,
+                reason,
+            },
+            Effect::CallModel { id, .. } => Event::ModelFailed {
+                effect: *id,
+                failure: not_sent(),
+            },
+            Effect::RunTool { id, .. } => Event::ToolFinished {
+                effect: *id,
+                result: not_run(
+                    "The call was not run: the invocation was ordered to end before it.",
+                ),
+            },
+            Effect::Settle { .. }
+            | Effect::StopModel { .. }
+            | Effect::StopTool { .. }
+            | Effect::SetTimer { .. }
+            | Effect::Persist
+            | Effect::Finish { .. } => return false,
+        };
+        self.inbox.push_back(answer);
+        true
+    }
+
     /// Answers an effect that must not be performed because the store failed before it.
     async fn answer_unperformed(&mut self, effect: Effect) {
         match effect {
             Effect::RunTool { id, .. } => self.inbox.push_back(Event::ToolFinished {
                 effect: id,
-                result: ToolResult {
-                    content: "The call was not run: its intent could not be made durable.".into(),
-                    ending: ToolEnding::Cancelled,
-                    duration: std::time::Duration::ZERO,
-                },
+                result: not_run("The call was not run: its intent could not be made durable."),
             }),
             Effect::Reserve { id, .. } => self.inbox.push_back(Event::ReservationRefused {
                 effect: id,
@@ -86,5 +127,28 @@ impl AgentServer {
             | Effect::SetTimer { .. }
             | Effect::Persist => {}
         }
+    }
+}
+
+/// The result of a call that never began.
+fn not_run(content: &str) -> ToolResult {
+    ToolResult {
+        content: content.into(),
+        ending: ToolEnding::Cancelled,
+        duration: std::time::Duration::ZERO,
+    }
+}
+
+/// The failure of a model call that never left: its hold is released, and a retry would wait for longer than
+/// the invocation has.
+fn not_sent() -> ModelFailure {
+    ModelFailure {
+        kind: ModelFailureKind::Interrupted,
+        message: "not sent: the invocation was ordered to end before the call".into(),
+        billing: Billing::NotBilled,
+        retry_after: None,
+        should_retry: Some(true),
+        status: None,
+        request_id: None,
     }
 }

@@ -24,7 +24,7 @@ impl AgentServer {
             entries,
             Durability::Synced,
         );
-        match self.after_settles(append).await {
+        match self.after_settles("append", append).await {
             Ok(Outcome::Done | Outcome::AlreadyDone) => {
                 self.durable_up_to(sequence);
                 Ok(())

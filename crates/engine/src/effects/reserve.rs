@@ -32,7 +32,7 @@ impl AgentServer {
         };
         let store = self.shared.store.clone();
         let reply = store.reserve(call);
-        let event = match self.after_settles(reply).await {
+        let event = match self.after_settles("reserve", reply).await {
             Ok(ReserveReply::Ledger(
                 ReserveOutcome::Granted(grant) | ReserveOutcome::AlreadyGranted(grant),
             )) => {

@@ -142,7 +142,7 @@ impl AgentServer {
         };
         match decide(tool.definition().permissions, self.granted) {
             Decision::Allowed => {}
-            Decision::Denied { missing } if self.shared.settings.audit_mode => {
+            Decision::Denied { missing } if self.shared.settings().audit_mode => {
                 self.auditor(&request.tool)
                     .would_deny(WouldDeny::Permissions(missing));
             }
@@ -175,7 +175,6 @@ impl AgentServer {
     pub(crate) fn tool_finished(&mut self, id: EffectId, ended: EndedTool) -> Option<Event> {
         let EndedTool { result, refused_by } = ended;
         let running = self.running.remove(&id)?;
-        crate::telemetry::tool_finished(&self.ids, &running.tool, &result);
         self.tell(|| ListenerEvent::ToolFinished {
             call: running.call.clone(),
             tool: running.tool.clone(),

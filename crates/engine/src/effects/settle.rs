@@ -13,6 +13,8 @@ use otto_core::invocation::CancelReason;
 use otto_core::ledger::{SettleOutcome, Settlement};
 use otto_core::port::store::{Attribution, Durability, SettleCall, SettleReply, StoreError};
 
+use tokio::time::Instant;
+
 use crate::ListenerEvent;
 use crate::agent_server::AgentServer;
 use crate::effects::StoreFailed;
@@ -50,10 +52,17 @@ impl AgentServer {
     }
 
     /// Makes the pending settlements, then `next`.
-    pub(crate) async fn after_settles<T>(&mut self, next: impl Future<Output = T>) -> T {
+    pub(crate) async fn after_settles<T>(
+        &mut self,
+        operation: &'static str,
+        next: impl Future<Output = T>,
+    ) -> T {
         // What failed here is in `store_error`; `next` meets the same store.
         let _ = self.make_settles().await;
-        next.await
+        let asked = Instant::now();
+        let answer = next.await;
+        self.shared.telemetry.store_call(operation, asked.elapsed());
+        answer
     }
 
     /// Makes the pending settlements durable, with the journal entries that ride on them.
@@ -74,7 +83,9 @@ impl AgentServer {
         let mut made = Ok(());
         for PendingSettle { call } in std::mem::take(&mut self.settles) {
             let settlement = call.settlement.clone();
+            let asked = Instant::now();
             let reply = store.settle(call).await;
+            self.shared.telemetry.store_call("settle", asked.elapsed());
             if reply.is_err() {
                 made = Err(StoreFailed);
             }
@@ -103,6 +114,7 @@ impl AgentServer {
             Settlement::Used { usage, .. } => Some(*usage),
             Settlement::Forfeited | Settlement::Released => None,
         };
+        self.watch.settled(usage.as_ref(), settled.charged);
         let spent = self.charged;
         let limit = self.agent.budgets.cost.as_ref().map(|limit| limit.value);
         self.tell(|| ListenerEvent::Settled {
@@ -112,7 +124,7 @@ impl AgentServer {
             limit,
         });
         for warning in settled.warnings {
-            crate::telemetry::budget_warning(&self.ids, &warning);
+            self.watch.budget_warning(&warning);
             self.tell(|| ListenerEvent::BudgetWarning {
                 scope: warning.scope.clone(),
                 limit: warning.limit,
@@ -120,7 +132,7 @@ impl AgentServer {
             });
         }
         if settled.overdrawn {
-            crate::telemetry::overdrawn(&self.ids, settled.charged);
+            self.watch.overdrawn(settled.charged);
         }
     }
 }

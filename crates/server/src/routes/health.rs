@@ -1,5 +1,7 @@
 //! `/health/live`, `/health/ready`: whether the process runs, and whether it can do its work.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,10 +17,10 @@ pub(crate) struct Ready {
 
 #[derive(Serialize)]
 struct Component {
-    name: &'static str,
+    name: Arc<str>,
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    reason: Option<Arc<str>>,
 }
 
 /// `GET /health/live`
@@ -28,34 +30,17 @@ pub(crate) async fn live() -> Json<serde_json::Value> {
 
 /// `GET /health/ready`
 pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Ready>) {
-    let component = |name, reason: Option<String>| Component {
-        name,
-        ready: reason.is_none(),
-        reason,
-    };
-    let enabled = state.otto.engine().settings().enabled;
-    let kill = match state.otto.kill_switch().await {
-        Ok(None) => None,
-        Ok(Some(row)) => Some(format!("the kill switch is thrown: {}", row.reason)),
-        Err(error) => Some(error.to_string()),
-    };
-    let store = state
-        .otto
-        .engine()
-        .cost_tracker()
-        .today()
-        .await
-        .err()
-        .map(|error| error.to_string());
-    let components = vec![
-        component("store", store),
-        component(
-            "enabled",
-            (!enabled).then(|| "OTTO_ENABLED is not true".to_owned()),
-        ),
-        component("kill_switch", kill),
-    ];
-    let ready = components.iter().all(|component| component.ready);
+    let report = state.otto.health().await;
+    let ready = report.is_ready();
+    let components = report
+        .components
+        .into_iter()
+        .map(|component| Component {
+            ready: component.condition.is_ready(),
+            reason: component.condition.reason().cloned(),
+            name: component.name,
+        })
+        .collect();
     let status = if ready {
         StatusCode::OK
     } else {

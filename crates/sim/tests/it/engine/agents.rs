@@ -10,7 +10,9 @@ use otto_core::policy::Permissions;
 use otto_core::redact::Redactor;
 use otto_core::{AgentName, ModelId, Money, ToolName};
 use otto_engine::clock::{IdSource, SystemClock};
-use otto_engine::{Admission, Ceilings, Engine, EngineParts, EngineSettings, ToolBus};
+use otto_engine::{
+    Admission, Ceilings, Engine, EngineParts, EngineSettings, KillPlaces, TelemetryParts, ToolBus,
+};
 
 use super::{Chance, World, model, tools};
 
@@ -69,6 +71,8 @@ pub(crate) fn engine(world: &World, node: &str) -> Engine {
         clock: Arc::new(SystemClock::start()),
         ids: Arc::new(WorldIds(world.chance.clone())),
         redactor: Arc::new(Redactor::built_in()),
+        kill: KillPlaces::default(),
+        telemetry: TelemetryParts::default(),
         settings: EngineSettings {
             enabled: true,
             ceilings: Ceilings::daily(Limit::new(Money::from_dollars(1_000), "test")),

@@ -1,0 +1,289 @@
+//! The AgentSupervisor: starts AgentServers on demand, starts them again from their journal when they panic,
+//! and lets go of what they held when they end.
+//!
+//! Each invocation has a Tokio task of its own. Nothing of one is shared with another but what stands behind
+//! a port, so a panic, a stuck tool or a runaway stream in one changes nothing for another.
+//!
+//! Invariant: whatever way a task ends (outcome, panics beyond the rule, shutdown that could not wait), its
+//! place, its entry in the registry and its lease are given back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use otto_core::agent::AgentConfig;
+use otto_core::invocation::{
+    CancelReason, Event, Failure, Invocation, InvocationSpec, Outcome, Totals,
+};
+use otto_core::policy::Permissions;
+use otto_core::port::llm_client::Conversation;
+use otto_core::port::store::Lease;
+use otto_core::{Money, Timestamp};
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::admission::Ticket;
+use crate::agent_server::{AgentServer, PendingJournal};
+use crate::engine::{Engine, Shared};
+use crate::handle::request_stop;
+use crate::recovery::Recovered;
+use crate::registry::Watched;
+use crate::restarts::{Ending, RestartRule, Restarts, Verdict};
+use crate::shutdown::LeftForResume;
+use crate::telemetry::{self, InvocationWatch};
+use crate::timers::Timers;
+use crate::{Ids, InvocationHandle, ListenerEvent, Listening, Report};
+
+/// Who is invoked, and by what right.
+pub(crate) struct Seat {
+    pub(crate) ids: Ids,
+    pub(crate) agent: Arc<AgentConfig>,
+    pub(crate) lease: Lease,
+    pub(crate) admitted_at: Timestamp,
+}
+
+/// Where an AgentServer begins.
+pub(crate) enum Start {
+    New(Arc<InvocationSpec>),
+    Resumed(Box<Recovered>),
+}
+
+struct Channels {
+    stop: watch::Receiver<Option<CancelReason>>,
+    stop_sender: watch::Sender<Option<CancelReason>>,
+    events: Option<broadcast::Sender<ListenerEvent>>,
+    progress: watch::Sender<u64>,
+}
+
+impl Engine {
+    /// Starts the AgentServer of an invocation whose session is leased.
+    pub(crate) fn spawn(
+        &self,
+        ticket: Ticket,
+        seat: Seat,
+        start: Start,
+        listening: Listening,
+    ) -> InvocationHandle {
+        let shared = self.shared().clone();
+        let (stop_sender, stop) = watch::channel(None);
+        let (sender, receiver) = listening.capacity().map(broadcast::channel).unzip();
+        let (progress, _) = watch::channel(0);
+        let (report_sender, report) = oneshot::channel();
+        let handle = InvocationHandle {
+            ids: seat.ids,
+            stop: stop_sender.clone(),
+            events: receiver,
+            report,
+        };
+        let registration = shared.registry.register(
+            seat.ids,
+            seat.agent.name.clone(),
+            seat.admitted_at,
+            stop_sender.clone(),
+            Watched {
+                events: sender.clone(),
+                progress: progress.clone(),
+            },
+        );
+        shared.leases.hold(&seat.lease);
+        // Whoever throws the switch or shuts down marks that first and looks through the registry then: one of
+        // both sees this invocation.
+        if let Some(reason) = shared.stop_ordered() {
+            request_stop(&stop_sender, reason);
+        }
+        let channels = Channels {
+            stop,
+            stop_sender,
+            events: sender,
+            progress,
+        };
+        let span = telemetry::span(&seat.ids, &seat.agent.name);
+        let work = async move {
+            let report = tokio::select! {
+                biased;
+                // A shutdown that could not wait: the journal is what a crash would have left.
+                () = shared.abandon.cancelled() => None,
+                report = drive(&shared, ticket, &seat, start, &channels) => Some(report),
+            };
+            if let Some(lease) = shared.leases.let_go(seat.ids.session) {
+                // A lease that cannot be given back runs out by itself.
+                let _ = shared.store.release(lease).await;
+            }
+            let is_left = report.as_ref().is_none_or(|report| {
+                matches!(
+                    report.outcome,
+                    Outcome::Cancelled {
+                        reason: CancelReason::Shutdown
+                    }
+                )
+            });
+            if is_left {
+                shared.note_left(LeftForResume {
+                    ids: seat.ids,
+                    agent: seat.agent.name.clone(),
+                    was_abandoned: report.is_none(),
+                });
+            }
+            drop(registration);
+            if let Some(report) = report {
+                // The caller may have dropped its handle; the report is in the store as well.
+                let _ = report_sender.send(report);
+            }
+        };
+        tokio::spawn(work.instrument(span));
+        handle
+    }
+}
+
+/// Waits for a place, then runs the AgentServer to its end.
+async fn drive(
+    shared: &Arc<Shared>,
+    ticket: Ticket,
+    seat: &Seat,
+    start: Start,
+    channels: &Channels,
+) -> Report {
+    let mut stop = channels.stop.clone();
+    // Who is to end need not wait for a place: it begins nothing, it only writes down that it ends.
+    let _permit = tokio::select! {
+        biased;
+        permit = ticket.admitted() => permit,
+        _ = stop.wait_for(Option::is_some) => None,
+    };
+    supervise(shared, seat, start, channels).await
+}
+
+/// Runs an AgentServer and starts it again from its journal when it panics.
+async fn supervise(shared: &Arc<Shared>, seat: &Seat, start: Start, channels: &Channels) -> Report {
+    let mut restarts = Restarts::new(RestartRule::AGENT);
+    let mut started = start;
+    for count in 1.. {
+        let (mut server, first) = agent_server(shared, seat, started, channels);
+        if let Ok(report) = AssertUnwindSafe(server.run(first)).catch_unwind().await {
+            return report;
+        }
+        shared
+            .telemetry
+            .agent_restarted(&seat.ids, &seat.agent.name, count);
+        server.tell(|| ListenerEvent::Restarted);
+        drop(server);
+        match restarts.decide(Instant::now(), Ending::Panicked) {
+            Verdict::Again(wait) if wait.is_zero() => {}
+            Verdict::Again(wait) => tokio::time::sleep(wait).await,
+            Verdict::Done | Verdict::GivenUp => break,
+        }
+        started = match crate::recovery::after_panic(shared, seat).await {
+            Ok(recovered) => Start::Resumed(Box::new(recovered)),
+            Err(error) => return failed_report(shared, seat, &error.to_string()),
+        };
+    }
+    failed_report(shared, seat, "its AgentServer panicked again and again")
+}
+
+fn agent_server(
+    shared: &Arc<Shared>,
+    seat: &Seat,
+    start: Start,
+    channels: &Channels,
+) -> (AgentServer, Event) {
+    let is_resumed = matches!(start, Start::Resumed(_));
+    let (machine, journal, first, spec, charged) = match start {
+        Start::New(spec) => {
+            let first = Event::Started(spec.clone());
+            (
+                Invocation::default(),
+                PendingJournal::after(0),
+                first,
+                spec,
+                Money::ZERO,
+            )
+        }
+        Start::Resumed(recovered) => {
+            let Recovered {
+                machine,
+                last_sequence,
+                spec,
+                resumption,
+                charged,
+            } = *recovered;
+            (
+                machine,
+                PendingJournal::after(last_sequence),
+                Event::Resumed(resumption),
+                spec,
+                charged,
+            )
+        }
+    };
+    let snapshot = shared.tools.snapshot();
+    let needed = spec
+        .tools
+        .iter()
+        .filter_map(|facts| snapshot.find(&facts.name));
+    let listed = needed.fold(Permissions::NONE, |sum, tool| {
+        sum.union(tool.definition().permissions)
+    });
+    let watch = InvocationWatch::new(
+        shared.telemetry.clone(),
+        seat.ids,
+        seat.agent.name.clone(),
+        spec.model.id.clone(),
+    );
+    watch.begun(is_resumed);
+    let server = AgentServer {
+        shared: shared.clone(),
+        watch,
+        ids: seat.ids,
+        agent: seat.agent.clone(),
+        granted: listed.intersection(shared.settings().allowed_permissions),
+        conversation: Arc::new(Conversation {
+            model: spec.model.clone(),
+            system_prompt: spec.system_prompt.clone(),
+            tools: spec.tools.clone(),
+            cache: spec.cache,
+            user_id: None,
+        }),
+        machine,
+        lease: seat.lease.clone(),
+        journal,
+        inbox: VecDeque::new(),
+        model: None,
+        tools: JoinSet::new(),
+        running: BTreeMap::new(),
+        timers: Timers::default(),
+        settles: Vec::new(),
+        stop: Some(channels.stop.clone()),
+        stop_sender: channels.stop_sender.clone(),
+        events: channels.events.clone(),
+        progress: channels.progress.clone(),
+        admitted_at: seat.admitted_at,
+        charged,
+        fenced: false,
+        store_error: None,
+        last_failure: None,
+        report: None,
+    };
+    (server, first)
+}
+
+fn failed_report(shared: &Shared, seat: &Seat, why: &str) -> Report {
+    Report {
+        ids: seat.ids,
+        agent: seat.agent.name.clone(),
+        outcome: Outcome::Failed {
+            failure: Failure::Internal {
+                message: Arc::from(why),
+            },
+        },
+        artifacts: Vec::new(),
+        artifact_error: None,
+        store_error: None,
+        totals: Totals::default(),
+        charged: Money::ZERO,
+        turns: 0,
+        duration: shared.clock.now().since(seat.admitted_at),
+    }
+}
