@@ -120,7 +120,7 @@ impl AgentServer {
             cancellation: Arc::new(TokenCancellation(cancel.clone())),
             audit: self
                 .shared
-                .settings
+                .settings()
                 .audit_mode
                 .then(|| Arc::new(self.auditor(&request.tool)) as Arc<dyn AuditLog>),
         };
