@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::derived::DerivedArtifact;
 use crate::id::ReservationId;
 use crate::invocation::OutcomeKind;
 use crate::ledger::{Account, ReserveOutcome, ReserveRequest, Scope, SettleOutcome, Settlement};
@@ -132,8 +133,8 @@ pub trait Dispatch: Send + Sync {
     /// Gives a lease back.
     fn release(&self, lease: Lease) -> BoxFuture<'_, Result<Outcome, StoreError>>;
 
-    /// Records the end of an invocation with its last journal entries. Synced.
-    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+    /// Records the end of an invocation with its last journal entries and its artifacts. Synced.
+    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<FinishReply, StoreError>>;
 
     /// Invocations without an end, oldest first.
     fn unfinished(&self) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>>;
@@ -207,10 +208,23 @@ pub struct Finish {
     pub result: Arc<str>,
     /// Its last journal entries.
     pub entries: Vec<Entry>,
+    /// Artifacts that follow from the journal up to here ([`crate::derived`]), named as in an [`ArtifactDraft`].
+    pub artifacts: Vec<DerivedArtifact>,
     /// Whether it may be resumed later (shutdown, a raised limit).
     pub resumable: bool,
     /// When.
     pub at: Timestamp,
+}
+
+/// The answer to the end of an invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishReply {
+    /// Whether the end was recorded.
+    pub outcome: Outcome,
+    /// What was asked for in [`Finish::artifacts`], in that order: the references of artifacts that the store
+    /// has taken. They are durable with the end, and can be read through its [`Blobs`]; their files may follow.
+    /// Empty when the store takes none (it keeps no artifacts, or has no room): the caller stores them itself.
+    pub artifacts: Vec<ArtifactRef>,
 }
 
 /// An invocation as lists show it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use otto_core::Timestamp;
+use otto_core::derived;
 use otto_core::invocation::{CancelReason, Outcome};
 use otto_core::port::store;
 
@@ -22,20 +23,36 @@ impl AgentServer {
                 _ => Arc::from(""),
             },
             entries: self.journal.take(),
+            artifacts: match &self.shared.blobs {
+                Some(_) => derived::of(&self.ids.invocation, self.machine.history(), &outcome),
+                None => Vec::new(),
+            },
             resumable: is_resumable(&outcome),
             at: now,
         };
         let written = self.shared.store.clone();
+        let mut left = finish.artifacts.clone();
+        let mut artifacts = Vec::new();
         match self.after_settles("finish", written.finish(finish)).await {
-            Ok(store::Outcome::Done | store::Outcome::AlreadyDone) => self.durable_up_to(sequence),
-            Ok(store::Outcome::Fenced) => self.fenced = true,
+            Ok(store::FinishReply {
+                outcome: store::Outcome::Done | store::Outcome::AlreadyDone,
+                artifacts: taken,
+            }) => {
+                self.durable_up_to(sequence);
+                left.drain(..taken.len().min(left.len()));
+                artifacts = taken;
+            }
+            Ok(store::FinishReply {
+                outcome: store::Outcome::Fenced,
+                ..
+            }) => self.fenced = true,
             Err(error) => self.store_error = Some(error.to_string()),
         }
         // A fenced AgentServer writes nothing: the invocation goes on elsewhere.
-        let (artifacts, artifact_error) = if self.fenced {
-            (Vec::new(), None)
+        let artifact_error = if self.fenced {
+            None
         } else {
-            self.store_artifacts(&outcome).await
+            self.store_artifacts(left, &mut artifacts).await
         };
         let ended = self.shared.clock.now();
         self.watch

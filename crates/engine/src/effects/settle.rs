@@ -51,16 +51,30 @@ impl AgentServer {
         self.settles.push(PendingSettle { call });
     }
 
-    /// Makes the pending settlements, then `next`.
+    /// Makes the pending settlements, then `next`; the last of them and `next` are called together, in this
+    /// order, so that one transaction can serve both.
     pub(crate) async fn after_settles<T>(
         &mut self,
         operation: &'static str,
         next: impl Future<Output = T>,
     ) -> T {
+        let last = self.settles.pop();
         // What failed here is in `store_error`; `next` meets the same store.
         let _ = self.make_settles().await;
+        let store = self.shared.store.clone();
         let asked = Instant::now();
-        let answer = next.await;
+        let answer = match last {
+            None => next.await,
+            Some(PendingSettle { call }) => {
+                let settlement = call.settlement.clone();
+                // `join` polls in the order of its arguments, and calls of one caller take effect in that
+                // order.
+                let (settled, answer) = futures_util::future::join(store.settle(call), next).await;
+                self.shared.telemetry.store_call("settle", asked.elapsed());
+                self.settled(&settlement, settled);
+                answer
+            }
+        };
         self.shared.telemetry.store_call(operation, asked.elapsed());
         answer
     }

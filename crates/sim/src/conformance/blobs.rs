@@ -84,7 +84,7 @@ fn list(blobs: &dyn Blobs, n: u8) -> Vec<ArtifactRef> {
 }
 
 /// SHA-256 of `abc`. Source: FIPS 180-2, appendix B.1.
-const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+pub(super) const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
 fn stored(world: &dyn World) {
     let blobs = world.open();

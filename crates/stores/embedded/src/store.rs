@@ -9,15 +9,16 @@ use otto_core::ledger::{Account, Scope};
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
     ArtifactDraft, ArtifactRef, Blobs, ClaimOutcome, Directory, Dispatch, Durability, Entry,
-    Finish, InvocationQuery, InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome,
-    ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError, Submission, SubmitOutcome,
-    UsageQuery, UsageStore, UsageSum,
+    Finish, FinishReply, InvocationQuery, InvocationRecord, Journal, KillRow, Lease, LedgerStore,
+    Outcome, ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError, Submission,
+    SubmitOutcome, UsageQuery, UsageStore, UsageSum,
 };
 use otto_core::store_rules::{self as rules, StoreClock};
 use otto_core::{InvocationId, SessionId, UtcDay};
 use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
 
-use crate::artifacts::{self, Checkpointer, Task};
+use crate::artifacts::{self, Backlog, Checkpointer, FileWriter, Offer, Task, Unwritten};
 use crate::config::StoreConfig;
 use crate::db::codec::read_account;
 use crate::db::open;
@@ -26,7 +27,7 @@ use crate::presence::{self, Presence};
 use crate::queue::Queue;
 use crate::reader::{self, Question};
 use crate::state_dir::StateDir;
-use crate::writer::{self, Change, Job, Writer, gone, job, one, read_kill};
+use crate::writer::{self, Change, Job, SqlRows, Writer, gone, job, job_then, one, read_kill};
 
 /// The embedded store: one SQLite file, one thread that writes it.
 ///
@@ -46,6 +47,9 @@ pub(crate) struct Inner {
     pub(crate) writer: Arc<Queue<Job>>,
     readers: Arc<Queue<Question>>,
     pub(crate) files: Arc<Queue<Task>>,
+    pub(crate) backlog: Arc<Backlog>,
+    /// Ended before the others: it hands rows to the writer.
+    file_writer: Mutex<Option<JoinHandle<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     _presence: Presence,
 }
@@ -71,7 +75,7 @@ impl EmbeddedStore {
         let state_dir = Arc::new(StateDir::open(&config.state_dir)?);
         let lock = state_dir.lock_opening()?;
         let path = open::prepare(&state_dir)?;
-        expire_dead_nodes(&state_dir, &path)?;
+        let left = bury_dead_nodes(&state_dir, &path, &config.node)?;
         let presence = presence::announce(&state_dir, &config.node)?;
         drop(lock);
         let inner = Inner {
@@ -81,6 +85,8 @@ impl EmbeddedStore {
             writer: Arc::new(Queue::new(writer::QUEUE_BOUND)),
             readers: Arc::new(Queue::new(reader::QUEUE_BOUND)),
             files: Arc::new(Queue::new(artifacts::QUEUE_BOUND)),
+            backlog: Arc::default(),
+            file_writer: Mutex::default(),
             threads: Mutex::default(),
             _presence: presence,
             state_dir,
@@ -98,6 +104,9 @@ impl EmbeddedStore {
         }
         let inner = Arc::new(inner);
         let checkpointer = Checkpointer::start(&inner, config.artifact_bytes_max, config.faults)?;
+        for unwritten in left {
+            inner.backlog.push(unwritten);
+        }
         Ok(Self {
             inner,
             checkpointer,
@@ -139,18 +148,21 @@ impl Inner {
         name: &str,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .map_err(|error| {
-                unavailable(Arc::from(format!(
-                    "start thread `{name}`: {error}; raise the limit on threads"
-                )))
-            })?;
+        let thread = thread(name, run)?;
         self.threads
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(thread);
+        Ok(())
+    }
+
+    /// Starts the thread that writes derived artifacts.
+    pub(crate) fn start_file_writer(&self, writer: FileWriter) -> Result<(), StoreError> {
+        let thread = thread("otto-file-writer", move || writer.run())?;
+        *self
+            .file_writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
 
@@ -162,9 +174,13 @@ impl Inner {
     ) -> BoxFuture<'a, Result<T, StoreError>> {
         Box::pin(async move {
             let (job, answer) = job(durability, rule);
-            self.writer.push(job).await.map_err(|_| gone(&self.path))?;
+            self.send(job).await?;
             answer.await.unwrap_or_else(|_| Err(gone(&self.path)))
         })
+    }
+
+    async fn send(&self, job: Job) -> Result<(), StoreError> {
+        self.writer.push(job).await.map_err(|_| gone(&self.path))
     }
 
     /// Asks a question about one snapshot of the rows.
@@ -184,8 +200,29 @@ impl Inner {
     }
 }
 
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| {
+            unavailable(Arc::from(format!(
+                "start thread `{name}`: {error}; raise the limit on threads"
+            )))
+        })
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.backlog.close();
+        let file_writer = self
+            .file_writer
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = file_writer {
+            // It catches its own panics; what it has not written is made from the journal.
+            let _ = thread.join();
+        }
         self.writer.close();
         self.readers.close();
         self.files.close();
@@ -201,8 +238,12 @@ impl Drop for Inner {
     }
 }
 
-/// Ends the leases of nodes that are known to be dead.
-fn expire_dead_nodes(state_dir: &StateDir, path: &Path) -> Result<(), StoreError> {
+/// Ends the leases of nodes that are known to be dead, and takes over the files they have not written.
+fn bury_dead_nodes(
+    state_dir: &StateDir,
+    path: &Path,
+    node: &str,
+) -> Result<Vec<Unwritten>, StoreError> {
     let connection =
         open::writer(path).map_err(|error| from_sql(&error, "open the database", path))?;
     presence::bury_dead(state_dir, |node| {
@@ -213,7 +254,11 @@ fn expire_dead_nodes(state_dir: &StateDir, path: &Path) -> Result<(), StoreError
             )
             .map(drop)
             .map_err(|error| from_sql(&error, "end the leases of a dead process", path))
+    })?;
+    artifacts::adopt(&connection, node, |other| {
+        presence::may_be_alive(state_dir, &presence::file_name(other))
     })
+    .map_err(|fault| fault.into_store_error("take over the files of a dead process", path))
 }
 
 impl Dispatch for EmbeddedStore {
@@ -246,9 +291,37 @@ impl Dispatch for EmbeddedStore {
         })
     }
 
-    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<Outcome, StoreError>> {
-        self.inner.change(Durability::Synced, move |rows, _| {
-            rules::finish(rows, &finish)
+    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<FinishReply, StoreError>> {
+        Box::pin(async move {
+            let (invocation, session) = (finish.invocation, finish.lease.session);
+            let offer = Offer::of(&finish, &self.inner.backlog).map(Arc::new);
+            let offered = offer.clone();
+            let node = self.inner.node.clone();
+            let rule = move |rows: &mut SqlRows<'_, '_>, now| {
+                let outcome = rules::finish(rows, &finish)?;
+                let artifacts = match &offered {
+                    Some(offer) => artifacts::record(rows, now, &finish, outcome, offer, &node)?,
+                    None => Vec::new(),
+                };
+                Ok(FinishReply { outcome, artifacts })
+            };
+            let backlog = self.inner.backlog.clone();
+            let (reply, answer) = oneshot::channel();
+            let job = job_then(Durability::Synced, rule, move |result| {
+                // From here on the files are promised, whether or not the caller still waits.
+                if let Ok(FinishReply {
+                    outcome: Outcome::Done,
+                    artifacts,
+                }) = &result
+                    && let Some(offer) = offer.and_then(Arc::into_inner)
+                    && !artifacts.is_empty()
+                {
+                    backlog.push(offer.into_unwritten(invocation, session, artifacts));
+                }
+                drop(reply.send(result));
+            });
+            self.inner.send(job).await?;
+            answer.await.unwrap_or_else(|_| Err(gone(&self.inner.path)))
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use otto_core::SessionId;
 use otto_core::port::BoxFuture;
-use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, StoreError};
+use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, Finish, StoreError};
 use otto_core::store_rules::artifact_name as name;
 use sha2::{Digest, Sha256};
 
@@ -106,6 +106,26 @@ impl Files {
 }
 
 impl MemoryStore {
+    /// Keeps the artifacts of an end, all or none of them.
+    pub(crate) fn keep_derived(&self, finish: &Finish) -> Vec<ArtifactRef> {
+        let mut files = self.files();
+        let stored: Result<Vec<ArtifactRef>, StoreError> = finish
+            .artifacts
+            .iter()
+            .map(|artifact| {
+                files.put(&ArtifactDraft {
+                    session: finish.lease.session,
+                    invocation: finish.invocation,
+                    kind: artifact.kind,
+                    name: Arc::from(artifact.name),
+                    content: artifact.content.clone(),
+                })
+            })
+            .collect();
+        // What was refused is offered again by the caller, and told apart then.
+        stored.unwrap_or_default()
+    }
+
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }

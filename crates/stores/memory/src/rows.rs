@@ -194,6 +194,7 @@ impl Rows for MemoryRows {
         if let Some(invocation) = self.invocations.get_mut(&finish.invocation) {
             invocation.finish = Some(Finish {
                 entries: Vec::new(),
+                artifacts: Vec::new(),
                 ..finish.clone()
             });
             self.bytes += finish.result.len();

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use otto_core::ledger::{Account, Scope};
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    AuditEntry, ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, InvocationQuery,
-    InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome, ReserveCall, ReserveReply,
-    SettleCall, SettleReply, StoreError, Submission, SubmitOutcome, UsageQuery, UsageStore,
-    UsageSum,
+    AuditEntry, ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, FinishReply,
+    InvocationQuery, InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome, ReserveCall,
+    ReserveReply, SettleCall, SettleReply, StoreError, Submission, SubmitOutcome, UsageQuery,
+    UsageStore, UsageSum,
 };
 use otto_core::store_rules::{self as rules, StoreClock};
 use otto_core::{InvocationId, SessionId, Timestamp, UtcDay};
@@ -100,8 +100,15 @@ impl Dispatch for MemoryStore {
         Box::pin(async move { rules::release(&mut *self.rows(), &lease) })
     }
 
-    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<Outcome, StoreError>> {
-        Box::pin(async move { rules::finish(&mut *self.rows(), &finish) })
+    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<FinishReply, StoreError>> {
+        Box::pin(async move {
+            let outcome = rules::finish(&mut *self.rows(), &finish)?;
+            let artifacts = match outcome {
+                Outcome::Fenced => Vec::new(),
+                Outcome::Done | Outcome::AlreadyDone => self.keep_derived(&finish),
+            };
+            Ok(FinishReply { outcome, artifacts })
+        })
     }
 
     fn unfinished(&self) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>> {

@@ -12,9 +12,9 @@ use otto_core::ledger::{
 };
 use otto_core::model::Usage;
 use otto_core::port::store::{
-    Attribution, ClaimOutcome, Durability, Entry, Finish, InvocationQuery, InvocationRecord, Lease,
-    Outcome, ReserveCall, ReserveReply, SettleCall, SettleReply, Store, StoreError, Submission,
-    SubmitOutcome, UsageQuery, UsageSum,
+    Attribution, ClaimOutcome, Durability, Entry, Finish, FinishReply, InvocationQuery,
+    InvocationRecord, Lease, Outcome, ReserveCall, ReserveReply, SettleCall, SettleReply, Store,
+    StoreError, Submission, SubmitOutcome, UsageQuery, UsageSum,
 };
 use otto_core::{
     AgentName, EffectId, InvocationId, ModelId, Money, SessionId, Timestamp, UtcDay, WorkflowId,
@@ -386,13 +386,18 @@ impl Driven {
             summary: Arc::from("in a line"),
             result: Arc::from("the result"),
             entries,
+            artifacts: Vec::new(),
             resumable,
             at: NOON.after(Duration::from_secs(60)),
         }
     }
 
+    pub(super) fn finish_as(&self, finish: Finish) -> FinishReply {
+        block_on(self.node.store.finish(finish)).expect("finish")
+    }
+
     pub(super) fn finish(&self, entries: Vec<Entry>, resumable: bool) -> Outcome {
-        block_on(self.node.store.finish(self.finish_call(entries, resumable))).expect("finish")
+        self.finish_as(self.finish_call(entries, resumable)).outcome
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use otto_core::derived::DerivedArtifact;
 use otto_core::invocation::OutcomeKind;
 use otto_core::port::store::{
-    Durability, Entry as JournalEntry, Outcome, StoreError, SubmitOutcome,
+    ArtifactKind, Durability, Entry as JournalEntry, Finish, Outcome, StoreError, SubmitOutcome,
 };
 
 use super::fixture::*;
@@ -33,6 +34,10 @@ pub(super) const CASES: &[Entry] = &[
     ("an idempotency key is one invocation", keys),
     ("submitting twice is one invocation", submit_twice),
     ("an end is recorded once", finish_once),
+    (
+        "an end names the artifacts it takes, all or none, and again when repeated",
+        taken_artifacts,
+    ),
     (
         "new entries reopen a resumable end, and only that",
         reopening,
@@ -277,6 +282,60 @@ fn finish_once(world: &dyn World) {
         ("in a line", "the result")
     );
     assert!(record.finished_at.is_some());
+}
+
+fn taken_artifacts(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    let artifacts = |text: &str| {
+        [
+            (ArtifactKind::Transcript, "transcript.md"),
+            (ArtifactKind::Result, "result.md"),
+        ]
+        .map(|(kind, name)| DerivedArtifact {
+            kind,
+            name,
+            content: Arc::from(text.as_bytes()),
+        })
+        .to_vec()
+    };
+    let finish = |sequence, text| Finish {
+        artifacts: artifacts(text),
+        ..driven.finish_call(entries(sequence..=sequence), true)
+    };
+    let reply = driven.finish_as(finish(1, "abc"));
+    assert_eq!(reply.outcome, Outcome::Done);
+    for (taken, name) in reply.artifacts.iter().zip(["transcript.md", "result.md"]) {
+        assert!(taken.path.contains(name), "in the order asked: {taken:?}");
+        assert_eq!((taken.session, taken.size_bytes), (session(1), 3));
+        assert_eq!(&*taken.sha256, crate::conformance::blobs::ABC);
+    }
+    assert!(
+        [0, 2].contains(&reply.artifacts.len()),
+        "all or none: {reply:?}"
+    );
+    let again = driven.finish_as(finish(1, "abc"));
+    assert_eq!(
+        (again.outcome, again.artifacts),
+        (Outcome::AlreadyDone, reply.artifacts.clone())
+    );
+    let later = driven.finish_as(finish(2, "later"));
+    assert_eq!(later.outcome, Outcome::Done);
+    assert!(
+        later
+            .artifacts
+            .iter()
+            .all(|new| reply.artifacts.iter().all(|old| old.path != new.path)),
+        "another content is another version: {later:?}"
+    );
+    world.clock().advance(TTL);
+    let other = open(world, "b").take_over(&driven);
+    let fenced = driven.finish_as(finish(3, "too late"));
+    assert_eq!(
+        (fenced.outcome, fenced.artifacts),
+        (Outcome::Fenced, Vec::new())
+    );
+    drop(other);
 }
 
 fn reopening(world: &dyn World) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use otto_core::ledger::{Account, Scope};
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, InvocationQuery,
+    ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, FinishReply, InvocationQuery,
     InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome, ReserveCall, ReserveReply,
     SettleCall, SettleReply, StoreError, Submission, SubmitOutcome, UsageQuery, UsageStore,
     UsageSum,
@@ -105,12 +105,12 @@ impl Dispatch for TroubledStore {
         self.inner.release(lease)
     }
 
-    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<FinishReply, StoreError>> {
         Box::pin(async move {
             self.trouble().await?;
-            let outcome = self.inner.finish(finish).await?;
+            let reply = self.inner.finish(finish).await?;
             self.synced();
-            Ok(outcome)
+            Ok(reply)
         })
     }
 

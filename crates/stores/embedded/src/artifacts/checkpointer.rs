@@ -9,6 +9,7 @@ use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, Durability, Stor
 use otto_core::store_rules::artifact_name as name;
 use tokio::sync::oneshot;
 
+use crate::artifacts::derived::{self, FileWriter};
 use crate::artifacts::disk::Disk;
 use crate::artifacts::durable::Written;
 use crate::artifacts::rows::{self, Bound, NewRow};
@@ -38,8 +39,15 @@ impl Checkpointer {
             let queue = inner.files.clone();
             inner.spawn("otto-checkpointer", move || run(&queue))?;
         }
+        let disk = Arc::new(Disk::new(inner.state_dir.clone(), &inner.node, faults));
+        inner.start_file_writer(FileWriter {
+            backlog: inner.backlog.clone(),
+            disk: disk.clone(),
+            writer: inner.writer.clone(),
+            path: inner.path.clone(),
+        })?;
         Ok(Self {
-            disk: Arc::new(Disk::new(inner.state_dir.clone(), &inner.node, faults)),
+            disk,
             inner: inner.clone(),
             bytes_max,
             bytes_seen: Arc::default(),
@@ -109,6 +117,7 @@ impl Checkpointer {
                 size: draft.content.len() as u64,
                 sha256: Arc::from(""),
                 at: self.inner.clock.now(),
+                derived: 0,
             };
             let seen = self.bytes_seen.load(Ordering::Relaxed);
             if seen.saturating_add(row.size) > self.bytes_max {
@@ -231,10 +240,36 @@ impl Checkpointer {
                     size: found.size,
                     sha256: Arc::from(found.sha256),
                     at: found.modified,
+                    derived: 0,
                 };
                 self.record(row, Bound::Waived).await.map(Some)
             }
         }
+    }
+
+    /// Reads a file, or makes its content again if it follows from a journal.
+    async fn read(&self, artifact: ArtifactRef) -> Result<Vec<u8>, StoreError> {
+        let wanted = artifact.clone();
+        let missing = match self.on_disk(move |disk| disk.read(&wanted)).await {
+            Err(error @ (StoreError::NotFound { .. } | StoreError::Damaged { .. })) => error,
+            read => return read,
+        };
+        match self.remake(artifact).await? {
+            Some(content) => Ok(content.to_vec()),
+            None => Err(missing),
+        }
+    }
+
+    /// The content of an artifact, made from its journal.
+    pub(super) async fn remake(
+        &self,
+        artifact: ArtifactRef,
+    ) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.inner
+            .ask("make an artifact from its journal", move |connection| {
+                derived::remake(connection, &artifact)
+            })
+            .await
     }
 
     async fn artifacts(&self, session: SessionId) -> Result<Vec<ArtifactRef>, StoreError> {
@@ -284,7 +319,7 @@ impl Blobs for Checkpointer {
     }
 
     fn get(&self, artifact: ArtifactRef) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
-        Box::pin(self.on_disk(move |disk| disk.read(&artifact)))
+        Box::pin(self.read(artifact))
     }
 
     fn list(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<ArtifactRef>, StoreError>> {

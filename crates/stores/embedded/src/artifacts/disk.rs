@@ -2,7 +2,7 @@
 //!
 //! Invariant: no path text is ever resolved; each step opens one component without following links.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,12 +80,17 @@ impl Disk {
     fn try_write(&self, session: SessionId, file: &str, content: &[u8]) -> Result<Written, Errno> {
         let sessions = open_or_create_dir(&self.state_dir.handle, SESSIONS)?;
         let dir = open_or_create_dir(&sessions, &session.to_string())?;
-        let temp = format!(
-            "{TEMP_PREFIX}{}-{}",
-            self.tag,
-            self.count.fetch_add(1, Ordering::Relaxed)
-        );
-        write_once(&dir, &temp, file, content, &*self.faults)
+        write_once(&dir, &self.temp_name(), file, content, &*self.faults)
+    }
+
+    /// A name for a temporary file that no other has.
+    pub(super) fn temp_name(&self) -> String {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        format!("{TEMP_PREFIX}{}-{number}", self.tag)
+    }
+
+    pub(super) fn state_dir_handle(&self) -> BorrowedFd<'_> {
+        self.state_dir.handle.as_fd()
     }
 
     /// Reads an artifact and checks it against its reference.
@@ -254,7 +259,7 @@ impl Disk {
         )
     }
 
-    fn reach(&self, step: &'static str) -> Result<(), Errno> {
+    pub(super) fn reach(&self, step: &'static str) -> Result<(), Errno> {
         self.faults
             .reach(step)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))

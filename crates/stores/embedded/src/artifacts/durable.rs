@@ -85,7 +85,7 @@ pub(super) fn checksum(content: &[u8]) -> String {
     hex(&Sha256::digest(content))
 }
 
-fn write_all(
+pub(super) fn write_all(
     file: impl AsFd,
     mut content: &[u8],
     step: &impl Fn(&'static str) -> Result<(), Errno>,

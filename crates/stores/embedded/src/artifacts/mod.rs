@@ -4,16 +4,24 @@
 //! checksum, time) follows at once without a sync of its own: a file without a row, left by a power loss, is
 //! found by its name and gets one.
 //!
+//! An artifact that follows from its invocation's journal is acknowledged with the end of the invocation and
+//! gets its file later, see `derived`.
+//!
 //! It does not decide what is worth storing, and redacts nothing: content arrives as it shall stay.
 
+mod backlog;
+mod batch;
 mod checkpointer;
+mod derived;
 mod disk;
 mod durable;
 mod retention;
 mod rows;
 mod scrub;
 
+pub(crate) use backlog::{Backlog, Unwritten};
 pub use checkpointer::Checkpointer;
+pub(crate) use derived::{FileWriter, Offer, adopt, record};
 pub use retention::{RetentionPolicy, RetentionReport};
 pub use scrub::{DamagedArtifact, ScrubReport};
 

@@ -1,10 +1,10 @@
 //! Retention: which artifacts go, and going so that a crash leaves nothing half done.
 //!
-//! Never touched: artifacts of a pinned session, and of a session with an unfinished invocation, which may
-//! still refer to them. A row is marked (durably) before its file is removed, and removed after it; whatever
+//! Never touched: artifacts of a pinned session, of a session with an unfinished invocation, which may still
+//! refer to them, and those whose files are still to be written. A row is marked (durably) before its file is removed, and removed after it; whatever
 //! a crash leaves marked is finished by the next sweep.
 //!
-//! Invariant: a row that is not marked has its file.
+//! Invariant: a row that is not marked has its file, or gets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -191,6 +191,7 @@ fn victims(
         WHERE a.deleting = 0
             AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session = a.session AND s.pinned = 1)
             AND NOT EXISTS (SELECT 1 FROM invocations i WHERE i.session = a.session AND i.finished_at IS NULL)
+            AND NOT EXISTS (SELECT 1 FROM unwritten u WHERE u.invocation = a.invocation)
         ORDER BY a.created_at, a.session, a.path",
     )?;
     let mut rows = statement.query(params![])?;

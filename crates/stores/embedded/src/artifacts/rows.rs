@@ -26,6 +26,8 @@ pub(super) struct NewRow {
     pub(super) size: u64,
     pub(super) sha256: Arc<str>,
     pub(super) at: Timestamp,
+    /// The journal entry up to which it follows from the journal; 0 when it does not.
+    pub(super) derived: u64,
 }
 
 impl NewRow {
@@ -45,6 +47,8 @@ impl NewRow {
 pub(super) struct Known {
     pub(super) artifact: ArtifactRef,
     pub(super) deleting: bool,
+    /// The journal entry up to which it follows from the journal; 0 when it does not.
+    pub(super) derived: u64,
 }
 
 /// Whether a row can be refused because all artifacts together have too many bytes.
@@ -59,12 +63,7 @@ pub(super) enum Bound {
 /// Adds a row unless there is one; returns the total of all sizes.
 pub(super) fn insert(rows: &mut SqlRows<'_, '_>, new: &NewRow, bound: Bound) -> Result<u64, Fault> {
     let total = rows.number(BYTES)?;
-    let known = one(
-        &mut rows.statements_mut().artifact,
-        params![new.session.as_bytes(), &*new.path],
-        |_| Ok(()),
-    )?;
-    if known.is_some() {
+    if stored(rows, new.session, &new.path)?.is_some() {
         return Ok(total);
     }
     let max = rows.artifact_bytes_max();
@@ -80,9 +79,28 @@ pub(super) fn insert(rows: &mut SqlRows<'_, '_>, new: &NewRow, bound: Bound) -> 
         count(new.size),
         &*new.sha256,
         time(new.at),
+        count(new.derived),
     ])?;
     rows.set_number(BYTES, total)?;
     Ok(total)
+}
+
+/// Whether all artifacts together may have that many bytes more.
+pub(super) fn fits(rows: &mut SqlRows<'_, '_>, bytes: u64) -> Result<bool, Fault> {
+    Ok(rows.number(BYTES)?.saturating_add(bytes) <= rows.artifact_bytes_max())
+}
+
+/// The row of a name, inside the writer's transaction.
+pub(super) fn stored(
+    rows: &mut SqlRows<'_, '_>,
+    session: SessionId,
+    path: &str,
+) -> Result<Option<Known>, Fault> {
+    one(
+        &mut rows.statements_mut().artifact,
+        params![session.as_bytes(), path],
+        |row| read_known(row, session),
+    )
 }
 
 /// Removes a row whose file is gone.
@@ -110,7 +128,7 @@ pub(super) fn known(
     path: &str,
 ) -> Result<Option<Known>, Fault> {
     let mut statement = connection.prepare(
-        "SELECT path, kind, size, sha256, deleting FROM artifacts WHERE session = ?1 AND path = ?2",
+        "SELECT path, kind, size, sha256, deleting, derived FROM artifacts WHERE session = ?1 AND path = ?2",
     )?;
     one(&mut statement, params![session.as_bytes(), path], |row| {
         read_known(row, session)
@@ -120,7 +138,7 @@ pub(super) fn known(
 /// The rows of a session, by path.
 pub(super) fn of_session(connection: &Connection, session: SessionId) -> Result<Vec<Known>, Fault> {
     let mut statement = connection.prepare(
-        "SELECT path, kind, size, sha256, deleting FROM artifacts WHERE session = ?1 ORDER BY path",
+        "SELECT path, kind, size, sha256, deleting, derived FROM artifacts WHERE session = ?1 ORDER BY path",
     )?;
     many(&mut statement, params![session.as_bytes()], |row| {
         read_known(row, session)
@@ -137,5 +155,6 @@ fn read_known(row: &rusqlite::Row<'_>, session: SessionId) -> Result<Known, Faul
             sha256: read_text(row, 3)?,
         },
         deleting: row.get(4)?,
+        derived: read_count(row, 5)?,
     })
 }

@@ -1,7 +1,7 @@
 //! The scrub: every artifact read and compared with its row, every file accounted for.
 //!
-//! It repairs what a crash leaves behind (files without rows, temporary files of dead processes) and reports
-//! the rest. It never removes or changes an artifact.
+//! It repairs what a crash leaves behind (files without rows, rows whose file follows from a journal, temporary
+//! files of dead processes) and reports the rest. It never removes or changes an artifact.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub struct ScrubReport {
     pub more: bool,
     /// Files without a row that got one: their process died before it could.
     pub adopted: u64,
+    /// Missing files that were made again from their journals.
+    pub remade: u64,
     /// Temporary files of dead processes that were removed.
     pub leftovers_removed: u64,
 }
@@ -182,8 +184,23 @@ impl Checkpointer {
                     );
                 }
             }
-            Ok(None) => report.damaged(artifact, "it is missing".to_owned()),
+            Ok(None) => match self.restore(artifact).await {
+                Ok(true) => report.remade += 1,
+                Ok(false) => report.damaged(artifact, "it is missing".to_owned()),
+                Err(error) => report.damaged(artifact, error.to_string()),
+            },
             Err(error) => report.damaged(artifact, error.to_string()),
         }
+    }
+
+    /// Writes a missing file again if it follows from a journal.
+    async fn restore(&self, artifact: &ArtifactRef) -> Result<bool, StoreError> {
+        let Some(content) = self.remake(artifact.clone()).await? else {
+            return Ok(false);
+        };
+        let (session, path) = (artifact.session, artifact.path.clone());
+        self.on_disk(move |disk| disk.write(session, &path, &content))
+            .await?;
+        Ok(true)
     }
 }

@@ -12,10 +12,10 @@ use rusqlite::Connection;
 pub(crate) const APPLICATION_ID: i32 = 0x4F54_544F;
 
 /// The version that this Otto writes.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 2;
 
 /// `STEPS[n]` leads from version `n` to `n + 1`.
-const STEPS: [&str; VERSION as usize] = [V1];
+const STEPS: [&str; VERSION as usize] = [V1, V2];
 
 const V1: &str = "
 -- Single numbers: highest_day, artifact_bytes, syncs.
@@ -136,8 +136,20 @@ CREATE TABLE audit (
 ) STRICT;
 ";
 
+const V2: &str = "
+-- The journal entry up to which an artifact follows from its invocation's journal; 0 when it does not.
+ALTER TABLE artifacts ADD COLUMN derived INTEGER NOT NULL DEFAULT 0 CHECK (derived >= 0);
+
+-- Invocations whose derived artifacts may not all have durable files yet, and the node that writes them.
+CREATE TABLE unwritten (
+    invocation BLOB PRIMARY KEY CHECK (length(invocation) = 16),
+    session BLOB NOT NULL CHECK (length(session) = 16),
+    node TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
 /// The tables of the newest version.
-pub(crate) const TABLES: [&str; 9] = [
+pub(crate) const TABLES: [&str; 10] = [
     "accounts",
     "artifacts",
     "audit",
@@ -147,6 +159,7 @@ pub(crate) const TABLES: [&str; 9] = [
     "kill",
     "meta",
     "sessions",
+    "unwritten",
 ];
 
 /// Leads a file from `version` to the newest one, in one transaction per step.

@@ -98,6 +98,11 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         Ok(())
     }
 
+    /// The sequence of an invocation's last journal entry; 0 when there is none.
+    pub(crate) fn last_sequence(&mut self, id: InvocationId) -> Result<u64, Fault> {
+        Ok(self.known(id)?.map_or(0, |known| known.row.last_sequence))
+    }
+
     fn load_account(&mut self, scope: &Scope) -> Result<(), Fault> {
         if self.cache.ledger.has_account(scope) {
             return Ok(());

@@ -77,13 +77,17 @@ statements! {
         WHERE c.state = 0 AND (i.finished_at IS NOT NULL OR s.node IS NULL OR s.until <= ?1)
         ORDER BY c.invocation, c.effect LIMIT ?2";
 
-    artifact: "SELECT 1 FROM artifacts WHERE session = ?1 AND path = ?2";
-    insert_artifact: "INSERT INTO artifacts (session, path, invocation, kind, size, sha256, created_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    artifact: "SELECT path, kind, size, sha256, deleting, derived FROM artifacts WHERE session = ?1 AND path = ?2";
+    insert_artifact: "INSERT INTO artifacts (session, path, invocation, kind, size, sha256, created_at, derived)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     delete_artifact: "DELETE FROM artifacts WHERE session = ?1 AND path = ?2 RETURNING size";
     mark_deleting: "UPDATE artifacts SET deleting = 1 WHERE session = ?1 AND path = ?2
             AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session = ?1 AND s.pinned = 1)
-            AND NOT EXISTS (SELECT 1 FROM invocations i WHERE i.session = ?1 AND i.finished_at IS NULL)";
+            AND NOT EXISTS (SELECT 1 FROM invocations i WHERE i.session = ?1 AND i.finished_at IS NULL)
+            AND NOT EXISTS (SELECT 1 FROM unwritten u WHERE u.invocation = artifacts.invocation)";
+    set_unwritten: "INSERT INTO unwritten (invocation, session, node) VALUES (?1, ?2, ?3)
+        ON CONFLICT (invocation) DO UPDATE SET node = ?3";
+    delete_unwritten: "DELETE FROM unwritten WHERE invocation = ?1";
 
     audit_head: "SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1";
     append_audit: "INSERT INTO audit (sequence, at, record, hash) VALUES (?1, ?2, ?3, ?4)";

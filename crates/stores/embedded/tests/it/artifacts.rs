@@ -255,6 +255,7 @@ fn some_artifacts(store: &EmbeddedStore) -> Vec<ArtifactRef> {
                     summary: Arc::from(""),
                     result: Arc::from(""),
                     entries: Vec::new(),
+                    artifacts: Vec::new(),
                     resumable: false,
                     at: NOON,
                 };

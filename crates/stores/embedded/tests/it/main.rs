@@ -5,6 +5,7 @@
 mod artifacts;
 mod conformance;
 mod damage;
+mod derived;
 mod fixture;
 mod processes;
 mod smoke;

@@ -109,10 +109,11 @@ async fn an_invocation_is_kept() {
             summary: Arc::from("completed"),
             result: Arc::from("fine"),
             entries: vec![entry(4)],
+            artifacts: Vec::new(),
             resumable: false,
             at,
         };
-        assert_eq!(store.finish(finish).await.unwrap(), Outcome::Done);
+        assert_eq!(store.finish(finish).await.unwrap().outcome, Outcome::Done);
         let draft = ArtifactDraft {
             session,
             invocation,

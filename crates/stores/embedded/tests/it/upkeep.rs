@@ -136,17 +136,24 @@ fn the_audit_log_shows_every_change() {
     assert_eq!(kinds(None), [FindingKind::Audit]);
 }
 
-/// The file that version 1 of the schema made, as SQL text. Frozen: see `tests/golden/README.md`.
-const GOLDEN_V1: &str = include_str!("../golden/schema_v1.sql");
+/// The files that each version of the schema made, as SQL text. Frozen: see `tests/golden/README.md`.
+const GOLDEN: [&str; 2] = [
+    include_str!("../golden/schema_v1.sql"),
+    include_str!("../golden/schema_v2.sql"),
+];
 
 #[test]
-fn a_file_of_version_1_is_opened_and_read() {
+fn files_of_every_version_are_opened_and_read() {
+    GOLDEN.into_iter().for_each(open_and_read);
+}
+
+fn open_and_read(golden: &str) {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     fs::create_dir(&state).unwrap();
     rusqlite::Connection::open(state.join("otto.db"))
         .unwrap()
-        .execute_batch(GOLDEN_V1)
+        .execute_batch(golden)
         .unwrap();
     let store = open(&state, "b");
     assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
@@ -184,7 +191,7 @@ fn a_new_file_has_the_schema_of_the_golden_file() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("state"), "a");
     let golden = rusqlite::Connection::open_in_memory().unwrap();
-    golden.execute_batch(GOLDEN_V1).unwrap();
+    golden.execute_batch(GOLDEN[GOLDEN.len() - 1]).unwrap();
     let new = rusqlite::Connection::open(store.path()).unwrap();
     assert_eq!(
         schema(&new),
@@ -223,7 +230,8 @@ fn write_golden_file() {
     block_on(store.settle(forfeit)).unwrap();
     block_on(store.reserve(reserve_call(&lease, 1, 3))).unwrap();
     block_on(store.append_audit(vec![record("granted")], Durability::Synced)).unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schema_v1.sql");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("tests/golden/schema_v{}.sql", GOLDEN.len()));
     fs::write(
         path,
         dump(&rusqlite::Connection::open(store.path()).unwrap()),

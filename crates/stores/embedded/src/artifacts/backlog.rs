@@ -1,0 +1,192 @@
+//! Derived artifacts whose files are still to be written: a bounded queue that fills batches.
+//!
+//! Who offers artifacts takes room first; without room they are stored in the caller's own time, which is how
+//! a slow disk slows its callers down. The thread that writes waits a little for company: files written
+//! together share their syncs.
+//!
+//! Invariant: what was pushed is taken, also after the queue was closed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use otto_core::{InvocationId, SessionId};
+
+/// BOUND: bytes of artifacts that wait for their files.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// BOUND: invocations that wait for their files.
+const WAITING_MAX: usize = 4_096;
+
+/// BOUND: invocations in one batch.
+const BATCH_MAX: usize = 128;
+
+/// How long the first of a batch waits for others. Nobody waits for the files; the fewer batches, the fewer
+/// syncs stand in the way of those that somebody waits for.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Files of one invocation.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(super) invocation: InvocationId,
+    pub(super) session: SessionId,
+    pub(super) files: Files,
+}
+
+/// Where the contents come from.
+#[derive(Debug)]
+pub(super) enum Files {
+    /// Here: file names and contents.
+    Known(Vec<(Arc<str>, Arc<[u8]>)>, Room),
+    /// From the journal: whoever was to write them is dead.
+    Lost,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Unwritten>,
+    /// Invocations and bytes that have taken room: waiting, or being written.
+    taken: usize,
+    taken_bytes: usize,
+    closed: bool,
+}
+
+/// Room for the artifacts of one invocation; given back when they are written.
+#[derive(Debug)]
+pub(crate) struct Room {
+    backlog: Arc<Backlog>,
+    bytes: usize,
+}
+
+impl Backlog {
+    /// Takes room for an invocation's artifacts, if there is any.
+    pub(super) fn room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        let mut state = self.lock();
+        if state.closed
+            || state.taken >= WAITING_MAX
+            || state.taken_bytes.saturating_add(bytes) > BYTES_MAX
+        {
+            return None;
+        }
+        state.taken += 1;
+        state.taken_bytes += bytes;
+        Some(Room {
+            backlog: self.clone(),
+            bytes,
+        })
+    }
+
+    /// Adds files to write.
+    pub(crate) fn push(&self, unwritten: Unwritten) {
+        let mut state = self.lock();
+        state.waiting.push_back(unwritten);
+        // The first begins the wait for others, a full batch ends it.
+        let wake = state.waiting.len() == 1 || state.waiting.len() == BATCH_MAX;
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Waits for files to write and moves a batch of them into `into`. False when the queue is closed and
+    /// empty.
+    pub(super) fn take(&self, into: &mut Vec<Unwritten>) -> bool {
+        let mut state = self
+            .ready
+            .wait_while(self.lock(), |state| {
+                state.waiting.is_empty() && !state.closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + LINGER;
+        while state.waiting.len() < BATCH_MAX && !state.closed {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self
+                .ready
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let count = state.waiting.len().min(BATCH_MAX);
+        into.extend(state.waiting.drain(..count));
+        count > 0
+    }
+
+    /// Takes no more, and lets the thread write what is there at once.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held cannot leave the queue half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut state = self.backlog.lock();
+        state.taken -= 1;
+        state.taken_bytes -= self.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(n: u8) -> Unwritten {
+        Unwritten {
+            invocation: InvocationId::from_bytes([n; 16]),
+            session: SessionId::from_bytes([n; 16]),
+            files: Files::Lost,
+        }
+    }
+
+    #[test]
+    fn room_is_bounded_and_comes_back() {
+        let backlog = Arc::new(Backlog::default());
+        let most = backlog.room(BYTES_MAX).expect("all of it");
+        assert!(backlog.room(1).is_none(), "no byte is left");
+        drop(most);
+        let rooms: Vec<Room> = (0..WAITING_MAX).filter_map(|_| backlog.room(1)).collect();
+        assert_eq!(rooms.len(), WAITING_MAX);
+        assert!(backlog.room(0).is_none(), "no place is left");
+        drop(rooms);
+        assert!(backlog.room(1).is_some());
+        backlog.close();
+        assert!(backlog.room(1).is_none(), "closed");
+    }
+
+    #[test]
+    fn what_was_pushed_is_taken_in_order_also_after_closing() {
+        let backlog = Backlog::default();
+        for n in 0..=u8::MAX {
+            backlog.push(lost(n));
+        }
+        backlog.close();
+        let (mut batch, mut sizes) = (Vec::new(), Vec::new());
+        let mut seen = 0;
+        while backlog.take(&mut batch) {
+            sizes.push(batch.len());
+            seen = batch.len();
+        }
+        assert_eq!(sizes, [BATCH_MAX, 2 * BATCH_MAX]);
+        assert_eq!(seen, 256);
+        let bytes: Vec<u8> = batch
+            .iter()
+            .map(|item| item.invocation.as_bytes()[0])
+            .collect();
+        assert!(bytes.is_sorted());
+    }
+}

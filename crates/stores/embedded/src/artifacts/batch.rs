@@ -1,0 +1,225 @@
+//! Writing the files of many artifacts with few syncs.
+//!
+//! The recipe of `durable`, step by step for a whole batch: all temporary files, one sync, all renames, one
+//! sync. A few files are synced one by one; more of them share a sync of their file system.
+//!
+//! A file that cannot be written costs its invocation the batch, not the others; nobody waits for it, and it
+//! can be made again from the journal.
+//!
+//! Invariant: an invocation is reported only when all its files are durable under their names.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use otto_core::{InvocationId, SessionId};
+use rustix::fs::{OFlags, RenameFlags, fsync, mkdirat, renameat_with};
+use rustix::io::Errno;
+
+use crate::artifacts::disk::{Disk, SESSIONS};
+use crate::artifacts::durable::{checksum, write_all};
+use crate::state_dir::{DIR_MODE, open_dir, open_file, open_or_create_dir, remove_file};
+
+/// Up to this many files are synced one by one: a sync of the file system waits for what others write, too.
+const ONE_BY_ONE_MAX: usize = 8;
+
+/// The files of one invocation, with their contents.
+pub(super) struct Job {
+    pub(super) invocation: InvocationId,
+    pub(super) session: SessionId,
+    pub(super) files: Vec<(Arc<str>, Arc<[u8]>)>,
+}
+
+/// An invocation whose temporary files are written.
+struct Begun<'a> {
+    job: &'a Job,
+    dir: OwnedFd,
+    temps: Vec<String>,
+}
+
+impl Disk {
+    /// Writes the files of a batch durably; returns the invocations whose files are all there.
+    pub(super) fn write_batch(&self, jobs: &[Job]) -> Vec<InvocationId> {
+        let count: usize = jobs.iter().map(|job| job.files.len()).sum();
+        let one_by_one = count <= ONE_BY_ONE_MAX || !can_share_syncs();
+        let mut begun: Vec<Begun<'_>> = jobs
+            .iter()
+            .filter_map(|job| self.begin(job, one_by_one).ok())
+            .collect();
+        if !one_by_one && self.sync_all("sync derived files").is_err() {
+            for begun in &begun {
+                begun.give_up();
+            }
+            return Vec::new();
+        }
+        begun.retain(|begun| match self.name_files(begun) {
+            Ok(()) => true,
+            Err(_) => {
+                begun.give_up();
+                false
+            }
+        });
+        let synced = one_by_one || self.sync_all("sync derived names").is_ok();
+        begun.retain(|begun| {
+            let durable =
+                synced && (!one_by_one || self.sync_one("sync derived names", &begun.dir).is_ok());
+            if !durable {
+                // Whether the names survive is unknown, so they must not stay for a later sync to vouch for.
+                begun.take_back();
+            }
+            durable
+        });
+        begun.iter().map(|begun| begun.job.invocation).collect()
+    }
+
+    /// Writes the temporary files of an invocation.
+    fn begin<'a>(&self, job: &'a Job, one_by_one: bool) -> Result<Begun<'a>, Errno> {
+        let mut begun = Begun {
+            job,
+            dir: self.session_dir(job.session, one_by_one)?,
+            temps: Vec::with_capacity(job.files.len()),
+        };
+        for (_, content) in &job.files {
+            let temp = self.temp_name();
+            let written = self.write_temp(&begun.dir, &temp, content, one_by_one);
+            begun.temps.push(temp);
+            if let Err(errno) = written {
+                begun.give_up();
+                return Err(errno);
+            }
+        }
+        Ok(begun)
+    }
+
+    fn write_temp(
+        &self,
+        dir: &OwnedFd,
+        temp: &str,
+        content: &[u8],
+        sync: bool,
+    ) -> Result<(), Errno> {
+        self.reach("write derived file")?;
+        let file = open_file(dir, temp, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        write_all(&file, content, &|_| Ok(()))?;
+        if sync {
+            self.sync_one("sync derived file", &file)?;
+        }
+        Ok(())
+    }
+
+    /// The directory of a session, created if it is missing; durably if its files are synced one by one.
+    fn session_dir(&self, session: SessionId, one_by_one: bool) -> Result<OwnedFd, Errno> {
+        let sessions = open_or_create_dir(self.state_dir_handle(), SESSIONS)?;
+        let name = session.to_string();
+        if one_by_one {
+            return open_or_create_dir(&sessions, &name);
+        }
+        match mkdirat(&sessions, &name, DIR_MODE) {
+            Ok(()) | Err(Errno::EXIST) => open_dir(&sessions, &name),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn name_files(&self, begun: &Begun<'_>) -> Result<(), Errno> {
+        for ((name, content), temp) in begun.job.files.iter().zip(&begun.temps) {
+            self.reach("rename derived file")?;
+            match renameat_with(
+                &begun.dir,
+                temp,
+                &begun.dir,
+                &**name,
+                RenameFlags::NOREPLACE,
+            ) {
+                Ok(()) => {}
+                // Somebody else made it from the journal. Another content is not ours to replace.
+                Err(Errno::EXIST) if self.has(begun.job.session, name, content) => {
+                    remove_file(&begun.dir, temp)?;
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&self, session: SessionId, name: &str, content: &[u8]) -> bool {
+        self.examine(session, name)
+            .is_ok_and(|found| found.is_some_and(|found| found.sha256 == checksum(content)))
+    }
+
+    fn sync_one(&self, step: &'static str, file: &OwnedFd) -> Result<(), Errno> {
+        self.reach(step)?;
+        fsync(file)
+    }
+
+    /// Syncs everything on the file system of the state directory, and so everything of the batch.
+    fn sync_all(&self, step: &'static str) -> Result<(), Errno> {
+        self.reach(step)?;
+        sync_file_system(self.state_dir_handle())
+    }
+}
+
+impl Begun<'_> {
+    /// Removes temporary files. Should that fail, too, the next check of the directory removes them.
+    fn give_up(&self) {
+        for temp in &self.temps {
+            let _ = remove_file(&self.dir, temp);
+        }
+    }
+
+    /// Removes the files again. What stays all the same is compared with its content before it counts.
+    fn take_back(&self) {
+        for (name, _) in &self.job.files {
+            let _ = remove_file(&self.dir, name);
+        }
+    }
+}
+
+/// Whether a sync of the file system says what went wrong: Linux does since 5.8.
+/// Source: syncfs(2), section on return values.
+fn can_share_syncs() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let name = rustix::system::uname();
+        cfg!(target_os = "linux")
+            && name
+                .release()
+                .to_str()
+                .is_ok_and(|release| is_since_5_8(release))
+    })
+}
+
+fn is_since_5_8(release: &str) -> bool {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|number| number.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= (5, 8))
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_system(of: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::syncfs(of)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_: BorrowedFd<'_>) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_hide_errors_are_known() {
+        for (release, expected) in [
+            ("6.18.44-fc-v595", true),
+            ("5.8.0", true),
+            ("5.7.19", false),
+            ("4.19", false),
+            ("10.0", true),
+            ("odd", false),
+            ("", false),
+        ] {
+            assert_eq!(is_since_5_8(release), expected, "{release}");
+        }
+    }
+}
