@@ -86,6 +86,8 @@ pub(crate) enum Command {
     Sim(commands::sim::Sim),
     /// Stop everything, now and until it is lifted
     Kill(commands::kill::Kill),
+    /// Show the audit log, or what audit mode let pass
+    Audit(commands::audit::Audit),
     /// Examine this machine and this project
     Doctor(commands::doctor::Doctor),
     /// Explain the configuration, or print the schema of the agent file

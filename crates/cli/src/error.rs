@@ -191,6 +191,7 @@ impl From<InvokeError> for Failure {
             InvokeError::EmptyTask { .. }
             | InvokeError::UnknownModel { .. }
             | InvokeError::UnknownTool { .. }
+            | InvokeError::ToolNotAllowed { .. }
             | InvokeError::NotResumable { .. } => Self::usage(text),
             InvokeError::Store { source, .. } => Self {
                 hint: store_hint(source),

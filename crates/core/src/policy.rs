@@ -5,8 +5,11 @@
 //!
 //! Invariant: a grant is an intersection; nothing an agent file says can widen it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+
+use crate::ToolName;
 
 /// A right a tool needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,21 +176,33 @@ impl fmt::Display for RefusedBy {
     }
 }
 
+/// What an invocation may do with tools: the agent's list, the operator's list, and the rights of both.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolGrant<'a> {
+    /// The tools that the agent lists.
+    pub listed: &'a [ToolName],
+    /// The tools that the operator allows; `None` for all.
+    pub allowed: Option<&'a BTreeSet<ToolName>>,
+    /// The rights that were granted.
+    pub permissions: Permissions,
+}
+
 /// The answer of policy to one tool call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The call may run, as far as policy goes.
     Allowed,
-    /// The call may not run: these permissions are missing.
-    Denied {
-        /// Needed and not granted; not empty.
-        missing: Permissions,
-    },
+    /// The call may not run.
+    Denied(WouldDeny),
 }
 
 /// What policy refuses and the operator's audit mode lets pass, for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WouldDeny {
+    /// A tool that the agent does not list.
+    NotListed,
+    /// A tool that is not on the operator's allowlist.
+    NotAllowed,
     /// Rights that the agent was not granted; not empty.
     Permissions(Permissions),
     /// A host that is on no allowlist of the agent.
@@ -200,23 +215,31 @@ pub enum WouldDeny {
 }
 
 impl fmt::Display for WouldDeny {
-    /// `write+exec`, or `example.com:443`.
+    /// `write+exec`, `example.com:443`, or which list the tool is missing on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotListed => f.write_str("not in the agent's `tools`"),
+            Self::NotAllowed => f.write_str("not on the operator's allowlist"),
             Self::Permissions(missing) => missing.fmt(f),
             Self::Host { host, port } => write!(f, "{host}:{port}"),
         }
     }
 }
 
-/// Compares what a call needs with what the invocation was granted.
+/// Compares a call of `tool`, which needs `needed`, with what the invocation was granted.
 #[must_use]
-pub const fn decide(needed: Permissions, granted: Permissions) -> Decision {
-    let missing = needed.without(granted);
+pub fn decide(tool: &ToolName, needed: Permissions, grant: &ToolGrant<'_>) -> Decision {
+    if !grant.listed.contains(tool) {
+        return Decision::Denied(WouldDeny::NotListed);
+    }
+    if grant.allowed.is_some_and(|allowed| !allowed.contains(tool)) {
+        return Decision::Denied(WouldDeny::NotAllowed);
+    }
+    let missing = needed.without(grant.permissions);
     if missing.is_empty() {
         Decision::Allowed
     } else {
-        Decision::Denied { missing }
+        Decision::Denied(WouldDeny::Permissions(missing))
     }
 }
 
@@ -224,18 +247,56 @@ pub const fn decide(needed: Permissions, granted: Permissions) -> Decision {
 mod tests {
     use super::*;
 
+    fn tool(name: &str) -> ToolName {
+        ToolName::new(name).unwrap()
+    }
+
     #[test]
     fn a_call_needs_every_permission_it_names() {
         let read = Permissions::of(&[Permission::Read]);
         let both = Permissions::of(&[Permission::Read, Permission::Write]);
-        assert_eq!(decide(read, both), Decision::Allowed);
+        let listed = [tool("a")];
+        let decided = |needed, permissions| {
+            let grant = ToolGrant {
+                listed: &listed,
+                allowed: None,
+                permissions,
+            };
+            decide(&listed[0], needed, &grant)
+        };
+        assert_eq!(decided(read, both), Decision::Allowed);
         assert_eq!(
-            decide(Permissions::NONE, Permissions::NONE),
+            decided(Permissions::NONE, Permissions::NONE),
             Decision::Allowed
         );
-        let Decision::Denied { missing } = decide(both, read) else {
+        let Decision::Denied(what) = decided(both, read) else {
             panic!("write was not granted")
         };
-        assert_eq!(missing.to_string(), "write");
+        assert_eq!(what.to_string(), "write");
+    }
+
+    #[test]
+    fn a_call_needs_both_lists() {
+        let (a, b) = (tool("a"), tool("b"));
+        let allowed = BTreeSet::from([b.clone()]);
+        let grant = ToolGrant {
+            listed: std::slice::from_ref(&a),
+            allowed: Some(&allowed),
+            permissions: Permissions::of(&Permission::ALL),
+        };
+        let none = Permissions::NONE;
+        assert_eq!(
+            decide(&a, none, &grant),
+            Decision::Denied(WouldDeny::NotAllowed)
+        );
+        assert_eq!(
+            decide(&b, none, &grant),
+            Decision::Denied(WouldDeny::NotListed)
+        );
+        let grant = ToolGrant {
+            listed: std::slice::from_ref(&b),
+            ..grant
+        };
+        assert_eq!(decide(&b, none, &grant), Decision::Allowed);
     }
 }

@@ -117,6 +117,7 @@ impl AgentServer {
     }
 
     async fn feed(&mut self, event: Event) {
+        self.shared.audit.keep_up().await;
         let now = self.shared.clock.now();
         self.watch.event(now, &event);
         self.journal.push(journal::encode(now, &event));

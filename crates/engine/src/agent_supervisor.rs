@@ -27,6 +27,7 @@ use tracing::Instrument;
 
 use crate::admission::Ticket;
 use crate::agent_server::{AgentServer, PendingJournal};
+use crate::audit::Beginning;
 use crate::engine::{Engine, Shared};
 use crate::handle::request_stop;
 use crate::recovery::Recovered;
@@ -233,12 +234,22 @@ fn agent_server(
         spec.model.id.clone(),
     );
     watch.begun(is_resumed);
+    let granted = listed.intersection(shared.settings().allowed_permissions);
+    let beginning = if is_resumed {
+        Beginning::Resumed
+    } else {
+        Beginning::New
+    };
+    shared.note_configuration();
+    shared
+        .audit
+        .started(beginning, &seat.ids, &seat.agent, granted);
     let server = AgentServer {
         shared: shared.clone(),
         watch,
         ids: seat.ids,
         agent: seat.agent.clone(),
-        granted: listed.intersection(shared.settings().allowed_permissions),
+        granted,
         conversation: Arc::new(Conversation {
             model: spec.model.clone(),
             system_prompt: spec.system_prompt.clone(),

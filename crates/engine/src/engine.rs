@@ -6,7 +6,7 @@
 //! begins.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,9 @@ use otto_core::ledger::Scope;
 use otto_core::model::{CacheUse, ModelSpec};
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::LlmClient;
-use otto_core::port::store::{Blobs, KillRow, Store, StoreError, Submission, SubmitOutcome};
+use otto_core::port::store::{
+    AuditLog, Blobs, KillRow, Store, StoreError, Submission, SubmitOutcome,
+};
 use otto_core::port::tool::Tool;
 use otto_core::redact::Redactor;
 use otto_core::task::TaskSpec;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Ticket};
 use crate::agent_supervisor::{Seat, Start};
+use crate::audit::AuditTrail;
 use crate::clock::{Clock, IdSource};
 use crate::health::{Component, Condition, Health, HealthReport};
 use crate::kill_switch::{KillPlaces, KillSwitch};
@@ -61,6 +64,11 @@ pub struct EngineParts {
     pub kill: KillPlaces,
     /// Where telemetry goes, beside the log.
     pub telemetry: TelemetryParts,
+    /// Where the audit trail goes; `None` keeps none.
+    pub audit: Option<Arc<dyn AuditLog>>,
+    /// What the operator has put in force, as `key` and `value (origin)`; the first fact of the trail, noted when
+    /// the first invocation begins.
+    pub configuration: Vec<(String, String)>,
     /// How it runs.
     pub settings: EngineSettings,
 }
@@ -108,6 +116,9 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) audit: AuditTrail,
+    /// Taken when it is noted.
+    configuration: Mutex<Option<Vec<(String, String)>>>,
     /// Cancelled when a shutdown waits no longer: AgentServers are dropped where they are.
     pub(crate) abandon: CancellationToken,
     /// What a shutdown ended.
@@ -116,6 +127,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Notes what is in force, if that has not been done since it was read.
+    pub(crate) fn note_configuration(&self) {
+        let configuration = self.lock_configuration().take();
+        if let Some(configuration) = configuration {
+            self.audit.configuration(&configuration);
+        }
+    }
+
+    fn lock_configuration(&self) -> MutexGuard<'_, Option<Vec<(String, String)>>> {
+        // It is replaced whole.
+        self.configuration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn settings(&self) -> Arc<EngineSettings> {
         self.settings.load_full()
     }
@@ -165,6 +191,7 @@ impl Engine {
         let health = Health::default();
         let telemetry = Arc::new(Telemetry::new(parts.telemetry));
         let now = parts.clock.now();
+        let audit = AuditTrail::new(parts.audit, parts.clock.clone());
         let shared = Arc::new(Shared {
             store: parts.store,
             blobs: parts.blobs,
@@ -179,6 +206,8 @@ impl Engine {
             leases: Leases::default(),
             kill: KillSwitch::new(parts.kill, now),
             supervisor: Supervisor::new(health.clone(), telemetry.clone()),
+            audit,
+            configuration: Mutex::new(Some(parts.configuration)),
             health,
             telemetry,
             abandon: CancellationToken::new(),
@@ -344,6 +373,12 @@ impl Engine {
                     agent: agent.name.clone(),
                     tool: name.clone(),
                 })?;
+            if !snapshot.allows(name) && !self.shared.settings().audit_mode {
+                return Err(InvokeError::ToolNotAllowed {
+                    agent: agent.name.clone(),
+                    tool: name.clone(),
+                });
+            }
             tools.push(facts(&**tool));
         }
         let seed = self.shared.ids.random();
@@ -366,6 +401,11 @@ impl Engine {
                 .scopes(ids, &agent.name, &agent.budgets),
             seed: u64::from_le_bytes(seed[..8].try_into().expect("ten bytes hold eight")),
         })
+    }
+
+    /// Notes what the operator has put in force now; for a configuration that was read again.
+    pub fn configured(&self, configuration: Vec<(String, String)>) {
+        *self.shared.lock_configuration() = Some(configuration);
     }
 
     /// Throws the kill switch: for what runs here, for every process on the state directory, and durably.

@@ -58,6 +58,16 @@ pub enum InvokeError {
         /// The tool.
         tool: ToolName,
     },
+    /// The agent lists a tool that the operator does not allow.
+    #[error(
+        "agent `{agent}` lists tool `{tool}`, which is not on the operator's allowlist: add it to `tools` in the operator's config.yml, or take it out of the agent file"
+    )]
+    ToolNotAllowed {
+        /// The agent.
+        agent: AgentName,
+        /// The tool.
+        tool: ToolName,
+    },
     /// Another live Otto process drives the session.
     #[error("session {session} is driven by another Otto process ({node})")]
     SessionBusy {

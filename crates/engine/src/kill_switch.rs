@@ -124,6 +124,8 @@ impl Shared {
             reason: Arc::from(reason),
             at: self.clock.now(),
         };
+        let shown = crate::redaction::text(&self.redactor, &row.reason);
+        self.audit.killed(&shown);
         let _throwing = self.kill.throwing();
         self.obey(row.clone());
         let carried = match self.kill.places.file.clone() {
@@ -151,6 +153,7 @@ impl Shared {
 
     /// Lifts it everywhere. What is left of it (the process was started with it) is returned.
     pub(crate) async fn lift_kill(&self) -> Result<Option<KillRow>, StoreError> {
+        self.audit.kill_lifted();
         // The row first: whoever sees the file gone asks the row next.
         self.store.set_kill(None).await?;
         if let Some(file) = self.kill.places.file.clone() {

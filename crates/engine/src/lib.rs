@@ -11,6 +11,7 @@ mod admission;
 mod agent_server;
 mod agent_supervisor;
 mod artifacts;
+mod audit;
 pub mod clock;
 mod context_store;
 mod cost_tracker;

@@ -21,7 +21,7 @@ use crate::engine::Shared;
 use crate::health::{Condition, Health};
 use crate::restarts::{Ending, RestartRule, Restarts, Verdict};
 use crate::telemetry::Telemetry;
-use crate::{kill_switch, leases, sweeper};
+use crate::{audit, kill_switch, leases, sweeper};
 
 /// The tree of an engine, in start order; shutdown goes in reverse.
 ///
@@ -36,6 +36,10 @@ pub(crate) fn tree(shared: &Arc<Shared>) -> Vec<Child> {
         })
     };
     vec![
+        // The audit trail, whose last page is written when everything else has ended.
+        child("audit_trail", |shared, stop| {
+            Box::pin(audit::keep(shared, stop))
+        }),
         // Registry: name and id -> handle; state only.
         // ToolBus: snapshots of tools; state only.
         // ContextStore: state only.

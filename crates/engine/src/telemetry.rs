@@ -253,6 +253,15 @@ pub(crate) fn effects(ids: &Ids, effects: &[Effect]) {
     }
 }
 
+pub(crate) fn audit_failed(error: &StoreError) {
+    error!(
+        target: "otto",
+        event = "audit_failed",
+        %error,
+        "the audit log could not be written; it is tried again"
+    );
+}
+
 pub(crate) fn would_deny(ids: &Ids, tool: &ToolName, what: &WouldDeny) {
     warn!(
         target: "otto::audit",

@@ -5,7 +5,7 @@
 //!
 //! Invariant: names are unique in a snapshot, also as a provider writes them (where `.` becomes `_`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,7 @@ pub struct ToolBus {
 pub struct ToolSnapshot {
     version: u64,
     tools: BTreeMap<ToolName, Arc<dyn Tool>>,
+    allowed: Option<Arc<BTreeSet<ToolName>>>,
 }
 
 impl std::fmt::Debug for ToolSnapshot {
@@ -30,6 +31,7 @@ impl std::fmt::Debug for ToolSnapshot {
         f.debug_struct("ToolSnapshot")
             .field("version", &self.version)
             .field("tools", &self.tools.keys())
+            .field("allowed", &self.allowed)
             .finish()
     }
 }
@@ -74,17 +76,10 @@ impl ToolBus {
     /// # Errors
     /// When the name clashes with one that is there.
     pub fn register(&self, tool: Arc<dyn Tool>) -> Result<(), ToolBusError> {
-        self.change(|tools| {
+        self.change(|next| {
+            let tools = &mut next.tools;
             let name = &tool.definition().name;
-            if let Some(taken) = tools
-                .keys()
-                .find(|known| wire_name(known) == wire_name(name))
-            {
-                return Err(ToolBusError::NameTaken {
-                    name: name.clone(),
-                    taken: taken.clone(),
-                });
-            }
+            free(tools, name)?;
             tools.insert(name.clone(), tool.clone());
             Ok(())
         })
@@ -95,9 +90,9 @@ impl ToolBus {
     /// # Errors
     /// When there is none of that name.
     pub fn replace(&self, tool: Arc<dyn Tool>) -> Result<(), ToolBusError> {
-        self.change(|tools| {
+        self.change(|next| {
             let name = tool.definition().name.clone();
-            match tools.get_mut(&name) {
+            match next.tools.get_mut(&name) {
                 Some(known) => {
                     *known = tool.clone();
                     Ok(())
@@ -112,9 +107,35 @@ impl ToolBus {
     /// # Errors
     /// When there is none of that name.
     pub fn remove(&self, name: &ToolName) -> Result<(), ToolBusError> {
-        self.change(|tools| match tools.remove(name) {
+        self.change(|next| match next.tools.remove(name) {
             Some(_) => Ok(()),
             None => Err(ToolBusError::Unknown { name: name.clone() }),
+        })
+    }
+
+    /// Puts a new configuration in force for all calls from now on, in one step: `tools` take the place of those
+    /// named in `instead_of` and of their own namesakes, and `allowed` is the operator's allowlist (`None` for
+    /// all tools). Calls in flight finish on the tools they began with.
+    ///
+    /// # Errors
+    /// When a new tool clashes with one that stays; nothing is changed then.
+    pub fn exchange(
+        &self,
+        instead_of: &[ToolName],
+        tools: &[Arc<dyn Tool>],
+        allowed: Option<BTreeSet<ToolName>>,
+    ) -> Result<(), ToolBusError> {
+        let allowed = allowed.map(Arc::new);
+        self.change(|next| {
+            next.tools.retain(|name, _| !instead_of.contains(name));
+            for tool in tools {
+                let name = &tool.definition().name;
+                next.tools.remove(name);
+                free(&next.tools, name)?;
+                next.tools.insert(name.clone(), tool.clone());
+            }
+            next.allowed.clone_from(&allowed);
+            Ok(())
         })
     }
 
@@ -126,16 +147,17 @@ impl ToolBus {
 
     fn change(
         &self,
-        change: impl Fn(&mut BTreeMap<ToolName, Arc<dyn Tool>>) -> Result<(), ToolBusError>,
+        change: impl Fn(&mut ToolSnapshot) -> Result<(), ToolBusError>,
     ) -> Result<(), ToolBusError> {
         let mut result = Ok(());
         self.current.rcu(|current| {
             let mut next = ToolSnapshot::clone(current);
-            result = change(&mut next.tools);
-            if result.is_ok() {
-                next.version += 1;
+            result = change(&mut next);
+            if result.is_err() {
+                return Arc::clone(current);
             }
-            next
+            next.version += 1;
+            Arc::new(next)
         });
         result
     }
@@ -148,6 +170,18 @@ impl ToolSnapshot {
         self.tools.get(name)
     }
 
+    /// The tools that the operator allows; `None` for all.
+    #[must_use]
+    pub fn allowed(&self) -> Option<&BTreeSet<ToolName>> {
+        self.allowed.as_deref()
+    }
+
+    /// Whether the operator allows a tool of that name.
+    #[must_use]
+    pub fn allows(&self, name: &ToolName) -> bool {
+        self.allowed().is_none_or(|allowed| allowed.contains(name))
+    }
+
     /// All tools by name.
     pub fn tools(&self) -> impl Iterator<Item = &Arc<dyn Tool>> {
         self.tools.values()
@@ -157,6 +191,20 @@ impl ToolSnapshot {
     #[must_use]
     pub const fn version(&self) -> u64 {
         self.version
+    }
+}
+
+/// Fails when the name clashes with one that is there.
+fn free(tools: &BTreeMap<ToolName, Arc<dyn Tool>>, name: &ToolName) -> Result<(), ToolBusError> {
+    match tools
+        .keys()
+        .find(|known| wire_name(known) == wire_name(name))
+    {
+        Some(taken) => Err(ToolBusError::NameTaken {
+            name: name.clone(),
+            taken: taken.clone(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -34,5 +34,6 @@ pub fn worker_host(booted: &Booted, operator: &OperatorConfig, scratch: &Path) -
         .iter()
         .map(ToString::to_string)
         .collect();
+    config.exec = operator.programs.value.exec_policy();
     booted.host(config)
 }

@@ -2,17 +2,18 @@
 //!
 //! Everything has a safe default; what has none (enabling, a provider) must be said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use otto_anthropic::{AnthropicClient, AnthropicConfig};
+use otto_core::ToolName;
 use otto_core::agent::{AgentConfig, DEFAULTS, Limit, Origin};
 use otto_core::model::CacheUse;
 use otto_core::policy::{Permission, Permissions};
 use otto_core::port::llm_client::LlmClient;
-use otto_core::port::store::{Blobs, Store, StoreError};
+use otto_core::port::store::{AuditLog, Blobs, Store, StoreError};
 use otto_core::port::tool::Tool;
 use otto_core::port::tool_host::ToolHost;
 use otto_core::redact::Redactor;
@@ -23,6 +24,7 @@ use otto_engine::{
 };
 use otto_store_embedded::{EmbeddedStore, StoreConfig};
 use otto_store_memory::MemoryStore;
+use otto_tools::ToolPolicy;
 
 use crate::otto::{Inner, Otto};
 use crate::retention;
@@ -37,6 +39,9 @@ pub struct Builder {
     agents: Vec<AgentConfig>,
     ceilings: Ceilings,
     allowed_permissions: Permissions,
+    allowed_tools: Option<BTreeSet<ToolName>>,
+    tool_policies: BTreeMap<ToolName, ToolPolicy>,
+    configuration: Vec<(String, String)>,
     redactor: Option<Redactor>,
     audit_mode: bool,
     cache: CacheUse,
@@ -118,6 +123,9 @@ impl Builder {
             agents: Vec::new(),
             ceilings: Ceilings::daily(Limit::new(DEFAULTS.daily_cost, "default")),
             allowed_permissions: Permissions::of(&Permission::ALL),
+            allowed_tools: None,
+            tool_policies: BTreeMap::new(),
+            configuration: Vec::new(),
             redactor: None,
             audit_mode: false,
             cache: CacheUse::FiveMinutes,
@@ -206,6 +214,25 @@ impl Builder {
         self
     }
 
+    /// The tools that may be used at all (`None` for all), and the operator's word on single base tools.
+    #[must_use]
+    pub fn tool_policy(
+        mut self,
+        allowed: Option<BTreeSet<ToolName>>,
+        policies: BTreeMap<ToolName, ToolPolicy>,
+    ) -> Self {
+        self.allowed_tools = allowed;
+        self.tool_policies = policies;
+        self
+    }
+
+    /// What is in force, as `key` and `value (origin)`, for the audit log.
+    #[must_use]
+    pub(crate) fn configuration(mut self, configuration: Vec<(String, String)>) -> Self {
+        self.configuration = configuration;
+        self
+    }
+
     /// What masks secrets. The default masks the common credential formats.
     #[must_use]
     pub fn redactor(mut self, redactor: Redactor) -> Self {
@@ -273,6 +300,7 @@ impl Builder {
             store,
             blobs,
             checkpointer,
+            audit,
         } = open_store(self.keep, &node).await?;
         let kill = KillPlaces {
             process: self.killed,
@@ -286,9 +314,10 @@ impl Builder {
         let base = self
             .host
             .as_ref()
-            .map(otto_tools::catalog)
+            .map(|host| otto_tools::catalog(host, &self.tool_policies))
             .unwrap_or_default();
-        let tools = ToolBus::new(base.into_iter().chain(self.tools))?;
+        let tools = ToolBus::new(self.tools)?;
+        tools.exchange(&[], &base, self.allowed_tools)?;
         let prices = client.prices();
         let engine = Engine::start(EngineParts {
             store,
@@ -300,6 +329,8 @@ impl Builder {
             redactor: Arc::new(self.redactor.unwrap_or_else(Redactor::built_in)),
             kill,
             telemetry: self.telemetry,
+            audit: audit.clone(),
+            configuration: self.configuration,
             settings: EngineSettings {
                 enabled: self.enabled,
                 ceilings: self.ceilings,
@@ -327,6 +358,7 @@ impl Builder {
                 prices,
                 new_workflow: Box::new(move || ids.workflow(clock.now())),
                 state_dir,
+                audit,
             }),
         })
     }
@@ -338,6 +370,8 @@ struct Opened {
     blobs: Option<Arc<dyn Blobs>>,
     /// The embedded store, whose artifacts are swept.
     checkpointer: Option<Weak<EmbeddedStore>>,
+    /// Kept where the state is kept on disk: in memory nobody could look at it later.
+    audit: Option<Arc<dyn AuditLog>>,
 }
 
 async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
@@ -348,12 +382,14 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
                 store: store.clone(),
                 blobs: Some(store),
                 checkpointer: None,
+                audit: None,
             })
         }
         Keep::In { store, blobs } => Ok(Opened {
             store,
             blobs,
             checkpointer: None,
+            audit: None,
         }),
         Keep::InDirectory(path) => {
             let config = StoreConfig::new(path.clone(), node.clone());
@@ -374,7 +410,8 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
             Ok(Opened {
                 checkpointer: Some(Arc::downgrade(&store)),
                 store: store.clone(),
-                blobs: Some(store),
+                blobs: Some(store.clone()),
+                audit: Some(store),
             })
         }
     }

@@ -11,11 +11,13 @@ mod explain;
 mod file;
 mod layers;
 mod prices;
+mod programs;
 mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tool_policies;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use otto_core::agent::{Budgets, Limit, Origin};
 use otto_core::model::ModelSpec;
 use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
+use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
 use crate::diagnostic::{ConfigErrors, Diagnostic};
@@ -32,7 +35,9 @@ use crate::env::{self, Environment};
 
 pub use explain::{Explanation, explain_agent};
 pub use file::OPERATOR_FIELDS;
+pub use programs::Programs;
 pub use schema::agent_schema;
+pub use tool_policies::HttpHeader;
 
 /// Where the system's operator configuration stands.
 pub const SYSTEM_CONFIG: &str = "/etc/otto/config.yml";
@@ -132,6 +137,14 @@ pub struct OperatorConfig {
     pub variables: Setting<Vec<String>>,
     /// Directories outside of the project that project files may name; absolute.
     pub directories: Setting<Vec<PathBuf>>,
+    /// Settings of tools, before those of agent files.
+    pub tool_settings: Setting<BTreeMap<ToolName, ToolPolicy>>,
+    /// Limits of single calls.
+    pub tool_limits: Setting<BTreeMap<ToolName, ToolPolicy>>,
+    /// What programs get.
+    pub programs: Setting<Programs>,
+    /// Headers of the `http` tool.
+    pub http_headers: Setting<Vec<HttpHeader>>,
     /// The user's home directory, if known.
     pub home: Option<PathBuf>,
     /// The directory of the user's configuration, if known: `config.yml` and `agents/`.
@@ -151,6 +164,23 @@ impl OperatorConfig {
             system: None,
         };
         layers::merge(&sources, Vec::new())
+    }
+
+    /// The tools that may be used; `None` for all.
+    #[must_use]
+    pub fn allowed_tools(&self) -> Option<BTreeSet<ToolName>> {
+        let allowed = self.tools.as_ref()?;
+        Some(allowed.value.iter().cloned().collect())
+    }
+
+    /// The operator's word on each tool, from `tool_settings`, `tool_limits` and `http_headers`.
+    #[must_use]
+    pub fn tool_policies(&self) -> BTreeMap<ToolName, ToolPolicy> {
+        tool_policies::together(
+            &self.tool_settings.value,
+            &self.tool_limits.value,
+            &self.http_headers.value,
+        )
     }
 
     /// Every effective value with its origin, in the order of the documentation.

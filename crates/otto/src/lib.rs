@@ -34,6 +34,7 @@ pub mod load;
 pub mod text;
 
 mod agent;
+mod audit;
 mod boot;
 mod builder;
 mod decode;
@@ -46,6 +47,7 @@ mod wiring;
 mod yaml;
 
 pub use crate::agent::{AgentBuilder, InvalidAgent};
+pub use crate::audit::{Anchor, Audit, AuditFact, InvalidAnchor, Passed, WouldDenyReport};
 pub use crate::boot::{Booted, boot, worker_host};
 pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;

@@ -10,17 +10,21 @@ use std::time::Duration;
 use otto_core::agent::AgentConfig;
 use otto_core::model::PriceTable;
 use otto_core::port::store::{
-    ArtifactRef, Entry, InvocationQuery, InvocationRecord, KillRow, StoreError, UsageQuery,
+    ArtifactRef, AuditLog, Entry, InvocationQuery, InvocationRecord, KillRow, StoreError,
+    UsageQuery,
 };
+use otto_core::port::tool_host::ToolHost;
 use otto_core::task::TaskSpec;
 use otto_core::transcript::Transcript;
-use otto_core::{AgentName, InvocationId, SessionId, WorkflowId};
+use otto_core::{AgentName, InvocationId, SessionId, ToolName, WorkflowId};
 use otto_engine::{
     Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening, Report,
-    ResumeOptions, ShutdownReport, ToolBus, UsageReport, metrics::Family,
+    ResumeOptions, ShutdownReport, ToolBus, ToolBusError, UsageReport, metrics::Family,
 };
 
+use crate::audit::Audit;
 use crate::builder::Builder;
+use crate::config::OperatorConfig;
 
 /// BOUND: events kept for whoever looks at an invocation that is followed by its journal.
 const FOLLOWED_EVENTS: usize = 64;
@@ -37,6 +41,7 @@ pub(crate) struct Inner {
     pub(crate) prices: Arc<PriceTable>,
     pub(crate) new_workflow: Box<dyn Fn() -> WorkflowId + Send + Sync>,
     pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) audit: Option<Arc<dyn AuditLog>>,
 }
 
 /// No agent of that name is configured.
@@ -283,6 +288,36 @@ impl Otto {
     #[must_use]
     pub fn tools(&self) -> &ToolBus {
         self.inner.engine.tools()
+    }
+
+    /// Puts another operator's configuration in force for the tools: allowlist, settings, limits, and a host for
+    /// what workers and programs get. Calls in flight finish on the old one; the application's own tools stay.
+    ///
+    /// # Errors
+    /// When an own tool of the application has the name of a base tool; nothing is changed then.
+    pub fn reload_tools(
+        &self,
+        operator: &OperatorConfig,
+        host: &Arc<dyn ToolHost>,
+    ) -> Result<(), ToolBusError> {
+        let names: Vec<ToolName> = otto_tools::definitions()
+            .into_iter()
+            .map(|tool| tool.name)
+            .collect();
+        let base = otto_tools::catalog(host, &operator.tool_policies());
+        self.tools()
+            .exchange(&names, &base, operator.allowed_tools())?;
+        self.inner
+            .engine
+            .configured(crate::wiring::in_force(operator));
+        Ok(())
+    }
+
+    /// The audit log; `None` where the state is in memory.
+    #[must_use]
+    pub fn audit(&self) -> Option<Audit> {
+        let log = self.inner.audit.clone()?;
+        Some(Audit { log })
     }
 
     /// The engine, for what has no shorter way here.

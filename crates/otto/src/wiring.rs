@@ -50,9 +50,24 @@ impl Builder {
             .state_dir(&operator.state_dir.value)
             .ceilings(ceilings)
             .audit_mode(operator.audit.value)
+            .tool_policy(operator.allowed_tools(), operator.tool_policies())
+            .configuration(in_force(operator))
             .redactor(redactor(operator)?);
         Ok(builder)
     }
+}
+
+/// Every effective value with its origin, for the audit log.
+pub(crate) fn in_force(operator: &OperatorConfig) -> Vec<(String, String)> {
+    let explanations = operator.explanations().iter();
+    explanations
+        .map(|told| {
+            (
+                told.key.clone(),
+                format!("{} ({})", told.value, told.origin),
+            )
+        })
+        .collect()
 }
 
 /// The price table in force: the built-in one with the operator's models added or in their place.
@@ -72,10 +87,18 @@ pub fn prices(operator: &OperatorConfig) -> PriceTable {
 
 /// The built-in patterns, the operator's, and the provider's key itself.
 fn redactor(operator: &OperatorConfig) -> Result<Redactor, OpenError> {
-    let secrets = operator.api_key.iter().map(|key| ExactSecret {
-        name: "provider-key".to_owned(),
-        value: key.value.expose_secret().to_owned(),
-    });
+    let secret = |name: &str, value: &SecretString| ExactSecret {
+        name: name.to_owned(),
+        value: value.expose_secret().to_owned(),
+    };
+    let key = operator.api_key.iter();
+    let secrets = key.map(|key| secret("provider-key", &key.value)).chain(
+        operator
+            .http_headers
+            .value
+            .iter()
+            .map(|header| secret("http-header", &header.value)),
+    );
     let config = RedactionConfig {
         patterns: operator.redact.value.clone(),
         secrets: secrets.collect(),

@@ -122,7 +122,9 @@ impl From<InvokeError> for Problem {
             InvokeError::EmptyTask { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "empty-task", detail)
             }
-            InvokeError::UnknownModel { .. } | InvokeError::UnknownTool { .. } => {
+            InvokeError::UnknownModel { .. }
+            | InvokeError::UnknownTool { .. }
+            | InvokeError::ToolNotAllowed { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-agent", detail)
             }
             InvokeError::Store { source, .. } => Self {

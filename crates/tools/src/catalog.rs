@@ -3,14 +3,17 @@
 //! Invariant: names are unique, and every input schema accepts exactly what the tool's input type accepts
 //! (both are tests).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use otto_core::ToolName;
 use otto_core::port::tool::{Tool, ToolDefinition};
 use otto_core::port::tool_host::ToolHost;
 use otto_sandbox::ToolFailure;
 
 use crate::base_tool::BaseTool;
 use crate::hosted_tool::HostedTool;
+use crate::tool_policy::ToolPolicy;
 use crate::{fs_edit, fs_list, fs_read, fs_write, grep, http, json, test_runner, yaml};
 
 pub(crate) const CATALOG: &[BaseTool] = &[
@@ -25,12 +28,15 @@ pub(crate) const CATALOG: &[BaseTool] = &[
     test_runner::TOOL,
 ];
 
-/// The base tools as the ToolBus sees them; each call goes to `host`.
+/// The base tools as the ToolBus sees them; each call goes to `host`, under the operator's policy for its tool.
 #[must_use]
-pub fn catalog(host: &Arc<dyn ToolHost>) -> Vec<Arc<dyn Tool>> {
+pub fn catalog(
+    host: &Arc<dyn ToolHost>,
+    policies: &BTreeMap<ToolName, ToolPolicy>,
+) -> Vec<Arc<dyn Tool>> {
     CATALOG
         .iter()
-        .map(|tool| Arc::new(HostedTool::new(tool, Arc::clone(host))) as Arc<dyn Tool>)
+        .map(|tool| Arc::new(HostedTool::new(tool, Arc::clone(host), policies)) as Arc<dyn Tool>)
         .collect()
 }
 
@@ -61,8 +67,6 @@ pub(crate) fn find(name: &str) -> Option<&'static BaseTool> {
 
 #[cfg(test)]
 mod tests {
-    use otto_core::ToolName;
-
     use super::*;
 
     #[test]

@@ -4,8 +4,10 @@
 //!
 //! Invariant: the host is told of nothing that the tool's permissions do not need.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use otto_core::ToolName;
 use otto_core::policy::{Permission, Permissions};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{Tool, ToolContext, ToolDefinition, ToolError, ToolOutput};
@@ -13,18 +15,27 @@ use otto_core::port::tool_host::{HostGrant, HostRequest, ToolHost};
 
 use crate::base_tool::BaseTool;
 use crate::text::cut;
+use crate::tool_policy::ToolPolicy;
 
 pub(crate) struct HostedTool {
     tool: &'static BaseTool,
     definition: ToolDefinition,
+    policy: ToolPolicy,
     host: Arc<dyn ToolHost>,
 }
 
 impl HostedTool {
-    pub(crate) fn new(tool: &'static BaseTool, host: Arc<dyn ToolHost>) -> Self {
+    pub(crate) fn new(
+        tool: &'static BaseTool,
+        host: Arc<dyn ToolHost>,
+        policies: &BTreeMap<ToolName, ToolPolicy>,
+    ) -> Self {
+        let definition = tool.definition();
+        let policy = policies.get(&definition.name).cloned().unwrap_or_default();
         Self {
             tool,
-            definition: tool.definition(),
+            definition: policy.narrowed(definition),
+            policy,
             host,
         }
     }
@@ -80,7 +91,9 @@ impl Tool for HostedTool {
                 tool: self.definition.name.clone(),
                 input: Arc::from(input),
                 grant: self.grant(ctx),
-                settings: ctx.agent.tool_settings.get(&self.definition.name).cloned(),
+                settings: self
+                    .policy
+                    .over(ctx.agent.tool_settings.get(&self.definition.name)),
                 time_left: ctx.time_left.min(self.definition.timeout),
                 cancellation: Arc::clone(&ctx.cancellation),
                 audit: ctx.audit.clone(),

@@ -29,7 +29,9 @@ mod input;
 mod json;
 mod test_runner;
 mod text;
+mod tool_policy;
 mod yaml;
 
 pub use catalog::{UnknownTool, catalog, check_settings, definitions};
 pub use dispatch::dispatch;
+pub use tool_policy::ToolPolicy;

@@ -1,6 +1,7 @@
 //! The commands: arguments, help text and behavior of one command are in one file.
 
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod demo;
@@ -37,6 +38,7 @@ pub(crate) fn perform(command: Command, context: &mut Context) -> Performed {
         Command::Prices(command) => command.perform(context),
         Command::Sim(command) => command.perform(context),
         Command::Kill(command) => command.perform(context),
+        Command::Audit(command) => command.perform(context),
         Command::Doctor(command) => command.perform(context),
         Command::Config(command) => command.perform(context),
     }

@@ -482,6 +482,24 @@ pub trait AuditLog: Send + Sync {
         after: u64,
         most: u32,
     ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>>;
+
+    /// Checks every record against those before it, and the log against an end of it that was kept elsewhere.
+    fn check_audit(
+        &self,
+        anchor: Option<AuditHead>,
+    ) -> BoxFuture<'_, Result<AuditCheck, StoreError>>;
+}
+
+/// What a check of the audit log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditCheck {
+    /// Every record follows from those before it, and the anchor, if one was given, is among them.
+    Whole(AuditHead),
+    /// It was changed, cut or rewritten.
+    Broken {
+        /// Where, and what was expected.
+        detail: Arc<str>,
+    },
 }
 
 /// A record of the audit log: redacted text, such as one JSON object.

@@ -63,7 +63,7 @@ pub struct ToolContext {
     pub agent: Arc<AgentConfig>,
     /// What the invocation was granted; already compared with the tool's needs.
     pub granted: Permissions,
-    /// The money left, for tools that can choose a cheaper way.
+    /// What is left of the invocation's limits, for tools that can choose a cheaper way.
     pub budget: Arc<dyn BudgetGuard>,
     /// Who calls, for logs and traces.
     pub ids: CorrelationIds,
@@ -103,8 +103,14 @@ pub struct CorrelationIds {
 
 /// What an invocation may still spend.
 pub trait BudgetGuard: Send + Sync {
-    /// Money left in the tightest scope, or `None` when that is not known.
+    /// Money that the invocation may still spend, or `None` when it has no limit of its own.
     fn cost_left(&self) -> Option<Money>;
+
+    /// Tokens that the invocation may still use, or `None` when it has no limit of its own.
+    fn tokens_left(&self) -> Option<u64>;
+
+    /// Time until the invocation's deadline when the call began.
+    fn time_left(&self) -> Duration;
 }
 
 /// Takes note of what audit mode lets pass.

@@ -57,6 +57,7 @@ impl AgentServer {
         let ended = self.shared.clock.now();
         self.watch
             .ended(self.admitted_at, ended, &outcome, self.charged);
+        self.shared.audit.ended(&self.ids, &outcome, self.charged);
         self.tell(|| ListenerEvent::Finished(outcome.clone()));
         self.report = Some(Report {
             ids: self.ids,

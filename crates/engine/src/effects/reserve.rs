@@ -37,6 +37,7 @@ impl AgentServer {
                 ReserveOutcome::Granted(grant) | ReserveOutcome::AlreadyGranted(grant),
             )) => {
                 self.durable_up_to(sequence);
+                self.shared.audit.reserved(&self.ids, &grant);
                 let turn = self.machine.turns() + 1;
                 self.tell(|| ListenerEvent::TurnStarted {
                     turn,
@@ -46,6 +47,7 @@ impl AgentServer {
                 Event::ReservationGranted { effect, grant }
             }
             Ok(ReserveReply::Ledger(ReserveOutcome::OverLimit(denial))) => {
+                self.shared.audit.reservation_denied(&self.ids, &denial);
                 if denial.is_contended() {
                     self.tell(|| ListenerEvent::WaitingForBudget {
                         denial: denial.clone(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use otto_core::id::EffectId;
 use otto_core::invocation::{Event, ToolEnding, ToolRequest, ToolResult};
-use otto_core::policy::{Decision, RefusedBy, WouldDeny, decide};
+use otto_core::policy::{Decision, RefusedBy, ToolGrant, WouldDeny, decide};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{
     AuditLog, BudgetGuard, Cancellation, CorrelationIds, Tool, ToolContext, ToolError,
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent_server::AgentServer;
+use crate::audit::AuditTrail;
 use crate::redaction;
 use crate::{Ids, ListenerEvent};
 
@@ -49,12 +50,24 @@ impl Cancellation for TokenCancellation {
     }
 }
 
-/// The money that was left when the call began.
-struct CostLeft(Option<Money>);
+/// What was left of the invocation's limits when the call began.
+struct Left {
+    cost: Option<Money>,
+    tokens: Option<u64>,
+    time: Duration,
+}
 
-impl BudgetGuard for CostLeft {
+impl BudgetGuard for Left {
     fn cost_left(&self) -> Option<Money> {
-        self.0
+        self.cost
+    }
+
+    fn tokens_left(&self) -> Option<u64> {
+        self.tokens
+    }
+
+    fn time_left(&self) -> Duration {
+        self.time
     }
 }
 
@@ -62,12 +75,14 @@ impl BudgetGuard for CostLeft {
 struct Auditor {
     ids: Ids,
     tool: ToolName,
+    trail: AuditTrail,
     events: Option<broadcast::Sender<ListenerEvent>>,
 }
 
 impl AuditLog for Auditor {
     fn would_deny(&self, what: WouldDeny) {
         crate::telemetry::would_deny(&self.ids, &self.tool, &what);
+        self.trail.would_deny(&self.ids, self.tool.as_str(), &what);
         if let Some(events) = &self.events {
             // No receiver means that nobody listens any more.
             let _ = events.send(ListenerEvent::WouldDeny {
@@ -83,6 +98,9 @@ impl AgentServer {
         let tool_name: Arc<str> = Arc::from(request.tool.as_str());
         let during_stream = self.model.is_some();
         let shown_input = redaction::text(&self.shared.redactor, &request.input);
+        self.shared
+            .audit
+            .tool_started(&self.ids, &request.call, &tool_name, &shown_input);
         self.tell(|| ListenerEvent::ToolStarted {
             call: request.call.clone(),
             tool: tool_name.clone(),
@@ -108,7 +126,7 @@ impl AgentServer {
         let context = ToolContext {
             agent: self.agent.clone(),
             granted: self.granted,
-            budget: Arc::new(CostLeft(self.cost_left())),
+            budget: Arc::new(self.left(now)),
             ids: CorrelationIds {
                 workflow: self.ids.workflow,
                 session: self.ids.session,
@@ -140,27 +158,35 @@ impl AgentServer {
             let text = format!("Tool `{}` is no longer available.", request.tool);
             return Err(refused(ToolError::for_model(text)));
         };
-        match decide(tool.definition().permissions, self.granted) {
-            Decision::Allowed => {}
-            Decision::Denied { missing } if self.shared.settings().audit_mode => {
-                self.auditor(&request.tool)
-                    .would_deny(WouldDeny::Permissions(missing));
-            }
-            Decision::Denied { missing } => {
-                let text = format!(
-                    "`{}` needs the permission {missing}, which this agent was not granted",
-                    request.tool
-                );
-                return Err(refused(ToolError::denied(RefusedBy::Policy, text)));
-            }
+        let grant = ToolGrant {
+            listed: &self.agent.tools,
+            allowed: snapshot.allowed(),
+            permissions: self.granted,
+        };
+        let Decision::Denied(what) = decide(&request.tool, tool.definition().permissions, &grant)
+        else {
+            return Ok(tool.clone());
+        };
+        // Each tool of an agent is opted in to by name; no mode makes up for that.
+        if self.shared.settings().audit_mode && what != WouldDeny::NotListed {
+            self.auditor(&request.tool).would_deny(what);
+            return Ok(tool.clone());
         }
-        Ok(tool.clone())
+        let text = match &what {
+            WouldDeny::Permissions(missing) => format!(
+                "`{}` needs the permission {missing}, which this agent was not granted",
+                request.tool
+            ),
+            other => format!("`{}` is {other}", request.tool),
+        };
+        Err(refused(ToolError::denied(RefusedBy::Policy, text)))
     }
 
     fn auditor(&self, tool: &ToolName) -> Auditor {
         Auditor {
             ids: self.ids,
             tool: tool.clone(),
+            trail: self.shared.audit.clone(),
             events: self.events.clone(),
         }
     }
@@ -175,6 +201,9 @@ impl AgentServer {
     pub(crate) fn tool_finished(&mut self, id: EffectId, ended: EndedTool) -> Option<Event> {
         let EndedTool { result, refused_by } = ended;
         let running = self.running.remove(&id)?;
+        self.shared
+            .audit
+            .tool_ended(&self.ids, &running.call, &running.tool, &result, refused_by);
         self.tell(|| ListenerEvent::ToolFinished {
             call: running.call.clone(),
             tool: running.tool.clone(),
@@ -186,9 +215,16 @@ impl AgentServer {
         Some(Event::ToolFinished { effect: id, result })
     }
 
-    fn cost_left(&self) -> Option<Money> {
-        let limit = self.agent.budgets.cost.as_ref()?;
-        Some(limit.value.saturating_sub(self.charged))
+    fn left(&self, now: Timestamp) -> Left {
+        let budgets = &self.agent.budgets;
+        let cost = budgets.cost.as_ref();
+        let tokens = budgets.tokens.as_ref();
+        let used = self.machine.totals().usage.total_tokens();
+        Left {
+            cost: cost.map(|limit| limit.value.saturating_sub(self.charged)),
+            tokens: tokens.map(|limit| limit.value.saturating_sub(used)),
+            time: self.machine.time_left(now),
+        }
     }
 }
 

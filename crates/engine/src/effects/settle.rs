@@ -129,6 +129,9 @@ impl AgentServer {
             Settlement::Forfeited | Settlement::Released => None,
         };
         self.watch.settled(usage.as_ref(), settled.charged);
+        self.shared
+            .audit
+            .settled(&self.ids, usage.as_ref(), &settled);
         let spent = self.charged;
         let limit = self.agent.budgets.cost.as_ref().map(|limit| limit.value);
         self.tell(|| ListenerEvent::Settled {

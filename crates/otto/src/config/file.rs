@@ -12,7 +12,7 @@ use otto_core::redact::{OperatorPattern, RedactionConfig, Redactor};
 use otto_core::{AgentName, ToolName};
 
 use super::layers::Layer;
-use super::{Presence, Setting, Sources, prices};
+use super::{Presence, Setting, Sources, prices, programs, tool_policies};
 use crate::decode::{Decoder, Field, Fields};
 use crate::diagnostic::{ConfigErrors, Diagnostic, Place, SourceFile, quoted};
 use crate::limits;
@@ -34,8 +34,12 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     STATE_DIR,
     CEILINGS,
     TOOLS,
+    TOOL_SETTINGS,
+    TOOL_LIMITS,
+    PROGRAMS,
     ALLOWED_HOSTS,
     PRIVATE_HOSTS,
+    HTTP_HEADERS,
     DIRECTORIES,
     VARIABLES,
     ENDPOINT,
@@ -110,6 +114,34 @@ const TOOLS: Field = Field {
     meaning: "The tools that agents may list. An agent gets a tool only if both lists have it.",
     default: "all tools",
     schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const TOOL_SETTINGS: Field = Field {
+    name: "tool_settings",
+    form: "tool names with settings, such as { fs.read: { max_bytes: 65536 } }",
+    meaning: "Settings of tools; a key that is set here goes before the same key of every agent file.",
+    default: "none",
+    schema: r#"{"type":"object","additionalProperties":{"type":"object"}}"#,
+};
+const TOOL_LIMITS: Field = Field {
+    name: "tool_limits",
+    form: "tool names with limits, such as { http: { time: 10s, output: 64k } }",
+    meaning: "Limits of single calls, tighter than the tool's own.",
+    default: "the tools' own",
+    schema: r#"{"type":"object","additionalProperties":{"type":"object"}}"#,
+};
+const PROGRAMS: Field = Field {
+    name: "programs",
+    form: "a mapping such as { read: [/opt/rust], env: { CI: \"1\" }, network: none }",
+    meaning: "What programs get that `test_runner` starts, beside the system's directories and the working directory.",
+    default: "nothing more, and a loopback interface of their own",
+    schema: r#"{"type":"object"}"#,
+};
+const HTTP_HEADERS: Field = Field {
+    name: "http_headers",
+    form: "hosts with headers, such as { api.example.com: { Authorization: \"Bearer ${EXAMPLE_TOKEN}\" } }",
+    meaning: "Headers that `http` sends to exactly these hosts over TLS; `${NAME}` inserts an environment variable, and the model never sees the value.",
+    default: "none",
+    schema: r#"{"type":"object","additionalProperties":{"type":"object"}}"#,
 };
 const ALLOWED_HOSTS: Field = Field {
     name: "allowed_hosts",
@@ -237,6 +269,14 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
     });
     layer.private_hosts = of.list(&PRIVATE_HOSTS, |decoder, node, field| {
         decoder.value(node, field, parse_host)
+    });
+    layer.tool_settings = of.setting(&TOOL_SETTINGS, tool_policies::settings);
+    layer.tool_limits = of.setting(&TOOL_LIMITS, tool_policies::tool_limits);
+    layer.programs = of.setting(&PROGRAMS, |decoder, node, _| {
+        programs::decode(decoder, node)
+    });
+    layer.http_headers = of.setting(&HTTP_HEADERS, |decoder, node, field| {
+        tool_policies::headers(decoder, node, field, sources.environment)
     });
     layer.directories = of.list(&DIRECTORIES, |decoder, node, field| {
         decoder.value(node, field, absolute_dir)
@@ -371,7 +411,7 @@ fn path(decoder: &mut Decoder<'_>, node: &Node, field: &Field, base: &Path) -> O
     Some(normalised(&base.join(text)))
 }
 
-fn absolute_dir(text: &str) -> Result<PathBuf, String> {
+pub(super) fn absolute_dir(text: &str) -> Result<PathBuf, String> {
     let path = normalised(Path::new(text));
     match path.is_absolute() {
         true if path.parent().is_some() => Ok(path),
@@ -380,7 +420,7 @@ fn absolute_dir(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn variable_name(text: &str) -> Result<String, String> {
+pub(super) fn variable_name(text: &str) -> Result<String, String> {
     let is_name = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !text.starts_with(|c: char| c.is_ascii_digit());
     if is_name && !text.is_empty() {

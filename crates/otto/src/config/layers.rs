@@ -11,12 +11,14 @@ use otto_core::agent::{Budgets, DEFAULTS, Limit, Origin};
 use otto_core::model::ModelSpec;
 use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
+use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
 use super::file::{self, OPERATOR_FIELDS};
+use super::tool_policies::{self, HttpHeader};
 use super::{
-    DEFAULT_ENDPOINT, DEFAULT_RETENTION, DEFAULT_STATE_DIR, Explanation, OperatorConfig, Setting,
-    Sources,
+    DEFAULT_ENDPOINT, DEFAULT_RETENTION, DEFAULT_STATE_DIR, Explanation, OperatorConfig, Programs,
+    Setting, Sources,
 };
 use crate::diagnostic::{ConfigErrors, Diagnostic, Place, one_of, quoted};
 use crate::env::{self, Environment};
@@ -46,6 +48,10 @@ pub(super) struct Layer {
     pub(super) retention: Option<Setting<Duration>>,
     pub(super) variables: Option<Setting<Vec<String>>>,
     pub(super) directories: Option<Setting<Vec<PathBuf>>>,
+    pub(super) tool_settings: Option<Setting<BTreeMap<ToolName, ToolPolicy>>>,
+    pub(super) tool_limits: Option<Setting<BTreeMap<ToolName, ToolPolicy>>>,
+    pub(super) programs: Option<Setting<Programs>>,
+    pub(super) http_headers: Option<Setting<Vec<HttpHeader>>>,
 }
 
 /// What the environment says.
@@ -214,6 +220,30 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         Setting::default_value(Vec::new()),
         hosts,
     );
+    let tool_settings = merge.pick(
+        "tool_settings",
+        |layer| layer.tool_settings.clone(),
+        Setting::default_value(BTreeMap::new()),
+        tool_policies::shown_settings,
+    );
+    let tool_limits = merge.pick(
+        "tool_limits",
+        |layer| layer.tool_limits.clone(),
+        Setting::default_value(BTreeMap::new()),
+        tool_policies::shown_limits,
+    );
+    let programs = merge.pick(
+        "programs",
+        |layer| layer.programs.clone(),
+        Setting::default_value(Programs::default()),
+        Programs::shown,
+    );
+    let http_headers = merge.pick(
+        "http_headers",
+        |layer| layer.http_headers.clone(),
+        Setting::default_value(Vec::new()),
+        |headers| tool_policies::shown_headers(headers),
+    );
     let default_endpoint = Setting::default_value(Arc::from(DEFAULT_ENDPOINT));
     let endpoint = merge.pick(
         "endpoint",
@@ -301,6 +331,10 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         retention,
         variables,
         directories,
+        tool_settings,
+        tool_limits,
+        programs,
+        http_headers,
         home: sources.home(),
         config_dir: sources.config_dir(),
         explanations: merge.explanations,

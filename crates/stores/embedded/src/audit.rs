@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    AuditEntry, AuditHead, AuditLog, AuditRecord, Durability, StoreError,
+    AuditCheck, AuditEntry, AuditHead, AuditLog, AuditRecord, Durability, StoreError,
 };
 use otto_core::store_rules::{MAX_TEXT_BYTES, audit_preimage};
 use rusqlite::{Connection, Row, params};
@@ -41,6 +41,15 @@ impl AuditLog for EmbeddedStore {
     ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>> {
         self.inner.ask("read the audit log", move |connection| {
             entries(connection, after, most)
+        })
+    }
+
+    fn check_audit(
+        &self,
+        anchor: Option<AuditHead>,
+    ) -> BoxFuture<'_, Result<AuditCheck, StoreError>> {
+        self.inner.ask("check the audit log", move |connection| {
+            crate::verify::audit_check(connection, anchor)
         })
     }
 }

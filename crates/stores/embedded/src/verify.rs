@@ -5,9 +5,10 @@
 //! of artifacts are checked by [`Checkpointer::scrub`](crate::Checkpointer::scrub).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use otto_core::ledger::Account;
-use otto_core::port::store::{AuditHead, StoreError};
+use otto_core::port::store::{AuditCheck, AuditHead, StoreError};
 use otto_core::{Money, UtcDay};
 use rusqlite::{Connection, Row, params};
 
@@ -286,6 +287,18 @@ fn audit_log(
     anchor: Option<AuditHead>,
     report: &mut VerifyReport,
 ) -> Result<(), Fault> {
+    match audit_check(connection, anchor)? {
+        AuditCheck::Whole(head) => report.audit = head,
+        AuditCheck::Broken { detail } => report.add(FindingKind::Audit, detail.to_string()),
+    }
+    Ok(())
+}
+
+/// Follows the chain of the audit log from its beginning.
+pub(crate) fn audit_check(
+    connection: &Connection,
+    anchor: Option<AuditHead>,
+) -> Result<AuditCheck, Fault> {
     let mut head = AuditHead::default();
     let mut anchored = anchor.is_none_or(|anchor| anchor == head);
     loop {
@@ -293,14 +306,13 @@ fn audit_log(
         for entry in &entries {
             let expected = audit::follow(&head, &entry.record);
             if (entry.sequence, entry.hash) != (expected.sequence, expected.hash) {
-                report.add(
-                    FindingKind::Audit,
-                    format!(
-                        "record {} of the audit log does not follow from the records before it",
-                        entry.sequence
-                    ),
+                let detail = format!(
+                    "record {} of the audit log does not follow from the records before it",
+                    entry.sequence
                 );
-                return Ok(());
+                return Ok(AuditCheck::Broken {
+                    detail: Arc::from(detail),
+                });
             }
             head = expected;
             anchored |= anchor == Some(head);
@@ -309,19 +321,15 @@ fn audit_log(
             break;
         }
     }
-    if let Some(anchor) = anchor
-        && !anchored
-    {
-        report.add(
-            FindingKind::Audit,
-            format!(
+    match anchor {
+        Some(anchor) if !anchored => Ok(AuditCheck::Broken {
+            detail: Arc::from(format!(
                 "the audit log has {} records, none of which matches the anchor at {}: it was cut or rewritten",
                 head.sequence, anchor.sequence
-            ),
-        );
+            )),
+        }),
+        _ => Ok(AuditCheck::Whole(head)),
     }
-    report.audit = head;
-    Ok(())
 }
 
 fn artifacts(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    AuditEntry, AuditHead, AuditLog, AuditRecord, Durability, StoreError,
+    AuditCheck, AuditEntry, AuditHead, AuditLog, AuditRecord, Durability, StoreError,
 };
 use otto_core::store_rules::audit_preimage;
 use sha2::{Digest, Sha256};
@@ -79,6 +79,32 @@ impl AuditLog for MemoryStore {
                 .take(most)
                 .cloned()
                 .collect())
+        })
+    }
+
+    fn check_audit(
+        &self,
+        anchor: Option<AuditHead>,
+    ) -> BoxFuture<'_, Result<AuditCheck, StoreError>> {
+        Box::pin(async move {
+            // What is only in the memory of this process is what this process wrote.
+            let entries = self.audit();
+            let end = head(&entries);
+            let is_held = |anchor: AuditHead| {
+                anchor == AuditHead::default()
+                    || entries
+                        .iter()
+                        .any(|entry| (entry.sequence, entry.hash) == (anchor.sequence, anchor.hash))
+            };
+            Ok(match anchor {
+                Some(anchor) if !is_held(anchor) => AuditCheck::Broken {
+                    detail: Arc::from(format!(
+                        "no record of the audit log matches the anchor at {}",
+                        anchor.sequence
+                    )),
+                },
+                _ => AuditCheck::Whole(end),
+            })
         })
     }
 }

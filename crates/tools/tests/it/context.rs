@@ -1,5 +1,6 @@
 //! What the host is and is not told, and how it ends calls.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ async fn the_host_is_told_of_nothing_that_the_tool_does_not_need() {
     let host: Arc<dyn ToolHost> = recorder.clone();
     let world = tokio::task::spawn_blocking(World::new).await.unwrap();
     let all = Permissions::of(&Permission::ALL);
-    for tool in otto_tools::catalog(&host) {
+    for tool in otto_tools::catalog(&host, &BTreeMap::new()) {
         let input = match tool.definition().name.as_str() {
             "fs.read" => json!({"path": "a"}),
             "fs.write" => json!({"path": "a", "content": ""}),
@@ -70,7 +71,7 @@ async fn the_host_is_told_of_nothing_that_the_tool_does_not_need() {
         );
     }
     // A right that was not granted is not handed on, whatever the tool states.
-    let write = otto_tools::catalog(&host).remove(1);
+    let write = otto_tools::catalog(&host, &BTreeMap::new()).remove(1);
     write
         .call(
             &world.context(Permissions::NONE),
@@ -91,7 +92,7 @@ async fn a_bad_input_does_not_reach_the_host() {
     let recorder = Arc::new(Recorder::default());
     let host: Arc<dyn ToolHost> = recorder.clone();
     let world = tokio::task::spawn_blocking(World::new).await.unwrap();
-    let read = otto_tools::catalog(&host).remove(0);
+    let read = otto_tools::catalog(&host, &BTreeMap::new()).remove(0);
     let ctx = world.context(Permissions::of(&[Permission::Read]));
     for input in [
         "",

@@ -44,7 +44,7 @@ impl World {
         let host: Arc<dyn ToolHost> = Arc::new(InProcessHost::new(otto_tools::dispatch));
         Self {
             base,
-            tools: otto_tools::catalog(&host),
+            tools: otto_tools::catalog(&host, &BTreeMap::new()),
             settings: BTreeMap::new(),
             time: Duration::from_secs(60),
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -203,6 +203,14 @@ struct NoBudget;
 impl BudgetGuard for NoBudget {
     fn cost_left(&self) -> Option<Money> {
         None
+    }
+
+    fn tokens_left(&self) -> Option<u64> {
+        None
+    }
+
+    fn time_left(&self) -> Duration {
+        Duration::MAX
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) fn engine(world: &World, node: &str) -> Engine {
         redactor: Arc::new(Redactor::built_in()),
         kill: KillPlaces::default(),
         telemetry: TelemetryParts::default(),
+        audit: None,
+        configuration: Vec::new(),
         settings: EngineSettings {
             enabled: true,
             ceilings: Ceilings::daily(Limit::new(Money::from_dollars(1_000), "test")),

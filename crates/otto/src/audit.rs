@@ -1,0 +1,284 @@
+//! Reading the audit log: its facts, its end, and the policy that what audit mode let pass would need.
+//!
+//! The log is a chain of records; each holds one or more facts, one JSON object per line. Nothing is written here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use otto_core::port::store::{AuditCheck, AuditHead, AuditLog, StoreError};
+use serde_json::Value;
+
+/// BOUND: records that are read at once.
+const RECORDS_AT_ONCE: u32 = 256;
+
+/// A fact of the audit log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditFact {
+    /// The record it is in.
+    pub record: u64,
+    /// What happened: a JSON object with `at_us`, `what` and more.
+    pub fact: Value,
+}
+
+impl AuditFact {
+    /// The text of a field, or nothing.
+    #[must_use]
+    pub fn text(&self, key: &str) -> &str {
+        self.fact[key].as_str().unwrap_or_default()
+    }
+
+    /// When, in microseconds since 1970 in UTC.
+    #[must_use]
+    pub fn at_us(&self) -> u64 {
+        self.fact["at_us"].as_u64().unwrap_or_default()
+    }
+}
+
+/// The audit log of an Otto.
+#[derive(Clone)]
+pub struct Audit {
+    pub(crate) log: Arc<dyn AuditLog>,
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Audit")
+    }
+}
+
+/// The end of the log in a form to be kept elsewhere: `SEQUENCE:HASH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor(pub AuditHead);
+
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.0.sequence)?;
+        self.0
+            .hash
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Not an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not an anchor: expected `SEQUENCE:HASH` as `otto audit head` prints it, with 64 hexadecimal digits"
+)]
+pub struct InvalidAnchor;
+
+impl FromStr for Anchor {
+    type Err = InvalidAnchor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAnchor> {
+        let (sequence, digits) = text.split_once(':').ok_or(InvalidAnchor)?;
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidAnchor);
+        }
+        let mut hash = [0; 32];
+        for (i, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| InvalidAnchor)?;
+        }
+        Ok(Self(AuditHead {
+            sequence: sequence.parse().map_err(|_| InvalidAnchor)?,
+            hash,
+        }))
+    }
+}
+
+impl Audit {
+    /// The end of the log.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn head(&self) -> Result<Anchor, StoreError> {
+        Ok(Anchor(self.log.audit_head().await?))
+    }
+
+    /// Checks every record against those before it, and the log against an anchor.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn check(&self, anchor: Option<Anchor>) -> Result<AuditCheck, StoreError> {
+        self.log.check_audit(anchor.map(|anchor| anchor.0)).await
+    }
+
+    /// Hands the facts of all records after `record` to `each`, in order, until it says `false`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn facts(
+        &self,
+        record: u64,
+        mut each: impl FnMut(AuditFact) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut after = record;
+        loop {
+            let entries = self.log.read_audit(after, RECORDS_AT_ONCE).await?;
+            for entry in &entries {
+                after = entry.sequence;
+                for line in entry.record.text.lines() {
+                    // A line of somebody else's making is shown as the text it is.
+                    let fact = serde_json::from_str(line)
+                        .unwrap_or_else(|_| serde_json::json!({"what": "text", "text": line}));
+                    let record = entry.sequence;
+                    if !each(AuditFact { record, fact }) {
+                        return Ok(());
+                    }
+                }
+            }
+            if entries.len() < RECORDS_AT_ONCE as usize {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What audit mode let pass, gathered from the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WouldDenyReport {
+    /// How often something passed.
+    pub count: u64,
+    /// Tools that are on no allowlist of the operator, with how often and which agents called them.
+    pub tools: BTreeMap<String, Passed>,
+    /// Hosts that are on no list.
+    pub hosts: BTreeMap<String, Passed>,
+    /// Permissions that were not granted, by tool.
+    pub permissions: BTreeMap<(String, String), Passed>,
+    /// The agent of each invocation that was seen.
+    agents: BTreeMap<String, String>,
+}
+
+/// How often something passed, and for which agents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// How often.
+    pub times: u64,
+    /// For which agents.
+    pub agents: BTreeSet<String>,
+}
+
+impl WouldDenyReport {
+    /// Adds a fact, if it is one that matters here.
+    pub fn add(&mut self, fact: &AuditFact) {
+        match fact.text("what") {
+            "invocation_started" | "invocation_resumed" => {
+                let (id, agent) = (fact.text("invocation"), fact.text("agent"));
+                self.agents.insert(id.to_owned(), agent.to_owned());
+            }
+            "would_deny" => {
+                self.count += 1;
+                let agent = self.agents.get(fact.text("invocation")).cloned();
+                let tool = fact.text("tool").to_owned();
+                let passed = match fact.text("policy") {
+                    "allowed_hosts" => self.hosts.entry(fact.text("host").to_owned()),
+                    "permissions" => {
+                        let passed = self
+                            .permissions
+                            .entry((tool, fact.text("missing").to_owned()))
+                            .or_default();
+                        return passed.add(agent);
+                    }
+                    _ => self.tools.entry(tool),
+                };
+                passed.or_default().add(agent);
+            }
+            _ => {}
+        }
+    }
+
+    /// The lines of the operator's configuration that would let the same pass without audit mode, beside what is
+    /// allowed already (`None` where no list is set, which allows all).
+    #[must_use]
+    pub fn snippet(&self, tools: Option<&[String]>, hosts: Option<&[String]>) -> String {
+        let mut text = String::new();
+        let mut list = |key: &str, known: Option<&[String]>, more: &BTreeMap<String, Passed>| {
+            let Some(known) = known else { return };
+            if more.is_empty() {
+                return;
+            }
+            text.push_str(&format!("{key}:\n"));
+            for name in known {
+                text.push_str(&format!("  - {}\n", quoted(name)));
+            }
+            for (name, passed) in more.iter().filter(|(name, _)| !known.contains(name)) {
+                text.push_str(&format!("  - {}  # {passed}\n", quoted(name)));
+            }
+        };
+        list("tools", tools, &self.tools);
+        list("allowed_hosts", hosts, &self.hosts);
+        text
+    }
+}
+
+impl Passed {
+    fn add(&mut self, agent: Option<String>) {
+        self.times += 1;
+        self.agents.extend(agent);
+    }
+}
+
+impl fmt::Display for Passed {
+    /// `3 times, by reviewer and writer`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = if self.times == 1 { "time" } else { "times" };
+        write!(f, "{} {times}", self.times)?;
+        if !self.agents.is_empty() {
+            let agents: Vec<&str> = self.agents.iter().map(String::as_str).collect();
+            write!(f, ", by {}", agents.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// As a YAML scalar that is a text and nothing else.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fact(fact: Value) -> AuditFact {
+        AuditFact { record: 1, fact }
+    }
+
+    #[test]
+    fn an_anchor_is_read_as_it_is_printed() {
+        let head = AuditHead {
+            sequence: 7,
+            hash: std::array::from_fn(|i| u8::try_from(i).unwrap() * 7),
+        };
+        let text = Anchor(head).to_string();
+        assert_eq!(text.parse(), Ok(Anchor(head)));
+        for text in ["", "7", "7:", "7:00", "x:y", "é:é", &"a".repeat(70)] {
+            assert_eq!(text.parse::<Anchor>(), Err(InvalidAnchor), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_passed_becomes_the_lines_that_would_let_it_pass() {
+        let mut report = WouldDenyReport::default();
+        for value in [
+            json!({"what": "invocation_started", "invocation": "i", "agent": "helper"}),
+            json!({"what": "would_deny", "invocation": "i", "tool": "fs.write", "policy": "tools"}),
+            json!({"what": "would_deny", "invocation": "i", "tool": "fs.write", "policy": "tools"}),
+            json!({"what": "would_deny", "invocation": "j", "tool": "http", "policy": "allowed_hosts", "host": "a.org:443"}),
+            json!({"what": "tool_started", "invocation": "i", "tool": "grep"}),
+        ] {
+            report.add(&fact(value));
+        }
+        assert_eq!(report.count, 3);
+        let (tools, hosts) = (["grep".to_owned()], ["b.org".to_owned()]);
+        assert_eq!(
+            report.snippet(Some(&tools), Some(&hosts)),
+            "tools:\n  - \"grep\"\n  - \"fs.write\"  # 2 times, by helper\nallowed_hosts:\n  - \"b.org\"\n  - \"a.org:443\"  # 1 time\n"
+        );
+        assert_eq!(report.snippet(None, None), "");
+    }
+}
