@@ -27,6 +27,22 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// The code of a number that another run of `otto` ended with.
+    pub(crate) fn of_number(number: i32) -> Self {
+        [
+            Self::Completed,
+            Self::Usage,
+            Self::BudgetExhausted,
+            Self::Deadline,
+            Self::Refused,
+            Self::Provider,
+            Self::Cancelled,
+        ]
+        .into_iter()
+        .find(|code| i32::from(code.number()) == number)
+        .unwrap_or(Self::Other)
+    }
+
     /// The number the shell sees.
     pub(crate) const fn number(self) -> u8 {
         match self {

@@ -187,6 +187,14 @@ name_id!(
     "1 to 64 of a-z, A-Z, 0-9, `-` and `_`, beginning with a letter or digit"
 );
 name_id!(
+    /// The name of a budget that several agents draw on.
+    BudgetName,
+    "budget name",
+    64,
+    b"-_",
+    "1 to 64 of a-z, A-Z, 0-9, `-` and `_`, beginning with a letter or digit"
+);
+name_id!(
     /// The name of a tool, such as `fs.read`.
     ToolName,
     "tool name",

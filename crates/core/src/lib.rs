@@ -26,8 +26,8 @@ pub mod time;
 pub mod transcript;
 
 pub use id::{
-    AgentName, ContextId, EffectId, InvocationId, ModelId, SessionId, TaskId, ToolCallId, ToolName,
-    WorkflowId,
+    AgentName, BudgetName, ContextId, EffectId, InvocationId, ModelId, SessionId, TaskId,
+    ToolCallId, ToolName, WorkflowId,
 };
 pub use money::Money;
 pub use time::{Timestamp, UtcDay};

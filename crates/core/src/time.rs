@@ -63,7 +63,7 @@ impl Timestamp {
 }
 
 /// A UTC day, counted from 1970-01-01.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct UtcDay(pub u32);
 
 impl UtcDay {

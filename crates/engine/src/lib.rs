@@ -54,7 +54,7 @@ pub use listener::{LISTENER_CAPACITY, ListenerEvent, Listening};
 pub use registry::{Registry, RunningInvocation};
 pub use report::Report;
 pub use restarts::{Restart, RestartRule};
-pub use scopes::Ceilings;
+pub use scopes::{Ceilings, SharedBudget};
 pub use shutdown::{LeftForResume, ShutdownReport};
 pub use supervisor::{Child, Supervisor};
 pub use telemetry::TelemetryParts;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use otto_core::agent::{Budgets, Limit};
-use otto_core::ledger::{ScopeKey, ScopeLimits};
-use otto_core::{AgentName, Money};
+use otto_core::ledger::{Period, ScopeKey, ScopeLimits};
+use otto_core::{AgentName, BudgetName, Money};
 
 use crate::Ids;
 
@@ -23,6 +23,31 @@ pub struct Ceilings {
     pub workflow: Budgets,
     /// Each invocation; agents and tasks can only be tighter.
     pub invocation: Budgets,
+    /// Named budgets that several agents draw on.
+    pub shared: Vec<SharedBudget>,
+}
+
+/// A named budget that several agents draw on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedBudget {
+    /// Its name.
+    pub name: BudgetName,
+    /// When it begins anew.
+    pub period: Period,
+    /// Who draws on it; `None`: every agent.
+    pub agents: Option<Vec<AgentName>>,
+    /// Its limits on cost and tokens.
+    pub limits: Budgets,
+}
+
+impl SharedBudget {
+    /// Whether the invocations of an agent draw on it.
+    #[must_use]
+    pub fn is_for(&self, agent: &AgentName) -> bool {
+        self.agents
+            .as_ref()
+            .is_none_or(|agents| agents.contains(agent))
+    }
 }
 
 impl Ceilings {
@@ -35,6 +60,7 @@ impl Ceilings {
             agents: Vec::new(),
             workflow: Budgets::default(),
             invocation: Budgets::default(),
+            shared: Vec::new(),
         }
     }
 
@@ -56,6 +82,11 @@ impl Ceilings {
         if let Some(workflow) = ids.workflow {
             scopes.push(of(ScopeKey::Workflow(workflow), &self.workflow));
         }
+        let drawn_on = self.shared.iter().filter(|budget| budget.is_for(agent));
+        scopes.extend(drawn_on.map(|budget| {
+            let key = ScopeKey::Budget(budget.name.clone(), budget.period);
+            of(key, &budget.limits)
+        }));
         scopes.push(ScopeLimits {
             scope: ScopeKey::Day,
             cost: Some(self.daily_cost.clone()),

@@ -343,6 +343,7 @@ const fn scope_word(scope: &Scope) -> &'static str {
         Scope::Session(_) => "session",
         Scope::Agent(..) => "agent",
         Scope::Workflow(_) => "workflow",
+        Scope::Budget(..) => "budget",
         Scope::Day(_) => "day",
     }
 }

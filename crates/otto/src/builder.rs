@@ -26,8 +26,10 @@ use otto_store_embedded::{EmbeddedStore, StoreConfig};
 use otto_store_memory::MemoryStore;
 use otto_tools::ToolPolicy;
 
+use crate::ask_person::AskPerson;
 use crate::otto::{Inner, Otto};
 use crate::retention;
+use crate::user::{self, DayBook, DayStore};
 
 /// Puts an Otto together.
 pub struct Builder {
@@ -49,11 +51,15 @@ pub struct Builder {
     killed: Option<Arc<str>>,
     retention: Option<Duration>,
     telemetry: TelemetryParts,
+    user_state_dir: Option<PathBuf>,
+    ask_person: Vec<ToolName>,
 }
 
 enum Keep {
     InMemory,
     InDirectory(PathBuf),
+    /// At its default place inside a project: only if Otto made it for this user.
+    InProject(PathBuf),
     In {
         store: Arc<dyn Store>,
         blobs: Option<Arc<dyn Blobs>>,
@@ -133,6 +139,8 @@ impl Builder {
             killed: None,
             retention: None,
             telemetry: TelemetryParts::default(),
+            user_state_dir: None,
+            ask_person: Vec::new(),
         }
     }
 
@@ -147,6 +155,28 @@ impl Builder {
     #[must_use]
     pub fn state_dir(mut self, path: impl AsRef<Path>) -> Self {
         self.keep = Keep::InDirectory(path.as_ref().to_owned());
+        self
+    }
+
+    /// As [`Builder::state_dir`], for a directory that a project may have brought along: it is used only if
+    /// Otto made it for this user, which needs [`Builder::user_state_dir`].
+    pub(crate) fn state_dir_in_project(mut self, path: &Path) -> Self {
+        self.keep = Keep::InProject(path.to_owned());
+        self
+    }
+
+    /// Shares the daily ceiling with every Otto that names the same directory, whatever its state directory.
+    /// Without it the ceiling holds for each state directory on its own.
+    #[must_use]
+    pub fn user_state_dir(mut self, path: impl AsRef<Path>) -> Self {
+        self.user_state_dir = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Tools whose interrupted calls wait for a person's word before the invocation goes on.
+    #[must_use]
+    pub fn ask_person(mut self, tools: impl IntoIterator<Item = ToolName>) -> Self {
+        self.ask_person.extend(tools);
         self
     }
 
@@ -293,15 +323,24 @@ impl Builder {
         // A name of its own for every start: whoever comes after a crash is a new node and takes the leases over.
         let node: Arc<str> = Arc::from(format!("{}", ids.session(clock.now())));
         let state_dir = match &self.keep {
-            Keep::InDirectory(path) => Some(path.clone()),
+            Keep::InDirectory(path) | Keep::InProject(path) => Some(path.clone()),
             Keep::InMemory | Keep::In { .. } => None,
         };
+        let keep = claimed(self.keep, self.user_state_dir.as_deref(), &node)?;
         let Opened {
             store,
             blobs,
             checkpointer,
             audit,
-        } = open_store(self.keep, &node).await?;
+        } = open_store(keep, &node).await?;
+        let day_book = self
+            .user_state_dir
+            .as_ref()
+            .map(|dir| Arc::new(DayBook::new(dir, self.ceilings.daily_cost.clone())));
+        let store = match &day_book {
+            Some(book) => Arc::new(DayStore::new(store, book.clone(), clock.clone())),
+            None => store,
+        };
         let kill = KillPlaces {
             process: self.killed,
             file: state_dir.as_ref().map(|path| path.join(KILL_FILE)),
@@ -316,7 +355,8 @@ impl Builder {
             .as_ref()
             .map(|host| otto_tools::catalog(host, &self.tool_policies))
             .unwrap_or_default();
-        let tools = ToolBus::new(self.tools)?;
+        let base = AskPerson::among(base, &self.ask_person);
+        let tools = ToolBus::new(AskPerson::among(self.tools, &self.ask_person))?;
         tools.exchange(&[], &base, self.allowed_tools)?;
         let prices = client.prices();
         let engine = Engine::start(EngineParts {
@@ -341,7 +381,7 @@ impl Builder {
                 node,
             },
         });
-        if let (Some(checkpointer), Some(age)) = (checkpointer, self.retention) {
+        if let (Some(checkpointer), Some(age)) = (checkpointer.clone(), self.retention) {
             let health = engine.component_health().clone();
             let child = retention::child(checkpointer, age, health);
             engine.supervisor().start(child);
@@ -356,6 +396,8 @@ impl Builder {
                 engine,
                 agents: RwLock::new(agents),
                 prices,
+                day_book,
+                embedded: checkpointer,
                 new_workflow: Box::new(move || ids.workflow(clock.now())),
                 state_dir,
                 audit,
@@ -372,6 +414,17 @@ struct Opened {
     checkpointer: Option<Weak<EmbeddedStore>>,
     /// Kept where the state is kept on disk: in memory nobody could look at it later.
     audit: Option<Arc<dyn AuditLog>>,
+}
+
+/// A state directory that may be used: one inside a project is checked, and marked if it is new.
+fn claimed(keep: Keep, user_state_dir: Option<&Path>, mark: &str) -> Result<Keep, OpenError> {
+    let Keep::InProject(path) = keep else {
+        return Ok(keep);
+    };
+    match user::claim(&path, user_state_dir, mark) {
+        Ok(()) => Ok(Keep::InDirectory(path)),
+        Err(source) => Err(OpenError::Store { path, source }),
+    }
 }
 
 async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
@@ -391,7 +444,7 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
             checkpointer: None,
             audit: None,
         }),
-        Keep::InDirectory(path) => {
+        Keep::InDirectory(path) | Keep::InProject(path) => {
             let config = StoreConfig::new(path.clone(), node.clone());
             // Opening reads and may migrate a file: not on the async threads.
             let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(config)).await;

@@ -27,6 +27,7 @@ use otto_core::agent::{Budgets, Limit, Origin};
 use otto_core::model::ModelSpec;
 use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
+use otto_engine::SharedBudget;
 use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
@@ -117,8 +118,12 @@ pub struct OperatorConfig {
     pub workflow_ceilings: Budgets,
     /// Ceilings of single agents on one UTC day; cost and tokens.
     pub agent_ceilings: BTreeMap<AgentName, Budgets>,
+    /// Named budgets that several agents draw on.
+    pub shared_budgets: Setting<Vec<SharedBudget>>,
     /// The tools that agents may list. `None`: all that exist.
     pub tools: Option<Setting<Vec<ToolName>>>,
+    /// Tools whose interrupted calls wait for a person's word.
+    pub ask_person: Setting<Vec<ToolName>>,
     /// The hosts that agents may list. `None`: all public ones.
     pub allowed_hosts: Option<Setting<Vec<Arc<str>>>>,
     /// Hosts that may be reached although their address is private or loopback.
@@ -149,6 +154,9 @@ pub struct OperatorConfig {
     pub home: Option<PathBuf>,
     /// The directory of the user's configuration, if known: `config.yml` and `agents/`.
     pub config_dir: Option<PathBuf>,
+    /// The directory of the user's state, if known: what this user has spent today in all projects, and which
+    /// state directories are theirs.
+    pub user_state_dir: Option<PathBuf>,
     explanations: Vec<Explanation>,
     warnings: Vec<Diagnostic>,
 }
@@ -195,6 +203,12 @@ impl OperatorConfig {
         &self.warnings
     }
 
+    /// Whether the state directory is at its default place inside the project, because nobody named one.
+    #[must_use]
+    pub fn has_default_state_dir(&self) -> bool {
+        &*self.state_dir.origin.0 == "default"
+    }
+
     /// Paths of Otto's own that may lie inside a working directory, because the tool host protects them from
     /// every tool: the state directory at its default place inside the project. One that somebody chose is not
     /// among them; it belongs outside.
@@ -202,8 +216,7 @@ impl OperatorConfig {
     pub fn protected_paths(&self) -> Vec<PathBuf> {
         // The host names what it protects as text.
         let is_text = self.state_dir.value.to_str().is_some();
-        let is_default = &*self.state_dir.origin.0 == "default";
-        if is_default && is_text {
+        if self.has_default_state_dir() && is_text {
             vec![self.state_dir.value.clone()]
         } else {
             Vec::new()
@@ -241,6 +254,14 @@ impl Sources<'_> {
         let base = self
             .absolute(env::XDG_CONFIG_HOME)
             .or_else(|| Some(self.home()?.join(".config")))?;
+        Some(base.join("otto"))
+    }
+
+    /// `$XDG_STATE_HOME/otto`, or `$HOME/.local/state/otto`, by the same specification.
+    fn user_state_dir(&self) -> Option<PathBuf> {
+        let base = self
+            .absolute(env::XDG_STATE_HOME)
+            .or_else(|| Some(self.home()?.join(".local/state")))?;
         Some(base.join("otto"))
     }
 

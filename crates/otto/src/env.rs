@@ -41,6 +41,8 @@ pub const ANTHROPIC_API_KEY: &str = "ANTHROPIC_API_KEY";
 pub const ANTHROPIC_BASE_URL: &str = "ANTHROPIC_BASE_URL";
 /// Base of the user's configuration.
 pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// Base of the user's state.
+pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
 /// The user's home directory.
 pub const HOME: &str = "HOME";
 
@@ -111,6 +113,11 @@ pub const VARIABLES: &[Variable] = &[
         name: XDG_CONFIG_HOME,
         meaning: "Base of the user's configuration: `otto/config.yml` and `otto/agents/` below it.",
         default: "`$HOME/.config`",
+    },
+    Variable {
+        name: XDG_STATE_HOME,
+        meaning: "Base of the user's state: what all projects of this user have spent today, and which state directories are theirs.",
+        default: "`$HOME/.local/state`",
     },
     Variable {
         name: HOME,

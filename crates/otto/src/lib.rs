@@ -34,6 +34,7 @@ pub mod load;
 pub mod text;
 
 mod agent;
+mod ask_person;
 mod audit;
 mod boot;
 mod builder;
@@ -43,6 +44,7 @@ mod otto;
 mod retention;
 mod suggest;
 mod typed_tool;
+mod user;
 mod wiring;
 mod yaml;
 
@@ -52,7 +54,7 @@ pub use crate::boot::{Booted, boot, worker_host};
 pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
-pub use crate::otto::{Agent, Otto, UnknownAgent};
+pub use crate::otto::{Agent, Otto, UnknownAgent, Verified};
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::prices;
 
@@ -67,8 +69,8 @@ pub use otto_core::model::{ModelSpec, PriceTable, Usage};
 pub use otto_core::policy::{Permission, Permissions};
 pub use otto_core::port::llm_client::LlmClient;
 pub use otto_core::port::store::{
-    ArtifactKind, ArtifactRef, InvocationQuery, InvocationRecord, KillRow, Store, StoreError,
-    UsageGroup, UsageQuery, UsageSum,
+    ArtifactKind, ArtifactRef, AuditHead, InvocationQuery, InvocationRecord, KillRow, Store,
+    StoreError, UsageGroup, UsageQuery, UsageSum,
 };
 pub use otto_core::port::tool::{
     Tool, ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolOutput,
@@ -77,15 +79,16 @@ pub use otto_core::port::tool_host::{Enforcement, ToolHost};
 pub use otto_core::redact::Redactor;
 pub use otto_core::task::TaskSpec;
 pub use otto_core::{
-    AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
+    AgentName, BudgetName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
 };
 pub use otto_engine::{
     Admission, Ceilings, Child, Component, Condition, HealthReport, Ids, InvocationHandle,
     InvokeError, LeftForResume, ListenerEvent, Listening, Report, RestartRule, ResumeOptions,
-    RunningInvocation, ShutdownReport, TelemetryParts, ToolBus, UsageReport, kill_switch, metrics,
-    names, spans,
+    RunningInvocation, SharedBudget, ShutdownReport, TelemetryParts, ToolBus, UsageReport,
+    kill_switch, metrics, names, spans,
 };
 pub use otto_sandbox::{DoctorReport, WorkerHost};
+pub use otto_store_embedded::{Finding, FindingKind, ScrubReport, VerifyReport};
 pub use otto_tools::definitions as base_tools;
 
 /// The README's example is compiled with the documentation tests.

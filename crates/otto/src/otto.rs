@@ -4,27 +4,32 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use otto_core::agent::AgentConfig;
+use otto_core::agent::{AgentConfig, Limit};
+use otto_core::invocation::OpenCall;
 use otto_core::model::PriceTable;
 use otto_core::port::store::{
-    ArtifactRef, AuditLog, Entry, InvocationQuery, InvocationRecord, KillRow, StoreError,
-    UsageQuery,
+    ArtifactRef, AuditHead, AuditLog, Entry, InvocationQuery, InvocationRecord, KillRow,
+    StoreError, UsageQuery,
 };
 use otto_core::port::tool_host::ToolHost;
 use otto_core::task::TaskSpec;
 use otto_core::transcript::Transcript;
-use otto_core::{AgentName, InvocationId, SessionId, ToolName, WorkflowId};
+use otto_core::{AgentName, InvocationId, Money, SessionId, ToolName, WorkflowId};
 use otto_engine::{
     Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening, Report,
     ResumeOptions, ShutdownReport, ToolBus, ToolBusError, UsageReport, metrics::Family,
 };
 
+use otto_store_embedded::{EmbeddedStore, ScrubReport, VerifyReport};
+
+use crate::ask_person::AskPerson;
 use crate::audit::Audit;
 use crate::builder::Builder;
 use crate::config::OperatorConfig;
+use crate::user::DayBook;
 
 /// BOUND: events kept for whoever looks at an invocation that is followed by its journal.
 const FOLLOWED_EVENTS: usize = 64;
@@ -39,9 +44,20 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) agents: RwLock<BTreeMap<AgentName, Arc<AgentConfig>>>,
     pub(crate) prices: Arc<PriceTable>,
+    pub(crate) day_book: Option<Arc<DayBook>>,
+    pub(crate) embedded: Option<Weak<EmbeddedStore>>,
     pub(crate) new_workflow: Box<dyn Fn() -> WorkflowId + Send + Sync>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) audit: Option<Arc<dyn AuditLog>>,
+}
+
+/// What a check of everything stored has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The database.
+    pub database: VerifyReport,
+    /// The artifacts.
+    pub artifacts: ScrubReport,
 }
 
 /// No agent of that name is configured.
@@ -240,12 +256,55 @@ impl Otto {
         Ok(Transcript::of(&invocation, machine.history()))
     }
 
+    /// The tool calls of an invocation that were started and have no result, with their exact inputs. For a
+    /// parked invocation: those that wait for a person's word.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the journal cannot be folded.
+    pub async fn open_calls(&self, invocation: InvocationId) -> Result<Vec<OpenCall>, StoreError> {
+        let entries = self.inner.engine.store().read(invocation).await?;
+        let machine = otto_core::journal::fold(&entries).map_err(|error| StoreError::Damaged {
+            detail: Arc::from(error.to_string()),
+        })?;
+        Ok(machine.open_calls())
+    }
+
     /// Sums of usage. The sum of all rows equals the sum of all settlements, to the picodollar.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn usage(&self, query: UsageQuery) -> Result<UsageReport, StoreError> {
         self.inner.engine.cost_tracker().usage(query).await
+    }
+
+    /// What this user has spent and held today in all projects, with the ceiling; `None` when the daily
+    /// ceiling is not shared (see [`Builder::user_state_dir`]).
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn day_of_user(&self) -> Result<Option<(Money, Limit<Money>)>, StoreError> {
+        let Some(book) = &self.inner.day_book else {
+            return Ok(None);
+        };
+        let today = self.inner.engine.cost_tracker().today().await?;
+        Ok(Some((book.spent(today)?, book.ceiling().clone())))
+    }
+
+    /// Reads everything that is stored and checks it: the database, its ledger and journals, the chain of the
+    /// audit log (against `anchor`, an end of it that was kept elsewhere), and every artifact. `None` for a
+    /// store that is not the embedded one.
+    ///
+    /// # Errors
+    /// When it cannot be read at all. What is wrong with it is in the answer.
+    pub async fn verify(&self, anchor: Option<AuditHead>) -> Result<Option<Verified>, StoreError> {
+        let embedded = self.inner.embedded.as_ref().and_then(Weak::upgrade);
+        let Some(store) = embedded else {
+            return Ok(None);
+        };
+        Ok(Some(Verified {
+            database: store.verify(anchor).await?,
+            artifacts: store.checkpointer().scrub().await?,
+        }))
     }
 
     /// A new workflow, for tasks that are to share one budget.
@@ -305,6 +364,7 @@ impl Otto {
             .map(|tool| tool.name)
             .collect();
         let base = otto_tools::catalog(host, &operator.tool_policies());
+        let base = AskPerson::among(base, &operator.ask_person.value);
         self.tools()
             .exchange(&names, &base, operator.allowed_tools())?;
         self.inner
@@ -348,7 +408,11 @@ impl Otto {
     /// Ends: no new invocation, running ones stop at their next durable point, at most `bound`; components end
     /// in the reverse of their start. The report names what was left for `resume`.
     pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
-        self.inner.engine.shutdown(bound).await
+        let report = self.inner.engine.shutdown(bound).await;
+        if let Some(book) = &self.inner.day_book {
+            book.give_back();
+        }
+        report
     }
 }
 

@@ -38,6 +38,7 @@ impl Builder {
             agents: operator.agent_ceilings.clone().into_iter().collect(),
             workflow: operator.workflow_ceilings.clone(),
             invocation: operator.ceilings.clone(),
+            shared: operator.shared_budgets.value.clone(),
         };
         let killed = operator
             .kill_switch
@@ -46,8 +47,21 @@ impl Builder {
         let builder = Self::new()
             .enabled(operator.enabled.value)
             .killed(killed.as_deref())
-            .retention(operator.retention.value)
-            .state_dir(&operator.state_dir.value)
+            .retention(operator.retention.value);
+        // Naming a directory is the operator's word; what stands at the default place may have come with the
+        // project.
+        let state_dir = &operator.state_dir.value;
+        let builder = match &operator.user_state_dir {
+            Some(dir) => builder.user_state_dir(dir),
+            None => builder,
+        };
+        let builder = if operator.has_default_state_dir() {
+            builder.state_dir_in_project(state_dir)
+        } else {
+            builder.state_dir(state_dir)
+        };
+        let builder = builder
+            .ask_person(operator.ask_person.value.clone())
             .ceilings(ceilings)
             .audit_mode(operator.audit.value)
             .tool_policy(operator.allowed_tools(), operator.tool_policies())

@@ -2,10 +2,11 @@
 
 use clap::{Args, ValueEnum};
 use otto::core::invocation::UnknownCallDecision;
-use otto::{InvocationQuery, Listening, ResumeOptions, SessionId};
+use otto::limits;
+use otto::{Budgets, InvocationQuery, Limit, Listening, ResumeOptions, SessionId};
 
 use crate::Performed;
-use crate::commands::run::{Limits, announce, find};
+use crate::commands::run::{announce, find};
 use crate::commands::watch;
 use crate::context::Context;
 use crate::error::Failure;
@@ -17,20 +18,77 @@ use crate::output::Live;
 pub(crate) struct Resume {
     /// The session, as `otto sessions` lists it
     session: SessionId,
-    /// What to do with a tool call that was running when Otto ended and may not simply be repeated
+    /// A new limit in place of the agent's, such as `cost=1.00`, `tokens=500k`, `time=10m` or `turns=80`; the
+    /// operator's ceilings stay above it
+    #[arg(long, value_name = "LIMIT=VALUE", value_parser = parse_raise)]
+    raise: Vec<Raise>,
+    /// What became of the tool calls that were running when Otto ended; `otto show` lists them
     #[arg(long, value_enum, value_name = "DECISION")]
-    unknown_call: Option<UnknownCall>,
-    #[command(flatten)]
-    raised: Limits,
+    decide: Option<Decision>,
 }
 
-/// A person's word on a call of unknown outcome.
+/// A person's word on calls of unknown outcome.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum UnknownCall {
-    /// Run it again.
-    RunAgain,
-    /// Do not; tell the model that its outcome is unknown.
-    TellModel,
+enum Decision {
+    /// They took effect; they are not run again
+    Done,
+    /// They took no effect; the model may ask again
+    NotDone,
+    /// Run them again
+    Retry,
+    /// Nobody knows; the model is told so
+    Unknown,
+}
+
+impl Decision {
+    const fn word(self) -> UnknownCallDecision {
+        match self {
+            Self::Done => UnknownCallDecision::Done,
+            Self::NotDone => UnknownCallDecision::NotDone,
+            Self::Retry => UnknownCallDecision::RunAgain,
+            Self::Unknown => UnknownCallDecision::TellModel,
+        }
+    }
+}
+
+/// One raised limit.
+#[derive(Debug, Clone)]
+struct Raise(Budgets);
+
+/// Where a raised limit says it was set.
+const RAISED_BY: &str = "--raise";
+
+fn parse_raise(text: &str) -> Result<Raise, String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("expected LIMIT=VALUE, such as `cost=1.00`")?;
+    let invalid = |error: limits::InvalidLimit| error.to_string();
+    let mut budgets = Budgets::default();
+    match name {
+        "cost" => {
+            let cost = limits::parse_money(value).map_err(invalid)?;
+            budgets.cost = Some(Limit::new(cost, RAISED_BY));
+        }
+        "tokens" => {
+            let tokens = limits::parse_count(value).map_err(invalid)?;
+            budgets.tokens = Some(Limit::new(tokens, RAISED_BY));
+        }
+        "time" => {
+            let time = limits::parse_duration(value).map_err(invalid)?;
+            budgets.time = Some(Limit::new(time, RAISED_BY));
+        }
+        "turns" => {
+            let turns = limits::parse_turns(value).map_err(invalid)?;
+            budgets.turns = Some(Limit::new(turns, RAISED_BY));
+        }
+        other => {
+            let other = otto::text::visible_start(other, 40);
+            return Err(format!(
+                "there is no limit `{other}`: expected `cost`, `tokens`, `time` or `turns`"
+            ));
+        }
+    }
+    Ok(Raise(budgets))
 }
 
 impl Resume {
@@ -57,13 +115,15 @@ impl Resume {
                 );
             };
             let agent = find(&agents, record.agent.as_str())?;
-            let raise = self.raised.budgets();
+            // The last word on a limit counts.
+            let raise = self
+                .raise
+                .iter()
+                .rev()
+                .fold(Budgets::default(), |all, Raise(one)| all.or(one));
             let budgets = raise.or(&agent.budgets).narrowed_by(&operator.ceilings);
             announce(&mut context.out, &agent, &budgets, &operator);
-            let decision = self.unknown_call.map(|decision| match decision {
-                UnknownCall::RunAgain => UnknownCallDecision::RunAgain,
-                UnknownCall::TellModel => UnknownCallDecision::TellModel,
-            });
+            let decision = self.decide.map(Decision::word);
             let resumed = async {
                 let options = ResumeOptions {
                     listening: Listening::On,

@@ -61,7 +61,7 @@ impl Sessions {
             table.row([
                 session.id.to_string(),
                 session.newest.agent.to_string(),
-                outcome(session.newest).to_owned(),
+                output::outcome_word(session.newest).to_owned(),
                 output::time(session.oldest.started_at),
                 show_money(session.charged()),
                 visible_start(&session.oldest.title, 50),
@@ -110,10 +110,6 @@ fn group(records: &[InvocationRecord]) -> Vec<Session<'_>> {
     sessions
 }
 
-fn outcome(record: &InvocationRecord) -> &'static str {
-    record.outcome.map_or("running", OutcomeKind::as_str)
-}
-
 fn describe(session: &Session<'_>) -> Value {
     let tokens = session
         .records
@@ -123,7 +119,8 @@ fn describe(session: &Session<'_>) -> Value {
         "id": session.id.to_string(),
         "agent": session.newest.agent.as_str(),
         "title": &*session.oldest.title,
-        "outcome": outcome(session.newest),
+        "outcome": session.newest.outcome.map_or("running", OutcomeKind::as_str),
+        "parked": output::is_parked(session.newest),
         "resumable": session.newest.outcome.is_none() || session.newest.resumable,
         "started_at": output::time(session.oldest.started_at),
         "finished_at": session.newest.finished_at.map(output::time),

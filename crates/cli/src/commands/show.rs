@@ -1,10 +1,10 @@
 //! `otto show ID`
 
 use clap::Args;
+use otto::core::invocation::OpenCall;
 use otto::text::{visible, visible_lines};
-use otto::{
-    ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, OutcomeKind, SessionId,
-};
+use otto::{ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, SessionId};
+use serde_json::{Value, json};
 
 use crate::Performed;
 use crate::context::Context;
@@ -62,6 +62,8 @@ impl Show {
             for record in &found.records {
                 let mut value = output::record(record);
                 value["type"] = "invocation".into();
+                let open = open_calls(otto, record).await?;
+                value["open_calls"] = open.iter().map(describe_call).collect();
                 out.json(&value);
             }
             for stored in &found.artifacts {
@@ -74,7 +76,8 @@ impl Show {
         // Oldest first: people read a session from its beginning.
         for record in found.records.iter().rev() {
             let transcript = otto.transcript(record.invocation).await?.to_markdown();
-            let text = in_full(record, &transcript, out);
+            let open = open_calls(otto, record).await?;
+            let text = in_full(record, &transcript, &open, out);
             out.write(To::Answer, &text);
         }
         if !found.artifacts.is_empty() {
@@ -150,9 +153,47 @@ async fn artifact(otto: &Otto, out: &mut Out, artifacts: &[ArtifactRef], path: &
     Ok(Code::Completed)
 }
 
-fn in_full(record: &InvocationRecord, transcript: &str, out: &Out) -> String {
+/// The calls without a result of an invocation that may still go on.
+async fn open_calls(otto: &Otto, record: &InvocationRecord) -> Result<Vec<OpenCall>, Failure> {
+    if record.outcome.is_none() || record.resumable {
+        Ok(otto.open_calls(record.invocation).await?)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn describe_call(open: &OpenCall) -> Value {
+    json!({
+        "call": &*open.call.0,
+        "tool": &*open.tool,
+        // The journal holds objects; anything else is told as the text it is.
+        "input": serde_json::from_str::<Value>(&open.input)
+            .unwrap_or_else(|_| Value::from(&*open.input)),
+    })
+}
+
+/// The open calls of a parked invocation, each with its exact input, and what can be said of them.
+fn show_open(record: &InvocationRecord, open: &[OpenCall]) -> String {
+    let mut text =
+        "\n  these calls were running when Otto ended, and nobody knows what became of them:\n"
+            .to_owned();
+    for call in open {
+        text.push_str(&format!(
+            "    {} {}\n",
+            visible(&call.tool),
+            visible_lines(&call.input)
+        ));
+    }
+    text.push_str(&format!(
+        "  look whether they took effect, then: otto resume {} --decide done|not-done|retry\n",
+        record.session
+    ));
+    text
+}
+
+fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: &Out) -> String {
     let painter = out.painter(To::Answer);
-    let outcome = record.outcome.map_or("running", OutcomeKind::as_str);
+    let outcome = output::outcome_word(record);
     let mut text = format!(
         "{} of {} on {}\n  began {}{}\n  {outcome}: {}\n  charged {}, {} tokens\n",
         painter.paint(Style::Strong, &format!("invocation {}", record.invocation)),
@@ -167,7 +208,9 @@ fn in_full(record: &InvocationRecord, transcript: &str, out: &Out) -> String {
         show_money(record.cost),
         show_tokens(record.tokens),
     );
-    if record.resumable {
+    if output::is_parked(record) && !open.is_empty() {
+        text.push_str(&show_open(record, open));
+    } else if record.resumable {
         text.push_str(&format!(
             "  it can be taken up again: otto resume {}\n",
             record.session

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use otto::core::invocation::CancelReason;
+use otto::core::ledger::Resource;
 use otto::{
     AgentConfig, Budgets, InvocationHandle, InvokeError, ListenerEvent, Otto, Outcome, Report,
 };
@@ -172,7 +173,17 @@ pub(super) fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, to: To
 pub(super) fn next_command(report: &Report) -> String {
     let session = report.ids.session;
     match &report.outcome {
-        Outcome::BudgetExhausted { .. } => format!("otto resume {session} --cost AMOUNT"),
+        Outcome::BudgetExhausted { denial } => match denial.resource {
+            Resource::Cost => format!("otto resume {session} --raise cost=AMOUNT"),
+            Resource::Tokens => format!("otto resume {session} --raise tokens=COUNT"),
+            Resource::Turns => format!("otto resume {session} --raise turns=COUNT"),
+        },
+        Outcome::DeadlineExceeded { .. } => format!("otto resume {session} --raise time=DURATION"),
+        Outcome::Cancelled {
+            reason: CancelReason::AwaitingPerson,
+        } => {
+            format!("otto show {session}, then otto resume {session} --decide done|not-done|retry")
+        }
         Outcome::Cancelled {
             reason: CancelReason::Shutdown | CancelReason::StoreFailed,
         } => format!("otto resume {session}"),

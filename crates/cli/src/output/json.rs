@@ -4,10 +4,11 @@
 //! Invariant: every object that tells of an event has a `type`; a field is never renamed or given another
 //! meaning without a new major version.
 
-use otto::core::invocation::{ModelFailureKind, ToolEnding};
+use otto::core::invocation::{CancelReason, ModelFailureKind, ToolEnding};
 use otto::core::policy::RefusedBy;
 use otto::{
-    ArtifactRef, InvocationRecord, ListenerEvent, Money, OutcomeKind, Report, Timestamp, Usage,
+    ArtifactRef, InvocationRecord, ListenerEvent, Money, Outcome, OutcomeKind, Report, Timestamp,
+    Usage,
 };
 use serde_json::{Value, json};
 
@@ -48,6 +49,24 @@ pub(crate) fn artifact(artifact: &ArtifactRef) -> Value {
     })
 }
 
+/// Whether it waits for a person's word on a tool call of unknown outcome.
+pub(crate) fn is_parked(record: &InvocationRecord) -> bool {
+    let parked = Outcome::Cancelled {
+        reason: CancelReason::AwaitingPerson,
+    };
+    // The row keeps the kind of an outcome and its words; this one is known by its words.
+    record.outcome == Some(parked.kind()) && *record.summary == *parked.to_string()
+}
+
+/// How it stands, in a word for people.
+pub(crate) fn outcome_word(record: &InvocationRecord) -> &'static str {
+    if is_parked(record) {
+        "parked"
+    } else {
+        record.outcome.map_or("running", OutcomeKind::as_str)
+    }
+}
+
 /// An invocation of a list.
 pub(crate) fn record(record: &InvocationRecord) -> Value {
     json!({
@@ -60,6 +79,7 @@ pub(crate) fn record(record: &InvocationRecord) -> Value {
         "started_at": time(record.started_at),
         "finished_at": record.finished_at.map(time),
         "outcome": record.outcome.map_or("running", OutcomeKind::as_str),
+        "parked": is_parked(record),
         "summary": &*record.summary,
         "text": &*record.result,
         "resumable": record.resumable,

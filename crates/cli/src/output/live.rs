@@ -30,16 +30,6 @@ impl Live {
         }
     }
 
-    /// Everything to standard output.
-    pub(crate) const fn together() -> Self {
-        Self {
-            has_live_line: false,
-            in_text: false,
-            words: To::Answer,
-            lines: To::Answer,
-        }
-    }
-
     pub(crate) fn show(&mut self, out: &mut Out, piece: &Piece) {
         self.clear(out);
         match piece {

@@ -27,7 +27,8 @@ use crate::error::{Code, Failure};
 
 pub(crate) use events::{Piece, View};
 pub(crate) use json::{
-    artifact, event, money as money_json, record, report as report_json, time, usage,
+    artifact, event, is_parked, money as money_json, outcome_word, record, report as report_json,
+    time, usage,
 };
 pub(crate) use live::Live;
 pub(crate) use money::show_money;
@@ -124,20 +125,19 @@ impl Out {
         self.answer.write_bytes(bytes);
     }
 
-    /// Moves the output elsewhere and leaves a silent one.
-    pub(crate) fn take(&mut self) -> Self {
+    /// An output that is shown to nobody.
+    pub(crate) fn silent(&self) -> Self {
         let silent = || Stream {
             writer: Box::new(io::sink()),
             is_terminal: false,
             painter: Painter::new(false),
             state: Writing::Open,
         };
-        let silent = Self {
+        Self {
             answer: silent(),
             progress: silent(),
             json: self.json,
-        };
-        std::mem::replace(self, silent)
+        }
     }
 
     /// Writes a JSON object on a line of its own.

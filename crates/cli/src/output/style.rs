@@ -28,6 +28,11 @@ impl Painter {
         Self { on }
     }
 
+    /// Whether it adds anything.
+    pub(crate) const fn is_on(self) -> bool {
+        self.on
+    }
+
     /// The text in its style. The text must already be safe to show.
     pub(crate) fn paint(self, style: Style, text: &str) -> String {
         if !self.on || text.is_empty() {

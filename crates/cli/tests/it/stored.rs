@@ -160,7 +160,7 @@ fn a_higher_limit_takes_a_stopped_session_up_again() {
         (&"budget_exhausted".into(), &true.into())
     );
     let id = lines[0]["id"].as_str().unwrap();
-    let ran = world.otto(["resume", id, "--cost", "$0.20"]).expect(0);
+    let ran = world.otto(["resume", id, "--raise", "cost=0.20"]).expect(0);
     assert_eq!(ran.stdout, "done at last\n");
     let ran = world.otto(["resume", id]).expect(2);
     assert!(ran.stderr.contains("cannot be resumed"), "{ran:?}");

@@ -103,6 +103,10 @@ pub enum UnknownCallDecision {
     RunAgain,
     /// Do not; tell the model that the outcome is unknown.
     TellModel,
+    /// Do not; a person has seen that it took effect, and the model is told so.
+    Done,
+    /// Do not; a person has seen that it did not take effect, and the model is told so.
+    NotDone,
 }
 
 /// How a reply ended.

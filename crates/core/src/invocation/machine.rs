@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::agent::Limit;
 use crate::id::{EffectId, ReservationId};
 use crate::invocation::stop::{Parked, Stopping};
-use crate::invocation::turn::Turn;
+use crate::invocation::turn::{OpenCall, Turn};
 use crate::invocation::{
     CancelReason, Effect, Event, InvocationSpec, ModelRequest, Outcome, TimerPurpose,
 };
@@ -437,6 +437,19 @@ impl Invocation {
             | Phase::Answering(_)
             | Phase::Waiting(_)
             | Phase::Stopping(_) => None,
+        }
+    }
+
+    /// The calls that were started and have no result, in order. For a parked invocation: those that a
+    /// person decides on.
+    #[must_use]
+    pub fn open_calls(&self) -> Vec<OpenCall> {
+        match &self.phase {
+            Phase::Calling(turn) | Phase::Answering(turn) | Phase::Parked(Parked { turn, .. }) => {
+                turn.open_calls().collect()
+            }
+            Phase::Stopping(stopping) => stopping.turn.iter().flat_map(Turn::open_calls).collect(),
+            Phase::New | Phase::Reserving(_) | Phase::Waiting(_) | Phase::Ended(_) => Vec::new(),
         }
     }
 

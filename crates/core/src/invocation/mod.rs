@@ -34,3 +34,4 @@ pub use event::{
 pub use machine::{Invocation, Totals};
 pub use outcome::{Failure, Outcome, OutcomeKind};
 pub use spec::{InvocationLimits, InvocationSpec, Repeatability, SideEffects, ToolFacts};
+pub use turn::OpenCall;

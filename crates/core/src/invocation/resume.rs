@@ -23,6 +23,10 @@ use crate::message::Message;
 
 const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: Otto was interrupted while it ran. It may \
      or may not have taken effect. Check before you repeat it.";
+const DONE: &str = "A person has checked this call, which was interrupted: it took effect. What it returned is \
+     not known. Do not repeat it.";
+const NOT_DONE: &str =
+    "A person has checked this call, which was interrupted: it did not take effect.";
 const CONTINUE: &str = "Your reply was interrupted. Continue where it stopped.";
 
 impl Invocation {
@@ -150,6 +154,12 @@ impl Invocation {
                 (Repeatability::Unknown, _)
                 | (Repeatability::AskPerson, Some(UnknownCallDecision::TellModel) | None) => {
                     CallFate::Answer(OUTCOME_UNKNOWN)
+                }
+                (Repeatability::AskPerson, Some(UnknownCallDecision::Done)) => {
+                    CallFate::Succeeded(DONE)
+                }
+                (Repeatability::AskPerson, Some(UnknownCallDecision::NotDone)) => {
+                    CallFate::Answer(NOT_DONE)
                 }
             },
         );

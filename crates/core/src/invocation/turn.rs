@@ -18,6 +18,17 @@ use crate::message::{
     ToolResultBlock, UserBlock,
 };
 
+/// A call that was started and has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenCall {
+    /// The call.
+    pub call: ToolCallId,
+    /// The tool.
+    pub tool: Arc<str>,
+    /// Its input: a JSON object as text, as the journal keeps it.
+    pub input: Arc<str>,
+}
+
 /// A reply and its calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Turn {
@@ -262,6 +273,10 @@ impl Turn {
                     content: Arc::from(text),
                     is_error: true,
                 },
+                CallFate::Succeeded(text) => CallState::Done {
+                    content: Arc::from(text),
+                    is_error: false,
+                },
             };
         }
     }
@@ -272,6 +287,18 @@ impl Turn {
             .values()
             .filter(|call| matches!(call.state, CallState::Running(_)))
             .map(|call| call.tool.as_ref())
+    }
+
+    /// The running calls, in order.
+    pub(super) fn open_calls(&self) -> impl Iterator<Item = OpenCall> {
+        self.calls
+            .values()
+            .filter(|call| matches!(call.state, CallState::Running(_)))
+            .map(|call| OpenCall {
+                call: call.id.clone(),
+                tool: call.tool.clone(),
+                input: call.input.clone(),
+            })
     }
 
     /// Cuts the draft to its whole blocks up to the last call that was started.
@@ -345,7 +372,10 @@ impl Turn {
 /// What becomes of a call whose end nobody saw.
 pub(super) enum CallFate {
     RunAgain,
+    /// An error that says this.
     Answer(&'static str),
+    /// A success that says this.
+    Succeeded(&'static str),
 }
 
 impl Call {

@@ -27,4 +27,4 @@ pub use reservation::{
     Grant, Reservation, ReservationState, ReserveOutcome, ReserveRequest, SettleOutcome, Settled,
     Settlement, Warning,
 };
-pub use scope::{Amount, Denial, Resource, Scope, ScopeKey, ScopeLimits};
+pub use scope::{Amount, Denial, Period, Resource, Scope, ScopeKey, ScopeLimits};

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::agent::{Limit, Origin};
-use crate::{AgentName, InvocationId, Money, SessionId, UtcDay, WorkflowId};
+use crate::{AgentName, BudgetName, InvocationId, Money, SessionId, UtcDay, WorkflowId};
 
 /// What a request asks to be added up by. The ledger resolves days with the store's clock.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,8 +18,19 @@ pub enum ScopeKey {
     Agent(AgentName),
     /// All invocations of a workflow.
     Workflow(WorkflowId),
+    /// Everything that draws on a named budget.
+    Budget(BudgetName, Period),
     /// Everything on one UTC day.
     Day,
+}
+
+/// When a named budget begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Period {
+    /// With each UTC day.
+    Day,
+    /// Never: once it is spent, it is spent.
+    Ever,
 }
 
 impl ScopeKey {
@@ -31,6 +42,8 @@ impl ScopeKey {
             Self::Session(id) => Scope::Session(*id),
             Self::Agent(name) => Scope::Agent(name.clone(), today),
             Self::Workflow(id) => Scope::Workflow(*id),
+            Self::Budget(name, Period::Day) => Scope::Budget(name.clone(), Some(today)),
+            Self::Budget(name, Period::Ever) => Scope::Budget(name.clone(), None),
             Self::Day => Scope::Day(today),
         }
     }
@@ -47,6 +60,8 @@ pub enum Scope {
     Agent(AgentName, UtcDay),
     /// One workflow.
     Workflow(WorkflowId),
+    /// One named budget, on one UTC day or for ever.
+    Budget(BudgetName, Option<UtcDay>),
     /// Everything on one UTC day.
     Day(UtcDay),
 }
@@ -59,6 +74,8 @@ impl fmt::Display for Scope {
             Self::Session(id) => write!(f, "session {id}"),
             Self::Agent(name, day) => write!(f, "agent {name} on {day}"),
             Self::Workflow(id) => write!(f, "workflow {id}"),
+            Self::Budget(name, Some(day)) => write!(f, "budget {name} on {day}"),
+            Self::Budget(name, None) => write!(f, "budget {name}"),
             Self::Day(day) => write!(f, "day {day}"),
         }
     }

@@ -10,7 +10,7 @@ use otto_core::invocation::{
     ModelFinish, Repeatability, Resumption, SideEffects, StopReason, ToolEnding, ToolFacts,
     ToolResult, UnknownCallDecision,
 };
-use otto_core::ledger::{Amount, Denial, Grant, Resource, Scope, ScopeKey, ScopeLimits};
+use otto_core::ledger::{Amount, Denial, Grant, Period, Resource, Scope, ScopeKey, ScopeLimits};
 use otto_core::message::{Block, BlockView, ToolCallBlock, ToolCallName, ToolInput};
 use otto_core::model::{CacheUse, LongContextTier, ModelSpec, TokenPrices, Usage};
 use otto_core::{
@@ -92,6 +92,9 @@ fn scope_key() -> impl Strategy<Value = ScopeKey> {
         bytes().prop_map(|id| ScopeKey::Session(SessionId::from_bytes(id))),
         agent().prop_map(ScopeKey::Agent),
         bytes().prop_map(|id| ScopeKey::Workflow(WorkflowId::from_bytes(id))),
+        (agent(), select(vec![Period::Day, Period::Ever])).prop_map(|(name, period)| {
+            ScopeKey::Budget(BudgetName::new(name.as_str()).unwrap(), period)
+        }),
         Just(ScopeKey::Day),
     ]
 }
@@ -447,6 +450,8 @@ pub(crate) fn later_event() -> impl Strategy<Value = Event> {
     let decision = select(vec![
         UnknownCallDecision::RunAgain,
         UnknownCallDecision::TellModel,
+        UnknownCallDecision::Done,
+        UnknownCallDecision::NotDone,
     ]);
     prop_oneof![
         (limits(), scopes(), of(decision)).prop_map(|(limits, scopes, decision)| Event::Resumed(

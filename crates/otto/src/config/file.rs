@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use otto_core::agent::Budgets;
+use otto_core::ledger::Period;
 use otto_core::redact::{OperatorPattern, RedactionConfig, Redactor};
-use otto_core::{AgentName, ToolName};
+use otto_core::{AgentName, BudgetName, ToolName};
+use otto_engine::SharedBudget;
 
 use super::layers::Layer;
 use super::{Presence, Setting, Sources, prices, programs, tool_policies};
@@ -33,10 +35,12 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     ENABLED,
     STATE_DIR,
     CEILINGS,
+    BUDGETS,
     TOOLS,
     TOOL_SETTINGS,
     TOOL_LIMITS,
     PROGRAMS,
+    ASK_PERSON,
     ALLOWED_HOSTS,
     PRIVATE_HOSTS,
     HTTP_HEADERS,
@@ -72,6 +76,27 @@ const CEILINGS: Field = Field {
     meaning: "The most that anything may use. Agents and tasks can only be tighter.",
     default: "a day of $10.00",
     schema: r#"{"type":"object"}"#,
+};
+const BUDGETS: Field = Field {
+    name: "budgets",
+    form: "names with limits, such as { research: { cost: $5, per: day, agents: [scout, reviewer] } }",
+    meaning: "Budgets that several agents draw on together.",
+    default: "none",
+    schema: r#"{"type":"object"}"#,
+};
+const PER: Field = Field {
+    name: "per",
+    form: "`day`, or `ever` for a budget that never begins anew",
+    meaning: "When the budget begins anew: with each UTC day, or never.",
+    default: "day",
+    schema: r#"{"enum":["day","ever"]}"#,
+};
+const DRAWN_BY: Field = Field {
+    name: "agents",
+    form: "a list of agent names",
+    meaning: "The agents that draw on it.",
+    default: "every agent",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
 };
 const DAY: Field = Field {
     name: "day",
@@ -142,6 +167,13 @@ const HTTP_HEADERS: Field = Field {
     meaning: "Headers that `http` sends to exactly these hosts over TLS; `${NAME}` inserts an environment variable, and the model never sees the value.",
     default: "none",
     schema: r#"{"type":"object","additionalProperties":{"type":"object"}}"#,
+};
+const ASK_PERSON: Field = Field {
+    name: "ask_person",
+    form: "a list of tool names, such as [http]",
+    meaning: "Tools whose interrupted calls wait for a person's word: `otto resume --decide`.",
+    default: "none",
+    schema: r#"{"type":"array","items":{"type":"string"}}"#,
 };
 const ALLOWED_HOSTS: Field = Field {
     name: "allowed_hosts",
@@ -264,6 +296,10 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
     layer.tools = of.list(&TOOLS, |decoder, node, field| {
         decoder.value(node, field, ToolName::new)
     });
+    layer.ask_person = of.list(&ASK_PERSON, |decoder, node, field| {
+        decoder.value(node, field, ToolName::new)
+    });
+    layer.budgets = of.setting(&BUDGETS, shared_budgets);
     layer.allowed_hosts = of.list(&ALLOWED_HOSTS, |decoder, node, field| {
         decoder.value(node, field, parse_host)
     });
@@ -396,6 +432,65 @@ fn agents(decoder: &mut Decoder<'_>, node: &Node) -> BTreeMap<AgentName, Budgets
         }
     }
     agents
+}
+
+/// Named budgets, each with a limit on cost or tokens.
+fn shared_budgets(
+    decoder: &mut Decoder<'_>,
+    node: &Node,
+    field: &Field,
+) -> Option<Vec<SharedBudget>> {
+    let mut read = Vec::new();
+    for (key, value) in decoder.unique_entries(node, "`budgets`", field.form)? {
+        match BudgetName::new(&key.name) {
+            Ok(name) => read.push(shared_budget(decoder, name, value)),
+            Err(error) => {
+                let place = key.at.in_file(decoder.file);
+                decoder.report(Diagnostic::error(place, error.to_string()));
+                read.push(None);
+            }
+        }
+    }
+    read.into_iter().collect()
+}
+
+fn shared_budget(decoder: &mut Decoder<'_>, name: BudgetName, node: &Node) -> Option<SharedBudget> {
+    let known = [amounts(), &[PER, DRAWN_BY]].concat();
+    let fields = decoder.fields(node, &format!("the budget `{name}`"), &known)?;
+    let limits = read_budgets(decoder, &fields)?;
+    if limits.cost.is_none() && limits.tokens.is_none() {
+        decoder.error(
+            node,
+            format!("the budget `{name}` limits nothing"),
+            "`cost`, `tokens` or both",
+        );
+        return None;
+    }
+    let period = match fields.value(PER.name) {
+        None => Period::Day,
+        Some(node) => decoder.value(node, &PER, |text| match text {
+            "day" => Ok(Period::Day),
+            "ever" => Ok(Period::Ever),
+            other => Err(format!("{} is no period", quoted(other))),
+        })?,
+    };
+    let agents = match fields.value(DRAWN_BY.name) {
+        None => None,
+        Some(node) => {
+            let items = decoder.items(node, &DRAWN_BY, MAX_ENTRIES)?;
+            let names: Vec<Option<AgentName>> = items
+                .iter()
+                .map(|item| decoder.value(item, &DRAWN_BY, AgentName::new))
+                .collect();
+            Some(names.into_iter().collect::<Option<Vec<_>>>()?)
+        }
+    };
+    Some(SharedBudget {
+        name,
+        period,
+        agents,
+        limits,
+    })
 }
 
 fn path(decoder: &mut Decoder<'_>, node: &Node, field: &Field, base: &Path) -> Option<PathBuf> {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otto_core::agent::{Budgets, DEFAULTS, Limit, Origin};
+use otto_core::ledger::Period;
 use otto_core::model::ModelSpec;
 use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
+use otto_engine::SharedBudget;
 use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
@@ -38,7 +40,9 @@ pub(super) struct Layer {
     pub(super) session: Budgets,
     pub(super) workflow: Budgets,
     pub(super) agents: BTreeMap<AgentName, Budgets>,
+    pub(super) budgets: Option<Setting<Vec<SharedBudget>>>,
     pub(super) tools: Option<Setting<Vec<ToolName>>>,
+    pub(super) ask_person: Option<Setting<Vec<ToolName>>>,
     pub(super) allowed_hosts: Option<Setting<Vec<Arc<str>>>>,
     pub(super) private_hosts: Option<Setting<Vec<Arc<str>>>>,
     pub(super) endpoint: Option<Setting<Arc<str>>>,
@@ -193,20 +197,24 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
     let session_ceilings = merge.budgets("ceilings.session", |layer| layer.session.clone());
     let workflow_ceilings = merge.budgets("ceilings.workflow", |layer| layer.workflow.clone());
     let agent_ceilings = merge.agents();
+    let shared_budgets = merge.pick(
+        "budgets",
+        |layer| layer.budgets.clone(),
+        Setting::default_value(Vec::new()),
+        |budgets| listed(budgets.iter().map(shown_budget)),
+    );
+    let tool_names = |tools: &Vec<ToolName>| listed(tools.iter().map(ToString::to_string));
     let tools = merge.pick_optional(
         "tools",
         |layer| layer.tools.clone(),
         "all tools",
-        |tools| {
-            format!(
-                "[{}]",
-                tools
-                    .iter()
-                    .map(ToolName::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
-        },
+        tool_names,
+    );
+    let ask_person = merge.pick(
+        "ask_person",
+        |layer| layer.ask_person.clone(),
+        Setting::default_value(Vec::new()),
+        tool_names,
     );
     let allowed_hosts = merge.pick_optional(
         "allowed_hosts",
@@ -321,7 +329,9 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         session_ceilings,
         workflow_ceilings,
         agent_ceilings,
+        shared_budgets,
         tools,
+        ask_person,
         allowed_hosts,
         private_hosts,
         endpoint,
@@ -337,9 +347,39 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         http_headers,
         home: sources.home(),
         config_dir: sources.config_dir(),
+        user_state_dir: sources.user_state_dir(),
         explanations: merge.explanations,
         warnings: Vec::new(),
     }
+}
+
+fn listed(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// `research: $5.00 and 2M tokens per day by scout, reviewer`
+fn shown_budget(budget: &SharedBudget) -> String {
+    let cost = budget.limits.cost.as_ref();
+    let tokens = budget.limits.tokens.as_ref();
+    let limits: Vec<String> = [
+        cost.map(|limit| limit.value.to_string()),
+        tokens.map(|limit| format!("{} tokens", show_count(limit.value))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let per = match budget.period {
+        Period::Day => " per day",
+        Period::Ever => "",
+    };
+    let by = match &budget.agents {
+        None => String::new(),
+        Some(agents) => {
+            let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+            format!(" by {}", names.join(", "))
+        }
+    };
+    format!("{}: {}{per}{by}", budget.name, limits.join(" and "))
 }
 
 struct Merge {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::value::{LimitRecord, Picodollars, Text, Word, arc};
 use crate::agent::Origin;
 use crate::journal::JournalError;
-use crate::ledger::{Amount, Denial, Grant, Resource, Scope, ScopeKey, ScopeLimits};
+use crate::ledger::{Amount, Denial, Grant, Period, Resource, Scope, ScopeKey, ScopeLimits};
 use crate::model::Usage;
-use crate::{AgentName, InvocationId, SessionId, UtcDay, WorkflowId};
+use crate::{AgentName, BudgetName, InvocationId, SessionId, UtcDay, WorkflowId};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,11 +83,27 @@ impl<'a> DenialRecord<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum ScopeRecord {
-    Invocation { id: Text<InvocationId> },
-    Session { id: Text<SessionId> },
-    Agent { name: Text<AgentName>, day: u32 },
-    Workflow { id: Text<WorkflowId> },
-    Day { day: u32 },
+    Invocation {
+        id: Text<InvocationId>,
+    },
+    Session {
+        id: Text<SessionId>,
+    },
+    Agent {
+        name: Text<AgentName>,
+        day: u32,
+    },
+    Workflow {
+        id: Text<WorkflowId>,
+    },
+    Budget {
+        name: Text<BudgetName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        day: Option<u32>,
+    },
+    Day {
+        day: u32,
+    },
 }
 
 impl ScopeRecord {
@@ -100,6 +116,10 @@ impl ScopeRecord {
                 day: day.0,
             },
             Scope::Workflow(id) => Self::Workflow { id: Text(*id) },
+            Scope::Budget(name, day) => Self::Budget {
+                name: Text(name.clone()),
+                day: day.map(|day| day.0),
+            },
             Scope::Day(day) => Self::Day { day: day.0 },
         }
     }
@@ -110,6 +130,7 @@ impl ScopeRecord {
             Self::Session { id } => Scope::Session(id.0),
             Self::Agent { name, day } => Scope::Agent(name.0, UtcDay(day)),
             Self::Workflow { id } => Scope::Workflow(id.0),
+            Self::Budget { name, day } => Scope::Budget(name.0, day.map(UtcDay)),
             Self::Day { day } => Scope::Day(UtcDay(day)),
         }
     }
@@ -181,10 +202,22 @@ impl<'a> ScopeLimitsRecord<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum ScopeKeyRecord {
-    Invocation { id: Text<InvocationId> },
-    Session { id: Text<SessionId> },
-    Agent { name: Text<AgentName> },
-    Workflow { id: Text<WorkflowId> },
+    Invocation {
+        id: Text<InvocationId>,
+    },
+    Session {
+        id: Text<SessionId>,
+    },
+    Agent {
+        name: Text<AgentName>,
+    },
+    Workflow {
+        id: Text<WorkflowId>,
+    },
+    Budget {
+        name: Text<BudgetName>,
+        per: Word<Period>,
+    },
     Day {},
 }
 
@@ -197,6 +230,10 @@ impl ScopeKeyRecord {
                 name: Text(name.clone()),
             },
             ScopeKey::Workflow(id) => Self::Workflow { id: Text(*id) },
+            ScopeKey::Budget(name, period) => Self::Budget {
+                name: Text(name.clone()),
+                per: Word(*period),
+            },
             ScopeKey::Day => Self::Day {},
         }
     }
@@ -207,6 +244,7 @@ impl ScopeKeyRecord {
             Self::Session { id } => ScopeKey::Session(id.0),
             Self::Agent { name } => ScopeKey::Agent(name.0),
             Self::Workflow { id } => ScopeKey::Workflow(id.0),
+            Self::Budget { name, per } => ScopeKey::Budget(name.0, per.0),
             Self::Day {} => ScopeKey::Day,
         }
     }

@@ -6,7 +6,7 @@ use super::value::Vocabulary;
 use crate::invocation::{
     CancelReason, ModelFailureKind, Repeatability, SideEffects, ToolEnding, UnknownCallDecision,
 };
-use crate::ledger::Resource;
+use crate::ledger::{Period, Resource};
 use crate::model::CacheUse;
 
 /// One closed set and its words. The match has no wildcard: a new member does not compile without a word.
@@ -48,7 +48,11 @@ vocabulary!(
     "decision on a call of unknown outcome",
     RunAgain = "run_again",
     TellModel = "tell_model",
+    Done = "done",
+    NotDone = "not_done",
 );
+
+vocabulary!(Period, "period", Day = "day", Ever = "ever",);
 
 vocabulary!(
     Resource,

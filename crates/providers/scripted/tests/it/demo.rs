@@ -1,6 +1,6 @@
 //! The script of `otto demo`, against tools that answer as Otto's do, over files in memory.
 
-use otto_scripted::{ScriptedServer, ServerOptions, demo_script};
+use otto_scripted::{DEMO_SCRIPT, Script, ScriptedServer, ServerOptions};
 use serde_json::{Value as Json, json};
 
 use crate::client::{post, prices, request, with_tools};
@@ -96,7 +96,11 @@ struct Played {
 }
 
 async fn play(files: Files<'_>) -> Played {
-    let server = ScriptedServer::start(demo_script(), ServerOptions::new(prices()))
+    // Nobody is killed here, so the model does not fall silent.
+    let silence = "faults: [{ attempt: 1, stall: { event: 16 } }]";
+    assert!(DEMO_SCRIPT.contains(silence));
+    let script = Script::parse(&DEMO_SCRIPT.replace(silence, ""), "demo.yml").unwrap();
+    let server = ScriptedServer::start(script, ServerOptions::new(prices()))
         .await
         .unwrap();
     let mut body = with_tools(
@@ -160,7 +164,15 @@ async fn what_the_demo_says_comes_from_the_files() {
         .filter(|(name, _)| name == "fs_read")
         .map(|(_, input)| input["path"].as_str().unwrap())
         .collect();
-    assert_eq!(reads, ["@src/src/main.rs", "@src/lib.py", "/etc/passwd"]);
+    assert_eq!(
+        reads,
+        [
+            "@src/src/main.rs",
+            "@src/lib.py",
+            "/etc/passwd",
+            "deploy.env"
+        ]
+    );
     for line in [
         "| text files | 3 |",
         "| lines with something in them | 10 |",
@@ -205,7 +217,13 @@ async fn a_folder_without_code_is_read_by_size() {
         .collect();
     assert_eq!(
         reads,
-        ["@src/d: e.txt", "@src/c.txt", "@src/b.txt", "/etc/passwd"]
+        [
+            "@src/d: e.txt",
+            "@src/c.txt",
+            "@src/b.txt",
+            "/etc/passwd",
+            "deploy.env"
+        ]
     );
     assert!(
         played

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use otto_core::agent::{Limit, Origin};
 use otto_core::invocation::OutcomeKind;
-use otto_core::ledger::{Account, Scope, ScopeKey, ScopeLimits};
+use otto_core::ledger::{Account, Period, Scope, ScopeKey, ScopeLimits};
 use otto_core::port::store::ArtifactKind;
-use otto_core::{AgentName, InvocationId, Money, SessionId, Timestamp, UtcDay, WorkflowId};
+use otto_core::{
+    AgentName, BudgetName, InvocationId, Money, SessionId, Timestamp, UtcDay, WorkflowId,
+};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +198,8 @@ pub(crate) fn scopes_text(own: Own, scopes: &[(Scope, ScopeLimits)], keep: Limit
                 Scope::Session(id) => ("session", Some(Cow::Owned(id.to_string()))),
                 Scope::Agent(name, _) => ("agent", Some(Cow::Borrowed(name.as_str()))),
                 Scope::Workflow(id) => ("workflow", Some(Cow::Owned(id.to_string()))),
+                Scope::Budget(name, None) => ("budget", Some(Cow::Borrowed(name.as_str()))),
+                Scope::Budget(name, Some(_)) => ("day_budget", Some(Cow::Borrowed(name.as_str()))),
                 Scope::Day(_) => ("day", None),
             };
             let limits = (keep == Limits::Keep).then_some(limits);
@@ -235,6 +239,14 @@ pub(crate) fn read_scopes(own: Own, text: &str) -> Result<Vec<(Scope, ScopeLimit
             ("workflow", Some(id)) => {
                 ScopeKey::Workflow(id.parse().map_err(|error| damaged(&error))?)
             }
+            ("budget", Some(name)) => ScopeKey::Budget(
+                BudgetName::new(name).map_err(|error| damaged(&error))?,
+                Period::Ever,
+            ),
+            ("day_budget", Some(name)) => ScopeKey::Budget(
+                BudgetName::new(name).map_err(|error| damaged(&error))?,
+                Period::Day,
+            ),
             ("day", None) => ScopeKey::Day,
             _ => return Err(damaged(&"an unknown kind of scope")),
         };
@@ -305,6 +317,16 @@ mod tests {
             ),
             (
                 ScopeKey::Workflow(WorkflowId::from_parts(other, [3; 10])),
+                None,
+                None,
+            ),
+            (
+                ScopeKey::Budget(BudgetName::new("research").unwrap(), Period::Ever),
+                None,
+                None,
+            ),
+            (
+                ScopeKey::Budget(BudgetName::new("research").unwrap(), Period::Day),
                 None,
                 None,
             ),
