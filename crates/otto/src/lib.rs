@@ -31,7 +31,9 @@ pub mod config;
 pub mod env;
 pub mod limits;
 pub mod load;
+pub mod reconcile;
 pub mod text;
+pub mod tool_usage;
 
 mod agent;
 mod ask_person;
@@ -58,7 +60,7 @@ pub use crate::otto::{Agent, Otto, UnknownAgent, Verified};
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::prices;
 
-pub use otto_anthropic::{AnthropicClient, AnthropicConfig};
+pub use otto_anthropic::{AnthropicClient, AnthropicConfig, ExportError, read_export};
 pub use otto_core as core;
 pub use otto_core::agent::{AgentConfig, Budgets, Limit, Origin};
 pub use otto_core::id::InvalidId;

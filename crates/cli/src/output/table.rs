@@ -15,7 +15,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table with these headings. One that begins with `>` names a column of numbers.
-    pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
+    pub(crate) fn new<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
+        let headings: Vec<&str> = headings.into_iter().collect();
         Self {
             to_the_right: headings
                 .iter()
@@ -31,7 +32,7 @@ impl Table {
     }
 
     /// Adds a row. Cells must already be safe to show.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
     }
 

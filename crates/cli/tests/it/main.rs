@@ -15,4 +15,5 @@ mod interrupt;
 mod output;
 mod run;
 mod stored;
+mod usage;
 mod world;

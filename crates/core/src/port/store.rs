@@ -460,6 +460,8 @@ pub struct UsageSum {
     pub usage: Usage,
     /// Money charged, forfeits included.
     pub cost: Money,
+    /// Of this, charged for the unconfirmed calls.
+    pub unconfirmed_cost: Money,
 }
 
 /// An append-only log in which the hash of each record covers all records before it.

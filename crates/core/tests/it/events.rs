@@ -14,8 +14,8 @@ use otto_core::ledger::{Amount, Denial, Grant, Period, Resource, Scope, ScopeKey
 use otto_core::message::{Block, BlockView, ToolCallBlock, ToolCallName, ToolInput};
 use otto_core::model::{CacheUse, LongContextTier, ModelSpec, TokenPrices, Usage};
 use otto_core::{
-    AgentName, InvocationId, ModelId, Money, SessionId, TaskId, ToolCallId, ToolName, UtcDay,
-    WorkflowId,
+    AgentName, BudgetName, InvocationId, ModelId, Money, SessionId, TaskId, ToolCallId, ToolName,
+    UtcDay, WorkflowId,
 };
 use proptest::collection::vec;
 use proptest::option::of;

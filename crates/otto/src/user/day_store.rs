@@ -12,7 +12,7 @@ use otto_core::ledger::{Account, Denial};
 use otto_core::ledger::{ReserveOutcome, Scope, SettleOutcome};
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, InvocationQuery,
+    ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, FinishReply, InvocationQuery,
     InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome, ReserveCall, ReserveReply,
     SettleCall, SettleReply, Store, StoreError, Submission, SubmitOutcome, UsageQuery, UsageStore,
     UsageSum,
@@ -150,7 +150,7 @@ impl Dispatch for DayStore {
         self.inner.release(lease)
     }
 
-    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+    fn finish(&self, finish: Finish) -> BoxFuture<'_, Result<FinishReply, StoreError>> {
         self.inner.finish(finish)
     }
 

@@ -21,6 +21,7 @@ mod mask;
 mod prices;
 mod retry_after;
 mod stream;
+mod usage_export;
 mod watchdog;
 
 pub use breaker::{Admission, BreakerConfig, CircuitBreaker};
@@ -30,3 +31,4 @@ pub use config::{
 };
 pub use prices::{MODELS, ModelFacts, ThinkingDefault, facts, price_table, price_table_for};
 pub use retry_after::parse_retry_after;
+pub use usage_export::{Export, ExportError, Exported, NO_MODEL, read_export};

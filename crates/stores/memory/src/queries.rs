@@ -169,6 +169,7 @@ struct Sum {
     unconfirmed_calls: u64,
     usage: Usage,
     cost: Money,
+    unconfirmed_cost: Money,
 }
 
 impl Sum {
@@ -176,7 +177,11 @@ impl Sum {
         self.calls += 1;
         match &charge.usage {
             Some(usage) => self.usage = self.usage.plus(usage),
-            None => self.unconfirmed_calls += 1,
+            None => {
+                self.unconfirmed_calls += 1;
+                // A part of `cost`, which is checked below.
+                self.unconfirmed_cost = self.unconfirmed_cost.saturating_add(charge.cost);
+            }
         }
         let largest = [
             self.usage.input_tokens,
@@ -208,6 +213,7 @@ impl Sum {
             unconfirmed_calls: self.unconfirmed_calls,
             usage: self.usage,
             cost: self.cost,
+            unconfirmed_cost: self.unconfirmed_cost,
         }
     }
 }

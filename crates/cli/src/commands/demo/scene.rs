@@ -81,16 +81,18 @@ impl Scene {
 
 /// A text of the form of a hosting service's token that is no token.
 fn secret() -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    // Digits, capitals and small letters in turn: whoever reads it sees that no person chose it.
+    const KINDS: [&[u8; 10]; 3] = [b"0123456789", b"ABCDEFGHJK", b"mnpqrstuvw"];
     let mut text = "ghp_".to_owned();
     // Each `RandomState` has keys of its own: nobody can have written this text before.
-    while text.len() < 40 {
-        let mut random = RandomState::new().build_hasher().finish();
-        for _ in 0..6 {
-            let digit = DIGITS[usize::try_from(random % 62).unwrap_or_default()];
-            text.push(char::from(digit));
-            random /= 62;
+    let mut random = RandomState::new().build_hasher().finish();
+    for kind in KINDS.iter().cycle().take(36) {
+        if random < 10 {
+            random = RandomState::new().build_hasher().finish();
         }
+        let digit = usize::try_from(random % 10).unwrap_or_default();
+        text.push(char::from(kind[digit]));
+        random /= 10;
     }
     text
 }

@@ -15,7 +15,8 @@ use crate::writer::many;
 
 const SUMS: &str = "count(*), coalesce(sum(state = 1), 0), coalesce(sum(input_tokens), 0),
     coalesce(sum(output_tokens), 0), coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_5m_tokens), 0),
-    coalesce(sum(cache_write_1h_tokens), 0), coalesce(sum(thinking_tokens), 0), coalesce(sum(cost), 0)";
+    coalesce(sum(cache_write_1h_tokens), 0), coalesce(sum(thinking_tokens), 0), coalesce(sum(cost), 0),
+    coalesce(sum(CASE state WHEN 1 THEN cost END), 0)";
 
 /// Sums of usage rows, grouped as asked, in the order of their keys.
 pub(crate) fn usage(connection: &Connection, query: &UsageQuery) -> Result<Vec<UsageSum>, Fault> {
@@ -114,5 +115,6 @@ fn read_sum(row: &Row<'_>, groups: &[UsageGroup]) -> Result<UsageSum, Fault> {
             thinking_tokens: read_count(row, first + 7)?,
         },
         cost: read_money(row, first + 8)?,
+        unconfirmed_cost: read_money(row, first + 9)?,
     })
 }
