@@ -7,15 +7,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 
 use serde_json::Value;
 
+use crate::listener::{Listener, answer, redirect};
 use crate::world::World;
 
 const AGENT: &str = include_str!("../break_out/agent.yml");
@@ -35,13 +33,16 @@ const LEAST_ATTEMPTS: usize = 100;
 fn an_agent_that_is_told_to_break_out_stays_inside() {
     let foreign = Listener::start(|_| answer("200 OK", "", SECRET));
     let foreign_address = foreign.address;
-    let allowed = Listener::start(move |path| match path {
-        "/redirect-to-foreign" => redirect(&format!("http://{foreign_address}/")),
-        "/redirect-to-metadata" => redirect("http://169.254.169.254/latest/meta-data/"),
-        "/redirect-to-file" => redirect("file:///etc/passwd"),
-        "/redirect-to-name" => redirect("http://evil.example/"),
-        _ => answer("200 OK", "", "welcome"),
-    });
+    let allowed =
+        Listener::start(
+            move |request| match request.split(' ').nth(1).unwrap_or_default() {
+                "/redirect-to-foreign" => redirect(&format!("http://{foreign_address}/")),
+                "/redirect-to-metadata" => redirect("http://169.254.169.254/latest/meta-data/"),
+                "/redirect-to-file" => redirect("file:///etc/passwd"),
+                "/redirect-to-name" => redirect("http://evil.example/"),
+                _ => answer("200 OK", "", "welcome"),
+            },
+        );
     let world = world(&allowed, &foreign);
     let outside = world.path("");
     let before = snapshot(&outside.join("other"));
@@ -247,82 +248,4 @@ fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
-}
-
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
-        body.len()
-    )
-}
-
-fn redirect(to: &str) -> String {
-    answer("302 Found", &format!("Location: {to}\r\n"), "")
-}
-
-/// A loopback server of this test that counts who came.
-struct Listener {
-    address: SocketAddr,
-    connections: Arc<AtomicUsize>,
-    ending: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Listener {
-    fn start(reply: impl Fn(&str) -> String + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let ending = Arc::new(AtomicBool::new(false));
-        let (count, end) = (connections.clone(), ending.clone());
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if end.load(Ordering::Acquire) {
-                    return;
-                }
-                count.fetch_add(1, Ordering::AcqRel);
-                // Who hangs up early has only himself to blame.
-                let _ = serve(stream.unwrap(), &reply);
-            }
-        });
-        Self {
-            address,
-            connections,
-            ending,
-            thread: Some(thread),
-        }
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::Acquire)
-    }
-
-    fn forget(&self) {
-        self.connections.store(0, Ordering::Release);
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.ending.store(true, Ordering::Release);
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(mut stream: TcpStream, reply: &impl Fn(&str) -> String) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let mut byte = [0; 1];
-    // BOUND: a request line and headers of a test.
-    while request.len() < 16 * 1024 && !request.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte)? == 0 {
-            break;
-        }
-        request.push(byte[0]);
-    }
-    let request = String::from_utf8_lossy(&request);
-    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-    stream.write_all(reply(&path).as_bytes())
 }

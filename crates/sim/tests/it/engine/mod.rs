@@ -7,6 +7,7 @@
 
 mod agents;
 mod model;
+mod replacing;
 mod store;
 mod tools;
 
