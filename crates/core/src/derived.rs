@@ -11,7 +11,6 @@ use std::sync::Arc;
 use crate::InvocationId;
 use crate::invocation::{Invocation, Outcome};
 use crate::journal::{FoldError, fold};
-use crate::message::Message;
 use crate::port::store::{ArtifactKind, Entry};
 use crate::transcript::Transcript;
 
@@ -31,10 +30,10 @@ pub struct DerivedArtifact {
 #[must_use]
 pub fn of(
     invocation: &InvocationId,
-    history: &[Arc<Message>],
+    machine: &Invocation,
     outcome: &Outcome,
 ) -> Vec<DerivedArtifact> {
-    let transcript = Transcript::of(invocation, history);
+    let transcript = Transcript::of(invocation, machine);
     let derived = |kind, name, content: String| DerivedArtifact {
         kind,
         name,
@@ -68,7 +67,7 @@ pub fn of_journal(
 ) -> Result<Vec<DerivedArtifact>, FoldError> {
     let machine: Invocation = fold(entries)?;
     Ok(match machine.outcome() {
-        Some(outcome) => of(invocation, machine.history(), outcome),
+        Some(outcome) => of(invocation, &machine, outcome),
         None => Vec::new(),
     })
 }

@@ -1,7 +1,7 @@
 //! The transcript: what was said, bounded, for people and for the checkpoint.
 //!
-//! It is a view. What the model sees is the history, which only grows; the transcript keeps the last messages
-//! of it and renders them as JSON Lines (for programs) and as Markdown (for people).
+//! It is a view. What the model sees is the history; the transcript keeps the last messages of what was said, also
+//! of what compaction has replaced in the history, and renders them as JSON Lines (for programs) and as Markdown (for people).
 //!
 //! Invariant: a transcript never begins between a call and its result, and no text in it can leave the place it
 //! is quoted in or reach a terminal as a control sequence.
@@ -12,10 +12,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::InvocationId;
+use crate::invocation::{EARLIER_MESSAGES, Invocation};
 use crate::message::{BlockView, Message, ToolInput, UserBlock};
 
-/// BOUND: messages a transcript keeps; the dropped ones are counted.
-pub const MAX_MESSAGES: usize = 200;
+/// BOUND: messages a transcript keeps where nothing else is said; the dropped ones are counted.
+pub const DEFAULT_MESSAGES: usize = 200;
+/// BOUND: the most messages that can be asked for; so many are remembered of what compaction replaces.
+pub const MAX_MESSAGES: usize = EARLIER_MESSAGES;
 
 /// The last messages of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,24 +29,45 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// The last [`MAX_MESSAGES`] messages of a history.
+    /// The last messages that were said in an invocation, as many as its spec says; fewer where the first of them
+    /// would answer a call that is not among them.
     #[must_use]
-    pub fn of(invocation: &InvocationId, history: &[Arc<Message>]) -> Self {
-        Self::last(invocation, history, MAX_MESSAGES)
+    pub fn of(invocation: &InvocationId, machine: &Invocation) -> Self {
+        let bound = machine
+            .spec()
+            .map_or(DEFAULT_MESSAGES, |spec| spec.transcript_messages);
+        Self::last(invocation, machine, bound)
     }
 
-    /// The last `bound` messages of a history, fewer where the first of them would answer a call that is not
-    /// among them.
+    /// The last `bound` messages, at most [`MAX_MESSAGES`]; fewer for the same reason.
     #[must_use]
-    pub fn last(invocation: &InvocationId, history: &[Arc<Message>], bound: usize) -> Self {
-        let mut start = history.len().saturating_sub(bound);
-        while start < history.len() && answers_a_call(&history[start]) {
-            start += 1;
+    pub fn last(invocation: &InvocationId, machine: &Invocation, bound: usize) -> Self {
+        let start = machine.said_count().saturating_sub(bound.min(MAX_MESSAGES));
+        let mut dropped = machine.said_count();
+        let mut messages = Vec::new();
+        for (number, message) in machine.said(start) {
+            if messages.is_empty() {
+                if answers_a_call(message) {
+                    continue;
+                }
+                dropped = number;
+            }
+            messages.push(message.clone());
         }
         Self {
             invocation: *invocation,
-            messages: history[start..].to_vec(),
-            dropped: start,
+            messages,
+            dropped,
+        }
+    }
+
+    /// These messages, all that was said.
+    #[must_use]
+    pub const fn whole(invocation: &InvocationId, messages: Vec<Arc<Message>>) -> Self {
+        Self {
+            invocation: *invocation,
+            messages,
+            dropped: 0,
         }
     }
 
@@ -62,7 +86,7 @@ impl Transcript {
     /// One JSON object per line: a header, then one line per part of each message.
     ///
     /// The header is `{"type":"transcript","version":1,"invocation":...,"dropped_messages":...}`. Parts have
-    /// `message` (position in the history, from 0), `role`, and `type`: `text`, `thinking`, `tool_call` (with
+    /// `message` (its number, from 0), `role`, and `type`: `text`, `thinking`, `tool_call` (with
     /// `call`, `tool`, `input`), `tool_result` (with `call`, `content`, `is_error`), `opaque`.
     #[must_use]
     pub fn to_jsonl(&self) -> String {
@@ -316,27 +340,14 @@ mod tests {
         )]))
     }
 
-    #[test]
-    fn a_result_is_never_kept_without_its_call() {
-        let history = [
-            Arc::new(Message::user_text("task")),
-            call("a"),
-            result("a", "1"),
-            call("b"),
-            result("b", "2"),
-        ];
-        for (bound, kept) in [(10, 5), (5, 5), (4, 4), (3, 2), (2, 2), (1, 0), (0, 0)] {
-            let transcript = Transcript::last(&id(), &history, bound);
-            assert_eq!(transcript.messages().len(), kept, "bound {bound}");
-            assert_eq!(transcript.dropped() + kept, 5);
-        }
+    fn whole(messages: &[Arc<Message>]) -> Transcript {
+        Transcript::whole(&id(), messages.to_vec())
     }
 
     #[test]
     fn quoted_text_stays_in_its_quotes() {
         let hostile = "```\n# Not a heading\n````\n\u{1b}[2Jgone\u{202e}";
-        let text =
-            Transcript::of(&id(), &[call("a`\n# x"), result("a`\n# x", hostile)]).to_markdown();
+        let text = whole(&[call("a`\n# x"), result("a`\n# x", hostile)]).to_markdown();
         assert!(text.contains("\n`````\n```\n"), "{text}");
         assert!(
             text.contains("\\u{1b}[2J") && text.contains("\\u{202e}"),
@@ -357,7 +368,7 @@ mod tests {
             call("a"),
             result("a", "\u{1b}"),
         ];
-        let text = Transcript::of(&id(), &history).to_jsonl();
+        let text = whole(&history).to_jsonl();
         let lines: Vec<serde_json::Value> = text
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

@@ -122,7 +122,11 @@ impl AgentServer {
         self.watch.event(now, &event);
         self.journal.push(journal::encode(now, &event));
         self.note_failure(&event);
+        let compactions = self.machine.totals().compactions;
         let effects = self.machine.step(now, event);
+        if self.machine.totals().compactions > compactions {
+            self.note_compaction();
+        }
         telemetry::effects(&self.ids, &effects);
         self.perform_all(now, effects).await;
     }
@@ -172,6 +176,17 @@ impl AgentServer {
         if let Some(events) = &self.events {
             // No receiver means that nobody listens any more.
             let _ = events.send(event());
+        }
+    }
+
+    fn note_compaction(&self) {
+        if let Some(last) = self.machine.last_compaction() {
+            self.watch.compacted(&last);
+            self.tell(|| ListenerEvent::Compacted {
+                summarized: last.is_summarized,
+                replaced_replies: last.replaced_replies,
+                kept_messages: last.kept_messages,
+            });
         }
     }
 

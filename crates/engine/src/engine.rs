@@ -86,6 +86,8 @@ pub struct EngineSettings {
     pub audit_mode: bool,
     /// Cache markers of requests.
     pub cache: CacheUse,
+    /// Messages that a transcript keeps, the last ones.
+    pub transcript_messages: usize,
     /// How many invocations run and wait.
     pub admission: Admission,
     /// Names this process in leases; unique per start.
@@ -393,6 +395,8 @@ impl Engine {
             system_prompt: agent.system_prompt.clone(),
             tools,
             input,
+            compaction: agent.compaction,
+            transcript_messages: self.shared.settings().transcript_messages,
             limits: self.limits(agent),
             scopes: self
                 .shared

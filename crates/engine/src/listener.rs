@@ -49,6 +49,24 @@ pub enum ListenerEvent {
         /// The call's output limit.
         max_output_tokens: u64,
     },
+    /// The history nears the model's window: a summary of its older part is about to be asked for.
+    CompactionStarted {
+        /// Messages that are to be replaced.
+        messages: usize,
+        /// Held for the call.
+        held: Money,
+        /// The call's output limit.
+        max_output_tokens: u64,
+    },
+    /// The older part of the history was replaced. The journal keeps what was said.
+    Compacted {
+        /// The model wrote a summary; otherwise the older turns were dropped without one.
+        summarized: bool,
+        /// Replies of the model that the new beginning stands for.
+        replaced_replies: u32,
+        /// Messages that were kept as they were.
+        kept_messages: usize,
+    },
     /// A piece of the model's text.
     Text(String),
     /// A piece of the model's thinking.

@@ -12,7 +12,9 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use otto_core::invocation::{CancelReason, Effect, Event, ModelFailureKind, Outcome, ToolEnding};
+use otto_core::invocation::{
+    CallPurpose, CancelReason, Effect, Event, ModelFailureKind, Outcome, ToolEnding,
+};
 use otto_core::ledger::Scope;
 use otto_core::policy::WouldDeny;
 use otto_core::port::store::{KillRow, StoreError};
@@ -226,7 +228,10 @@ pub(crate) fn effects(ids: &Ids, effects: &[Effect]) {
         let name = match effect {
             Effect::Reserve { .. } => "Reserve",
             Effect::Settle { .. } => "Settle",
-            Effect::CallModel { .. } => "CallModel",
+            Effect::CallModel { request, .. } => match request.purpose {
+                CallPurpose::Turn => "CallModel",
+                CallPurpose::Summary => "CallModel(summary)",
+            },
             Effect::StopModel { .. } => "StopModel",
             Effect::RunTool { .. } => "RunTool",
             Effect::StopTool { .. } => "StopTool",

@@ -5,9 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Limit, Origin, Root};
+use otto_core::compaction::CompactionRule;
 use otto_core::id::InvalidId;
 use otto_core::money::InvalidMoney;
 use otto_core::{AgentName, ModelId, Money, ToolName};
+
+use crate::limits::parse_compaction;
 
 /// Puts an [`AgentConfig`] together; every problem is told at once by [`AgentBuilder::build`].
 ///
@@ -31,6 +34,7 @@ pub struct AgentBuilder {
     cost: Option<String>,
     budgets: Budgets,
     max_output_tokens: u64,
+    compact_at: Option<String>,
     allowed_hosts: Vec<Arc<str>>,
 }
 
@@ -57,6 +61,7 @@ impl AgentBuilder {
             cost: None,
             budgets: Budgets::default(),
             max_output_tokens: DEFAULTS.max_output_tokens,
+            compact_at: None,
             allowed_hosts: Vec::new(),
         }
     }
@@ -122,6 +127,14 @@ impl AgentBuilder {
         self
     }
 
+    /// When its history is compacted: a share of the model's window such as `60%`, or `never`. The default is
+    /// `80%`.
+    #[must_use]
+    pub fn compact_at(mut self, share: &str) -> Self {
+        self.compact_at = Some(share.to_owned());
+        self
+    }
+
     /// A host (`host`, `*.host`, `host:port`) that its `http` tool may reach.
     #[must_use]
     pub fn allowed_host(mut self, host: &str) -> Self {
@@ -154,6 +167,13 @@ impl AgentBuilder {
                 Err(error) => problems.push(error.to_string()),
             }
         }
+        let mut compaction = Some(CompactionRule::DEFAULT);
+        if let Some(share) = &self.compact_at {
+            match parse_compaction(share) {
+                Ok(rule) => compaction = rule,
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
         let directories = self
             .working_dir
             .iter()
@@ -175,6 +195,7 @@ impl AgentBuilder {
                 roots: self.roots,
                 budgets: self.budgets,
                 max_output_tokens: self.max_output_tokens,
+                compaction,
                 allowed_hosts: self.allowed_hosts,
                 shared: false,
                 tool_settings: BTreeMap::new(),

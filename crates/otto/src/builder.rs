@@ -17,6 +17,7 @@ use otto_core::port::store::{AuditLog, Blobs, Store, StoreError};
 use otto_core::port::tool::Tool;
 use otto_core::port::tool_host::ToolHost;
 use otto_core::redact::Redactor;
+use otto_core::transcript::DEFAULT_MESSAGES;
 use otto_engine::clock::{Clock, IdSource, RandomIds, SystemClock};
 use otto_engine::{
     Admission, Ceilings, Engine, EngineParts, EngineSettings, KillPlaces, TelemetryParts, ToolBus,
@@ -46,6 +47,7 @@ pub struct Builder {
     configuration: Vec<(String, String)>,
     redactor: Option<Redactor>,
     audit_mode: bool,
+    transcript_messages: usize,
     cache: CacheUse,
     admission: Admission,
     killed: Option<Arc<str>>,
@@ -134,6 +136,7 @@ impl Builder {
             configuration: Vec::new(),
             redactor: None,
             audit_mode: false,
+            transcript_messages: DEFAULT_MESSAGES,
             cache: CacheUse::FiveMinutes,
             admission: Admission::new(MAX_RUNNING, MAX_WAITING),
             killed: None,
@@ -277,6 +280,14 @@ impl Builder {
         self
     }
 
+    /// How many messages a transcript keeps, the last ones: 200 where nothing is said, at most 1,000. A transcript
+    /// never begins between a call and its result. The journal keeps everything.
+    #[must_use]
+    pub const fn transcript_messages(mut self, messages: usize) -> Self {
+        self.transcript_messages = messages;
+        self
+    }
+
     /// How many invocations run and wait.
     #[must_use]
     pub fn admission(mut self, admission: Admission) -> Self {
@@ -376,6 +387,7 @@ impl Builder {
                 ceilings: self.ceilings,
                 allowed_permissions: self.allowed_permissions,
                 audit_mode: self.audit_mode,
+                transcript_messages: self.transcript_messages,
                 cache: self.cache,
                 admission: self.admission,
                 node,

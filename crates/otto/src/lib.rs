@@ -80,6 +80,7 @@ pub use otto_core::port::tool::{
 pub use otto_core::port::tool_host::{Enforcement, ToolHost};
 pub use otto_core::redact::Redactor;
 pub use otto_core::task::TaskSpec;
+pub use otto_core::transcript::Transcript;
 pub use otto_core::{
     AgentName, BudgetName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
 };

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use otto_core::Money;
+use otto_core::compaction::CompactionRule;
 
 /// The longest duration that can be configured: 366 days.
 pub const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
@@ -27,6 +28,10 @@ pub const MONEY_FORM: &str = "US dollars above zero, such as `$0.50` or `2`, bel
 
 /// The form of a number of turns, for messages and the schema.
 pub const TURNS_FORM: &str = "a whole number above zero, such as 30";
+
+/// The form of a moment of compaction, for messages and the schema.
+pub const COMPACTION_FORM: &str =
+    "a share of the model's window from 10% to 95%, such as `80%`, or `never`";
 
 /// A text that is not a limit of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -170,6 +175,32 @@ pub fn parse_count(text: &str) -> Result<u64, InvalidLimit> {
         count if count > MAX_COUNT => Err(invalid(Problem::TooLarge)),
         count => Ok(count),
     }
+}
+
+/// Reads when a history is compacted: a share of the window in percent, or `never` (`None`).
+///
+/// # Errors
+/// When the text is neither, or the share is outside [`CompactionRule::RANGE`].
+///
+/// # Example
+/// ```
+/// let rule = otto::limits::parse_compaction("80%")?.expect("not `never`");
+/// assert_eq!(rule.threshold_percent(), 80);
+/// assert_eq!(otto::limits::parse_compaction("never")?, None);
+/// assert!(otto::limits::parse_compaction("100%").is_err());
+/// # Ok::<(), otto::limits::InvalidLimit>(())
+/// ```
+pub fn parse_compaction(text: &str) -> Result<Option<CompactionRule>, InvalidLimit> {
+    if text == "never" {
+        return Ok(None);
+    }
+    let rule = text
+        .strip_suffix('%')
+        .filter(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|digits| digits.parse().ok())
+        .and_then(CompactionRule::at_percent);
+    rule.map(Some)
+        .ok_or_else(|| InvalidLimit::new(text, Problem::Form("such a share"), COMPACTION_FORM))
 }
 
 /// Reads a number of turns: digits only.

@@ -244,16 +244,29 @@ impl Otto {
             .await
     }
 
-    /// The transcript of an invocation as far as its journal goes.
+    /// The transcript of an invocation as far as its journal goes: its last messages
+    /// (see [`Builder::transcript_messages`](crate::Builder::transcript_messages)).
     ///
     /// # Errors
     /// When the store cannot be read or the journal cannot be folded.
     pub async fn transcript(&self, invocation: InvocationId) -> Result<Transcript, StoreError> {
         let entries = self.inner.engine.store().read(invocation).await?;
-        let machine = otto_core::journal::fold(&entries).map_err(|error| StoreError::Damaged {
-            detail: Arc::from(error.to_string()),
-        })?;
-        Ok(Transcript::of(&invocation, machine.history()))
+        let machine = otto_core::journal::fold(&entries).map_err(damaged)?;
+        Ok(Transcript::of(&invocation, &machine))
+    }
+
+    /// Everything that was said in an invocation: also the messages that compaction has replaced in what the model
+    /// sees, each time followed by what they were replaced by.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the journal cannot be folded.
+    pub async fn full_transcript(
+        &self,
+        invocation: InvocationId,
+    ) -> Result<Transcript, StoreError> {
+        let entries = self.inner.engine.store().read(invocation).await?;
+        let said = otto_core::journal::everything_said(&entries).map_err(damaged)?;
+        Ok(Transcript::whole(&invocation, said))
     }
 
     /// The tool calls of an invocation that were started and have no result, with their exact inputs. For a
@@ -413,6 +426,12 @@ impl Otto {
             book.give_back();
         }
         report
+    }
+}
+
+fn damaged(error: otto_core::journal::FoldError) -> StoreError {
+    StoreError::Damaged {
+        detail: Arc::from(error.to_string()),
     }
 }
 

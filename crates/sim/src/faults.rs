@@ -86,6 +86,8 @@ fault_kinds! {
     ToolStuck = [5, 50],
     /// A tool cannot work at all.
     OperatorFault = [5, 30],
+    /// A tool returns a text that fills a good part of the window.
+    LongResult = [20, 150],
     /// A tool's result comes twice.
     RepeatedResult = [50, 300],
     // The store.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use otto_core::Money;
 use otto_core::id::{EffectId, ReservationId};
 use otto_core::invocation::{
-    Effect, Event, Invocation, ModelRequest, Outcome, Repeatability, SideEffects, TimerPurpose,
-    ToolRequest,
+    CallPurpose, Effect, Event, Invocation, ModelRequest, Outcome, Repeatability, SideEffects,
+    TimerPurpose, ToolRequest,
 };
 use otto_core::ledger::{Quote, Settlement};
 use otto_core::message::{Block, BlockView, Message, ToolCallName, ToolInput, UserBlock};
@@ -63,6 +63,20 @@ planted_faults! {
     TextBeforeResults,
     /// An early message is changed.
     EditedHistory,
+    /// A compacted history has another task.
+    ForgottenTask,
+    /// A compacted history holds a summary that nobody made.
+    InventedSummary,
+    /// A compacted history keeps the thinking of its turns.
+    KeptThinking,
+    /// A compacted history drops the last turn.
+    ForgottenTurn,
+    /// A compacted history forgets what is pinned.
+    ForgottenPins,
+    /// A summary is asked for of less than is replaced.
+    PartialSummary,
+    /// A call in a summary is run.
+    RunSummary,
     /// A call with side effects starts when its block is complete.
     UnprovenCall,
     /// A call starts whose input is not an object.
@@ -154,6 +168,15 @@ impl Plant {
 
     /// What is wished for before anything else.
     fn before(&mut self, key: Key, event: &Event, machine: &Invocation, out: &mut Vec<Effect>) {
+        if self.fault == PlantedFault::RunSummary
+            && machine.summarizing().is_some()
+            && let Event::BlockReceived { block, .. } = event
+            && let Some(request) = call_of(block)
+                .filter(|call| call.is_object)
+                .and_then(|call| call.request(machine))
+        {
+            return self.run(request, out);
+        }
         let proven = match event {
             Event::ToolCallReceived { index, .. } => self.blocks.get(&(key, *index)).cloned(),
             _ => None,
@@ -273,6 +296,7 @@ impl Plant {
             }
             (_, Effect::CallModel { id, mut request }) => {
                 self.change_request(&mut request);
+                self.change_compacted(key, &mut request);
                 out.push(Effect::CallModel { id, request });
             }
             (PlantedFault::ForgottenPersist, Effect::Persist) if self.strikes() => {}
@@ -316,6 +340,7 @@ impl Plant {
         };
         let request = ModelRequest {
             reservation,
+            purpose: CallPurpose::Turn,
             history: machine.history().to_vec(),
             max_output_tokens: 100,
         };
@@ -323,6 +348,54 @@ impl Plant {
             id: self.new_effect(),
             request,
         })
+    }
+
+    /// What a careless compaction would send.
+    fn change_compacted(&self, key: Key, request: &mut ModelRequest) {
+        if request.purpose == CallPurpose::Summary {
+            if self.fault == PlantedFault::PartialSummary && request.history.len() > 3 {
+                request.history.drain(1..3);
+            }
+            return;
+        }
+        let Some(Message::User(blocks)) = request.history.first().map(|first| &**first) else {
+            return;
+        };
+        let [UserBlock::Text(task), UserBlock::Text(summary)] = blocks.as_slice() else {
+            return;
+        };
+        let first = |task: &str, summary: &str| {
+            Arc::new(Message::User(vec![
+                UserBlock::Text(Arc::from(task)),
+                UserBlock::Text(Arc::from(summary)),
+            ]))
+        };
+        match self.fault {
+            PlantedFault::ForgottenTask => request.history[0] = first("another task", summary),
+            PlantedFault::InventedSummary => {
+                let mark = summary.lines().next().unwrap_or_default();
+                request.history[0] = first(task, &format!("{mark}\nAll is well."));
+            }
+            PlantedFault::ForgottenPins => {
+                let unpinned = summary.split("\n\nCalls whose").next().unwrap_or_default();
+                request.history[0] = first(task, unpinned);
+            }
+            PlantedFault::ForgottenTurn => request.history.truncate(1),
+            PlantedFault::KeptThinking => {
+                let thinking = self.blocks.iter().find(|((of, _), block)| {
+                    *of == key && matches!(block.view, BlockView::Thinking(_))
+                });
+                if let Some((_, block)) = thinking
+                    && let Some(Message::Assistant(reply)) =
+                        request.history.get(1).map(|message| &**message)
+                {
+                    let mut reply = reply.clone();
+                    reply.blocks.insert(0, block.clone());
+                    request.history[1] = Arc::new(Message::Assistant(reply));
+                }
+            }
+            _ => {}
+        }
     }
 
     fn change_request(&mut self, request: &mut ModelRequest) {

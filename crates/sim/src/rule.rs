@@ -23,8 +23,11 @@ pub enum Rule {
     OutputWithinGrant,
     /// The history of each request is one that a provider accepts.
     ValidHistory,
-    /// The history only grows, and holds what was said, byte for byte.
+    /// The history only grows until compaction replaces it, and holds what was said, byte for byte.
     AppendOnly,
+    /// A compacted history has the task, a summary that was made, what is pinned, and the last turns whole and
+    /// without thinking.
+    CompactionKeeps,
     /// A turn whose tools ran is never sent again.
     NeverResent,
     /// A call's result in the history is what the tool returned.

@@ -3,7 +3,10 @@
 use clap::Args;
 use otto::core::invocation::OpenCall;
 use otto::text::{visible, visible_lines};
-use otto::{ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, SessionId};
+use otto::{
+    ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, SessionId, StoreError,
+    Transcript,
+};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -20,6 +23,9 @@ pub(crate) struct Show {
     /// Print the transcript alone, as JSON Lines
     #[arg(long)]
     transcript: bool,
+    /// Show everything that was said, also what compaction has replaced and what is beyond the transcript's bound
+    #[arg(long, conflicts_with = "artifact")]
+    full: bool,
     /// Print the content of this artifact alone
     #[arg(long, value_name = "PATH", conflicts_with = "transcript")]
     artifact: Option<String>,
@@ -49,7 +55,7 @@ impl Show {
         let found = find(otto, &self.id).await?;
         if self.transcript {
             for record in found.records.iter().rev() {
-                let transcript = otto.transcript(record.invocation).await?;
+                let transcript = self.transcript_of(otto, record).await?;
                 // JSON escapes control characters by itself, so the lines are safe as they are.
                 out.write(To::Answer, &transcript.to_jsonl());
             }
@@ -75,7 +81,7 @@ impl Show {
         }
         // Oldest first: people read a session from its beginning.
         for record in found.records.iter().rev() {
-            let transcript = otto.transcript(record.invocation).await?.to_markdown();
+            let transcript = self.transcript_of(otto, record).await?.to_markdown();
             let open = open_calls(otto, record).await?;
             let text = in_full(record, &transcript, &open, out);
             out.write(To::Answer, &text);
@@ -87,6 +93,20 @@ impl Show {
             );
         }
         Ok(Code::Completed)
+    }
+}
+
+impl Show {
+    async fn transcript_of(
+        &self,
+        otto: &Otto,
+        record: &InvocationRecord,
+    ) -> Result<Transcript, StoreError> {
+        if self.full {
+            otto.full_transcript(record.invocation).await
+        } else {
+            otto.transcript(record.invocation).await
+        }
     }
 }
 

@@ -72,6 +72,19 @@ impl View {
                 self.turn = *turn;
                 Vec::new()
             }
+            ListenerEvent::CompactionStarted { messages, .. } => {
+                vec![self.warn(&format!(
+                    "the history nears the model's window: the first {messages} messages are being summarized"
+                ))]
+            }
+            ListenerEvent::Compacted {
+                summarized: true, ..
+            } => vec![self.warn("the history was shortened to a summary and the latest turns")],
+            ListenerEvent::Compacted {
+                summarized: false, ..
+            } => {
+                vec![self.warn("the history was shortened without a summary: the model gave none")]
+            }
             ListenerEvent::Text(text) => vec![Piece::Text(visible_lines(text).into_owned())],
             ListenerEvent::Thinking(_) => {
                 let was_thinking = std::mem::replace(&mut self.thinking, true);

@@ -128,6 +128,20 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
         } => {
             json!({"type": "turn_started", "turn": turn, "held": money(*held), "max_output_tokens": max_output_tokens})
         }
+        ListenerEvent::CompactionStarted {
+            messages,
+            held,
+            max_output_tokens,
+        } => {
+            json!({"type": "compaction_started", "messages": messages, "held": money(*held), "max_output_tokens": max_output_tokens})
+        }
+        ListenerEvent::Compacted {
+            summarized,
+            replaced_replies,
+            kept_messages,
+        } => {
+            json!({"type": "compacted", "summarized": summarized, "replaced_replies": replaced_replies, "kept_messages": kept_messages})
+        }
         ListenerEvent::Text(text) => json!({"type": "text", "text": text}),
         ListenerEvent::Thinking(text) => json!({"type": "thinking", "text": text}),
         ListenerEvent::ToolCallStarted { call, tool } => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::{Budgets, Origin};
+use crate::compaction::CompactionRule;
 use crate::{AgentName, ModelId, Money, ToolName};
 
 /// A named, configured role: model, prompt, tools, limits. Data, not a process.
@@ -29,6 +30,8 @@ pub struct AgentConfig {
     pub budgets: Budgets,
     /// Most output tokens of one model call.
     pub max_output_tokens: u64,
+    /// When its history is compacted; `None`: never, and a history that outgrows the window ends the invocation.
+    pub compaction: Option<CompactionRule>,
     /// Hosts (with optional port, `host` or `*.host` or `host:port`) the `http` tool may reach.
     pub allowed_hosts: Vec<Arc<str>>,
     /// Whether other agents may share the working directory.

@@ -72,10 +72,21 @@ pub enum Effect {
 pub struct ModelRequest {
     /// The hold it runs under.
     pub reservation: ReservationId,
-    /// The whole history, oldest first.
+    /// What it is made for.
+    pub purpose: CallPurpose,
+    /// The whole history, oldest first; for a summary, what is to be replaced and the request for it.
     pub history: Vec<Arc<Message>>,
     /// Output limit of this call, granted by the ledger.
     pub max_output_tokens: u64,
+}
+
+/// What a model call is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallPurpose {
+    /// The next turn.
+    Turn,
+    /// A summary that replaces the older part of the history. Calls in its reply are never run.
+    Summary,
 }
 
 /// A tool call to run.

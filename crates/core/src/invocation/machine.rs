@@ -2,7 +2,7 @@
 //!
 //! Reading order: `step` dispatches; `begin_turn` asks for money; `granted` calls the model. How its reply ends
 //! is in `reply.rs`, what becomes of the reply's calls in `calls.rs`, stopping in `stop.rs`, coming back after a
-//! crash in `resume.rs`, the bookkeeping of one reply in `turn.rs`.
+//! crash in `resume.rs`, shortening the history in `compact.rs`, the bookkeeping of one reply in `turn.rs`.
 //!
 //! Invariant: a step never fails and never panics, whatever the order of events.
 
@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use crate::agent::Limit;
 use crate::id::{EffectId, ReservationId};
+use crate::invocation::compact::Compaction;
 use crate::invocation::stop::{Parked, Stopping};
 use crate::invocation::turn::{OpenCall, Turn};
 use crate::invocation::{
-    CancelReason, Effect, Event, InvocationSpec, ModelRequest, Outcome, TimerPurpose,
+    CallPurpose, CancelReason, Effect, Event, InvocationSpec, ModelRequest, Outcome, TimerPurpose,
 };
 use crate::ledger::{
     Amount, Denial, Grant, Quote, Resource, Scope, Settlement, message_bound, text_bound,
@@ -32,11 +33,12 @@ pub struct Invocation {
     pub(super) phase: Phase,
     pub(super) history: Vec<Arc<Message>>,
     /// Token bound of each message of the history.
-    bounds: Vec<u64>,
+    pub(super) bounds: Vec<u64>,
     /// What the provider has counted of the history so far.
     pub(super) counted: Option<Counted>,
     /// Bound of system prompt, tools and envelope.
-    prefix_bound: u64,
+    pub(super) prefix_bound: u64,
+    pub(super) compaction: Compaction,
     pub(super) last_effect: u64,
     pub(super) deadline: Option<EffectId>,
     /// When the present stretch of running began.
@@ -76,6 +78,8 @@ pub struct Totals {
     pub unconfirmed_calls: u32,
     /// Tool calls that ran.
     pub tool_calls: u32,
+    /// How often the history was compacted.
+    pub compactions: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,13 +90,21 @@ pub(super) struct Counted {
     pub(super) messages: usize,
 }
 
+/// A reservation that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reserving {
+    pub(super) effect: EffectId,
+    /// The call will be no turn but a summary of what stands before this position of the history.
+    pub(super) summarizes: Option<usize>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Phase {
     /// Before `Started`.
     #[default]
     New,
     /// Money was asked for.
-    Reserving(EffectId),
+    Reserving(Reserving),
     /// The model answers.
     Calling(Turn),
     /// The reply is in the history; its calls are being answered.
@@ -232,37 +244,58 @@ impl Invocation {
                 out,
             );
         }
-        let prompt_tokens = self.prompt_bound(&spec);
+        if let Some(cut) = self.cut_due(&spec) {
+            return self.reserve_summary(&spec, cut, out);
+        }
+        let prompt_tokens = self.prompt_bound(self.history.len());
+        let wanted = spec.limits.max_output_tokens;
+        self.reserve(&spec, None, prompt_tokens, wanted, out);
+    }
+
+    /// Asks for the money of a model call with a prompt of at most `prompt_tokens`.
+    pub(super) fn reserve(
+        &mut self,
+        spec: &InvocationSpec,
+        summarizes: Option<usize>,
+        prompt_tokens: u64,
+        output_wanted: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let prompt_tokens = prompt_tokens.min(spec.model.context_window);
         // An amount that does not fit is over every limit: the ledger answers with the denial.
         let worst = spec.model.worst_case(prompt_tokens, spec.cache);
+        let output_wanted = output_wanted.min(spec.model.max_output_tokens);
         let quote = Quote {
             prompt_tokens,
             prompt_cost: worst.map_or(Money::MAX, |worst| worst.input),
             output_price: worst.map_or(Money::MAX, |worst| worst.output_per_token),
-            output_wanted: spec
-                .limits
-                .max_output_tokens
-                .min(spec.model.max_output_tokens),
+            output_wanted,
             output_floor: spec
                 .limits
                 .floor_output_tokens
                 .min(spec.model.max_output_tokens),
         };
-        let id = self.next_effect();
-        self.phase = Phase::Reserving(id);
-        out.push(Effect::Reserve { id, quote });
+        let effect = self.next_effect();
+        self.phase = Phase::Reserving(Reserving { effect, summarizes });
+        out.push(Effect::Reserve { id: effect, quote });
     }
 
-    /// Upper bound of the next prompt: what the provider has counted, plus the bytes of what is new.
-    fn prompt_bound(&self, spec: &InvocationSpec) -> u64 {
-        let (start, counted) = match self.counted {
-            Some(counted) => (counted.messages, counted.tokens),
-            None => (0, self.prefix_bound),
+    /// Upper bound of a prompt of the first `messages` of the history: what the provider has counted, plus the
+    /// bytes of what is new.
+    pub(super) fn prompt_bound(&self, messages: usize) -> u64 {
+        let sum = |start: u64, bounds: &[u64]| {
+            bounds
+                .iter()
+                .fold(start, |sum, bound| sum.saturating_add(*bound))
         };
-        let bound = self.bounds[start..]
-            .iter()
-            .fold(counted, |sum, bound| sum.saturating_add(*bound));
-        bound.min(spec.model.context_window)
+        match self.counted {
+            // A part of what was counted is at most as much.
+            Some(counted) if messages <= counted.messages => counted
+                .tokens
+                .min(sum(self.prefix_bound, &self.bounds[..messages])),
+            Some(counted) => sum(counted.tokens, &self.bounds[counted.messages..messages]),
+            None => sum(self.prefix_bound, &self.bounds[..messages]),
+        }
     }
 
     fn granted(&mut self, now: Timestamp, effect: EffectId, grant: Grant, out: &mut Vec<Effect>) {
@@ -274,17 +307,25 @@ impl Invocation {
             effect,
         };
         match &mut self.phase {
-            Phase::Reserving(open) if *open == effect => {
+            Phase::Reserving(open) if open.effect == effect => {
+                let summarizes = open.summarizes;
                 let id = self.next_effect();
                 self.contended_waits = 0;
                 self.totals.calls += 1;
-                self.phase = Phase::Calling(Turn::new(id, reservation, grant.max_output_tokens));
+                let max_output_tokens = grant.max_output_tokens;
+                let turn = Turn::new(id, reservation, max_output_tokens, summarizes);
+                self.phase = Phase::Calling(turn);
+                let (purpose, history) = match summarizes {
+                    None => (CallPurpose::Turn, self.history.clone()),
+                    Some(cut) => (CallPurpose::Summary, self.summary_prompt(cut)),
+                };
                 out.push(Effect::CallModel {
                     id,
                     request: ModelRequest {
                         reservation,
-                        history: self.history.clone(),
-                        max_output_tokens: grant.max_output_tokens,
+                        purpose,
+                        history,
+                        max_output_tokens,
                     },
                 });
             }
@@ -308,13 +349,16 @@ impl Invocation {
         out: &mut Vec<Effect>,
     ) {
         match &mut self.phase {
-            Phase::Reserving(open) if *open == effect => {
+            Phase::Reserving(open) if open.effect == effect => {
+                let summarizes = open.summarizes.is_some();
                 let wait = CONTENTION_FIRST
                     .saturating_mul(1 << self.contended_waits.min(10))
                     .min(CONTENTION_MAX);
                 if denial.is_contended() && wait < self.time_left(now) {
                     self.contended_waits += 1;
                     self.wait(now.after(wait), TimerPurpose::Contention, out);
+                } else if summarizes && self.goes_on_without_summary() {
+                    self.begin_turn(now, out);
                 } else {
                     self.stop_unheld(now, effect, Outcome::BudgetExhausted { denial }, out);
                 }
@@ -335,7 +379,7 @@ impl Invocation {
         out: &mut Vec<Effect>,
     ) {
         match &mut self.phase {
-            Phase::Reserving(open) if *open == effect => {
+            Phase::Reserving(open) if open.effect == effect => {
                 self.stop_unheld(now, effect, Outcome::Cancelled { reason }, out);
             }
             Phase::Stopping(stopping) if stopping.reserve == Some(effect) => {

@@ -10,10 +10,11 @@
 //! - every tool call in the history has exactly one result, in the next user message, results first;
 //! - a turn whose tools ran is never sent again;
 //! - no side-effecting tool starts from an unfinished, invalid or unconfirmed call;
-//! - the history only grows;
+//! - the history only grows, until compaction replaces it as a whole;
 //! - folding the journal gives the same state.
 
 mod calls;
+mod compact;
 mod effect;
 mod event;
 mod machine;
@@ -26,7 +27,8 @@ mod stop;
 mod tests;
 mod turn;
 
-pub use effect::{Effect, ModelRequest, TimerPurpose, ToolRequest};
+pub use compact::{EARLIER_MESSAGES, LastCompaction};
+pub use effect::{CallPurpose, Effect, ModelRequest, TimerPurpose, ToolRequest};
 pub use event::{
     Billing, CancelReason, Event, ModelFailure, ModelFailureKind, ModelFinish, Resumption,
     StopReason, ToolEnding, ToolResult, UnknownCallDecision,

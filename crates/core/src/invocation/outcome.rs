@@ -204,7 +204,10 @@ impl fmt::Display for Failure {
                 "the reply did not fit {max_output_tokens} output tokens; raise `max_output_tokens`"
             ),
             Self::ContextWindow => {
-                f.write_str("the history no longer fits the model's context window")
+                f.write_str(
+                    "the history no longer fits the model's context window, and nothing in it can be summarized: \
+                     let the tools return less, give a shorter task, or allow compaction with `compact_at`",
+                )
             }
             Self::ToolFault { tool, message } => write!(f, "tool `{tool}` cannot work: {message}"),
             Self::UnknownStop { reason } => {

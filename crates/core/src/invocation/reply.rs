@@ -11,8 +11,8 @@ use crate::id::{EffectId, ReservationId};
 use crate::invocation::machine::{Counted, Invocation, Phase};
 use crate::invocation::turn::Turn;
 use crate::invocation::{
-    Billing, Effect, Failure, InvocationSpec, ModelFailure, ModelFinish, Outcome, StopReason,
-    TimerPurpose,
+    Billing, Effect, Failure, InvocationSpec, ModelFailure, ModelFailureKind, ModelFinish, Outcome,
+    StopReason, TimerPurpose,
 };
 use crate::ledger::Settlement;
 use crate::message::Message;
@@ -46,6 +46,9 @@ impl Invocation {
         };
         let usage = self.settle_finished(&turn, &finish, &spec, out);
         self.failed_attempts = 0;
+        if let Some(cut) = turn.summarizes {
+            return self.summarized(now, cut, &turn, &finish.stop, out);
+        }
         match &finish.stop {
             StopReason::Refusal {
                 category,
@@ -133,13 +136,14 @@ impl Invocation {
                 self.continue_with(now, "", Outcome::Failed { failure }, out);
             }
             StopReason::ContextWindowExceeded => {
-                self.stop(
-                    now,
-                    Outcome::Failed {
-                        failure: Failure::ContextWindow,
-                    },
-                    out,
-                );
+                let failure = Failure::ContextWindow;
+                let outcome = Outcome::Failed { failure };
+                if self.may_compact() {
+                    self.push(Message::user_text(CONTINUE));
+                    self.compact_or(now, outcome, out);
+                } else {
+                    self.stop(now, outcome, out);
+                }
             }
             StopReason::Other(_) | StopReason::Refusal { .. } => {
                 debug_assert!(false, "an unknown reason and a refusal have returned above");
@@ -161,6 +165,10 @@ impl Invocation {
             return;
         };
         self.settle(turn.reservation, failure.billing, out);
+        let was_started = turn.has_started_calls();
+        if failure.kind == ModelFailureKind::PromptTooLong && self.may_compact() && !was_started {
+            return self.prompt_too_long(now, effect, turn.summarizes, out);
+        }
         self.failed_attempts += 1;
         let attempts = spec.limits.attempts;
         let jitter = self.next_random();
@@ -171,7 +179,6 @@ impl Invocation {
             self.time_left(now),
             jitter,
         );
-        let was_started = turn.has_started_calls();
         if was_started {
             // What ran has run: keep what led to it, answer it, and go on from there.
             self.keep_cut_reply(&mut turn);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::Timestamp;
 use crate::id::ReservationId;
-use crate::invocation::machine::{Invocation, Phase};
+use crate::invocation::machine::{Invocation, Phase, Reserving};
 use crate::invocation::stop::Parked;
 use crate::invocation::turn::{CallFate, Turn};
 use crate::invocation::{
@@ -21,7 +21,7 @@ use crate::invocation::{
 use crate::ledger::Settlement;
 use crate::message::Message;
 
-const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: Otto was interrupted while it ran. It may \
+pub(super) const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: Otto was interrupted while it ran. It may \
      or may not have taken effect. Check before you repeat it.";
 const DONE: &str = "A person has checked this call, which was interrupted: it took effect. What it returned is \
      not known. Do not repeat it.";
@@ -62,7 +62,7 @@ impl Invocation {
 
         let turn = match std::mem::take(&mut self.phase) {
             Phase::New => return,
-            Phase::Reserving(effect) => {
+            Phase::Reserving(Reserving { effect, .. }) => {
                 // It may have been granted, and the request may have gone out: the hold, if any, is charged.
                 let settlement = Settlement::Forfeited;
                 out.push(Effect::Settle {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Limit;
+use crate::compaction::CompactionRule;
 use crate::ledger::ScopeLimits;
 use crate::model::{CacheUse, ModelSpec};
 use crate::{AgentName, InvocationId, SessionId, TaskId, ToolName, WorkflowId};
@@ -33,6 +34,10 @@ pub struct InvocationSpec {
     pub tools: Vec<ToolFacts>,
     /// The first user message.
     pub input: Arc<str>,
+    /// When the history is compacted, if ever.
+    pub compaction: Option<CompactionRule>,
+    /// Messages that its transcript keeps, the last ones.
+    pub transcript_messages: usize,
     /// Limits of the invocation alone.
     pub limits: InvocationLimits,
     /// The scopes its model calls are held in, with their limits.

@@ -18,7 +18,8 @@ use crate::invocation::{Billing, Effect, Outcome, TimerPurpose};
 const GRACE: Duration = Duration::from_secs(2);
 
 const NOT_RUN: &str = "The call was not run: the invocation was ended.";
-const UNKNOWN: &str = "The invocation was ended while this call ran; its outcome is unknown.";
+pub(super) const UNKNOWN: &str =
+    "The invocation was ended while this call ran; its outcome is unknown.";
 
 /// An end that waits for what is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Invocation {
         };
         match std::mem::take(&mut self.phase) {
             Phase::New | Phase::Waiting(_) => {}
-            Phase::Reserving(effect) => stopping.reserve = Some(effect),
+            Phase::Reserving(open) => stopping.reserve = Some(open.effect),
             Phase::Calling(mut turn) => {
                 out.push(Effect::StopModel {
                     id: turn.call_model,

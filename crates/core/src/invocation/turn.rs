@@ -38,6 +38,8 @@ pub(super) struct Turn {
     pub(super) reservation: ReservationId,
     /// The most output tokens the reply can have been billed for.
     pub(super) max_output_tokens: u64,
+    /// It is no turn but a summary: what stands before this position of the history is to be replaced.
+    pub(super) summarizes: Option<usize>,
     blocks: BTreeMap<u32, Arc<Block>>,
     calls: BTreeMap<u32, Call>,
     /// A block arrived, kept or not.
@@ -80,11 +82,13 @@ impl Turn {
         call_model: EffectId,
         reservation: ReservationId,
         max_output_tokens: u64,
+        summarizes: Option<usize>,
     ) -> Self {
         Self {
             call_model,
             reservation,
             max_output_tokens,
+            summarizes,
             blocks: BTreeMap::new(),
             calls: BTreeMap::new(),
             has_output: false,
@@ -109,6 +113,8 @@ impl Turn {
         }
         self.has_output = true;
         match &block.view {
+            // A summary was asked for: what it calls is not run and not kept.
+            BlockView::ToolCall(_) if self.summarizes.is_some() => return,
             BlockView::ToolCall(call) => {
                 if seen(&call.id) || self.calls.values().any(|known| known.id == call.id) {
                     self.has_dropped_call = true;

@@ -5,9 +5,12 @@
 //!
 //! Invariant: folding the journal of a living machine gives a machine equal to it.
 
+use std::sync::Arc;
+
 use crate::Timestamp;
 use crate::invocation::{Event, Invocation};
 use crate::journal::{FoldError, decode};
+use crate::message::Message;
 use crate::port::store::Entry;
 
 /// Rebuilds an invocation from its journal entries, oldest first, without a gap.
@@ -16,6 +19,29 @@ use crate::port::store::Entry;
 /// When an entry is missing or cannot be read, or the first one is not the start. A journal that cannot be
 /// folded whole is not folded at all: a part of it would be another state.
 pub fn fold(entries: &[Entry]) -> Result<Invocation, FoldError> {
+    fold_watched(entries, |_| {})
+}
+
+/// Everything that was said in an invocation, oldest first, from its journal: also what compaction has replaced,
+/// each time followed by what it was replaced by.
+///
+/// # Errors
+/// As for [`fold`].
+pub fn everything_said(entries: &[Entry]) -> Result<Vec<Arc<Message>>, FoldError> {
+    let mut said = Vec::new();
+    fold_watched(entries, |invocation| {
+        let new = invocation
+            .said(said.len())
+            .map(|(_, message)| message.clone());
+        said.extend(new.collect::<Vec<_>>());
+    })?;
+    Ok(said)
+}
+
+fn fold_watched(
+    entries: &[Entry],
+    mut watch: impl FnMut(&Invocation),
+) -> Result<Invocation, FoldError> {
     let mut invocation = Invocation::default();
     for (entry, expected) in entries.iter().zip(1..) {
         if entry.sequence != expected {
@@ -29,6 +55,7 @@ pub fn fold(entries: &[Entry]) -> Result<Invocation, FoldError> {
             source,
         })?;
         advance(&mut invocation, entry.sequence, at, event)?;
+        watch(&invocation);
     }
     if entries.is_empty() {
         Err(FoldError::Empty)

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use error::{FoldError, JournalError};
-pub use fold::{fold, replay};
+pub use fold::{everything_said, fold, replay};
 
 use crate::Timestamp;
 use crate::invocation::Event;

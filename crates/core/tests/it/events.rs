@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otto_core::agent::{Limit, Origin};
+use otto_core::compaction::CompactionRule;
 use otto_core::id::EffectId;
 use otto_core::invocation::{
     Billing, CancelReason, Event, InvocationLimits, InvocationSpec, ModelFailure, ModelFailureKind,
@@ -242,6 +243,7 @@ pub(crate) fn spec() -> impl Strategy<Value = InvocationSpec> {
         limits(),
         scopes(),
         number(),
+        of(CompactionRule::RANGE),
     )
         .prop_map(
             |(
@@ -254,6 +256,7 @@ pub(crate) fn spec() -> impl Strategy<Value = InvocationSpec> {
                 limits,
                 scopes,
                 seed,
+                compaction,
             )| {
                 InvocationSpec {
                     invocation: InvocationId::from_bytes(invocation),
@@ -266,6 +269,8 @@ pub(crate) fn spec() -> impl Strategy<Value = InvocationSpec> {
                     system_prompt,
                     tools,
                     input,
+                    transcript_messages: compaction.map_or(200, usize::from),
+                    compaction: compaction.and_then(CompactionRule::at_percent),
                     limits,
                     scopes,
                     seed,

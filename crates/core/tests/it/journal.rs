@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otto_core::agent::Limit;
+use otto_core::compaction::CompactionRule;
 use otto_core::id::EffectId;
 use otto_core::invocation::{
     Billing, CancelReason, Event, Invocation, InvocationLimits, InvocationSpec, ModelFailure,
@@ -11,12 +12,13 @@ use otto_core::invocation::{
     ToolFacts, ToolResult, UnknownCallDecision,
 };
 use otto_core::journal::{
-    FoldError, JournalError, MAX_LINE_BYTES, VERSION, decode, encode, fold, replay,
+    FoldError, JournalError, MAX_LINE_BYTES, VERSION, decode, encode, everything_said, fold, replay,
 };
 use otto_core::ledger::{Amount, Denial, Grant, Resource, Scope, ScopeKey, ScopeLimits};
 use otto_core::message::{Block, BlockView, ToolCallBlock, ToolCallName, ToolInput};
 use otto_core::model::{CacheUse, LongContextTier, ModelSpec, TokenPrices, Usage};
 use otto_core::port::store::Entry;
+use otto_core::transcript::{DEFAULT_MESSAGES, Transcript};
 use otto_core::{
     AgentName, InvocationId, ModelId, Money, SessionId, TaskId, Timestamp, ToolCallId, ToolName,
     UtcDay, WorkflowId,
@@ -291,6 +293,11 @@ const GOLDEN: &[(&str, &str)] = &[
         "cancel_requested",
         include_str!("../golden/journal-v1/cancel_requested.json"),
     ),
+    // Added later: fields that earlier journals leave out.
+    (
+        "started",
+        include_str!("../golden/journal-v1/started_compaction.json"),
+    ),
 ];
 
 const GOLDEN_TIME: Timestamp = Timestamp::from_micros(1_795_417_109_000_001);
@@ -429,6 +436,8 @@ fn golden_events() -> Vec<(&'static str, Event)> {
             facts("mail", SideEffects::Some, Repeatability::AskPerson),
         ],
         input: Arc::from("Review src/ \u{2014} all of it"),
+        compaction: None,
+        transcript_messages: DEFAULT_MESSAGES,
         limits: limits.clone(),
         scopes: scopes.clone(),
         seed: u64::MAX,
@@ -500,6 +509,11 @@ fn golden_events() -> Vec<(&'static str, Event)> {
         reason,
     };
     let costs = [1, 2, 3, 4].map(|amount| Amount::Cost(money(amount)));
+    let compacting = InvocationSpec {
+        compaction: CompactionRule::at_percent(80),
+        transcript_messages: 50,
+        ..bare.clone()
+    };
 
     let mut events = vec![
         Event::Started(Arc::new(spec)),
@@ -673,10 +687,40 @@ fn golden_events() -> Vec<(&'static str, Event)> {
         ]
         .map(Event::CancelRequested),
     );
+    events.push(Event::Started(Arc::new(compacting)));
     events
         .into_iter()
         .map(|event| (kind(&event), event))
         .collect()
+}
+
+/// A whole journal with a compaction in it, and what was said in it. The texts that compaction writes are part of
+/// what a journal means: whoever changes them changes what an old invocation has sent.
+#[test]
+fn a_compacted_journal_of_version_1_folds_as_it_did() {
+    let entries: Vec<Entry> = include_str!("../golden/journal-v1/compacted.jsonl")
+        .lines()
+        .zip(1..)
+        .map(|(line, sequence)| Entry {
+            sequence,
+            payload: Arc::from(line),
+        })
+        .collect();
+    let machine = fold(&entries).unwrap();
+    let id = machine.spec().unwrap().invocation;
+    let golden = include_str!("../golden/journal-v1/compacted.history.jsonl");
+    let history = Transcript::whole(&id, machine.history().to_vec());
+    assert_eq!(
+        history.to_jsonl(),
+        golden,
+        "what the model sees has changed"
+    );
+    let golden = include_str!("../golden/journal-v1/compacted.said.jsonl");
+    let said = Transcript::whole(&id, everything_said(&entries).unwrap());
+    assert_eq!(said.to_jsonl(), golden, "what people see has changed");
+    assert_eq!(Transcript::of(&id, &machine).to_jsonl(), golden);
+    assert_eq!(machine.totals().compactions, 1);
+    assert!(machine.outcome().is_some());
 }
 
 /// Writes what version 1 says now, to start a golden file of a *new* event:

@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use otto_core::Timestamp;
 use otto_core::id::EffectId;
-use otto_core::invocation::{Billing, Event, ModelFailure, ModelFailureKind, ModelRequest};
+use otto_core::invocation::{
+    Billing, CallPurpose, Event, ModelFailure, ModelFailureKind, ModelRequest,
+};
 use otto_core::port::llm_client::{ModelCall, ModelEvent, ModelStream};
 
 use crate::ListenerEvent;
@@ -20,20 +22,25 @@ const PROVIDER_SLACK: Duration = Duration::from_secs(1);
 /// A model call in flight.
 pub(crate) struct OpenModelCall {
     pub(crate) id: EffectId,
+    purpose: CallPurpose,
     stream: ModelStream,
     text: DeltaRedactor,
 }
 
 impl AgentServer {
     pub(crate) fn call_model(&mut self, now: Timestamp, id: EffectId, request: ModelRequest) {
+        let purpose = request.purpose;
         let call = ModelCall {
             conversation: self.conversation.clone(),
             request,
             time_left: self.machine.time_left(now) + PROVIDER_SLACK,
         };
-        let text = DeltaRedactor::new(&self.shared.redactor, self.events.is_some());
+        // What a summary says is for the model: listeners hear that there is one.
+        let is_shown = self.events.is_some() && purpose == CallPurpose::Turn;
+        let text = DeltaRedactor::new(&self.shared.redactor, is_shown);
         self.model = Some(OpenModelCall {
             id,
+            purpose,
             stream: self.shared.client.call(call),
             text,
         });
@@ -70,7 +77,9 @@ impl AgentServer {
                 return None;
             }
             Some(ModelEvent::ToolCallStarted { id, tool, .. }) => {
-                self.tell(|| ListenerEvent::ToolCallStarted { call: id, tool });
+                if self.is_turn() {
+                    self.tell(|| ListenerEvent::ToolCallStarted { call: id, tool });
+                }
                 return None;
             }
             Some(ModelEvent::BlockFinished { index, block }) => {
@@ -106,6 +115,13 @@ impl AgentServer {
         self.flush_deltas();
         self.model = None;
         Some(event)
+    }
+
+    /// Whether the open call is a turn, and not a summary.
+    fn is_turn(&self) -> bool {
+        self.model
+            .as_ref()
+            .is_some_and(|call| call.purpose == CallPurpose::Turn)
     }
 
     fn flush_deltas(&mut self) {

@@ -24,7 +24,7 @@ impl AgentServer {
             },
             entries: self.journal.take(),
             artifacts: match &self.shared.blobs {
-                Some(_) => derived::of(&self.ids.invocation, self.machine.history(), &outcome),
+                Some(_) => derived::of(&self.ids.invocation, &self.machine, &outcome),
                 None => Vec::new(),
             },
             resumable: is_resumable(&outcome),

@@ -38,11 +38,20 @@ impl AgentServer {
             )) => {
                 self.durable_up_to(sequence);
                 self.shared.audit.reserved(&self.ids, &grant);
+                let (held, max_output_tokens) = (grant.held_cost, grant.max_output_tokens);
                 let turn = self.machine.turns() + 1;
-                self.tell(|| ListenerEvent::TurnStarted {
-                    turn,
-                    held: grant.held_cost,
-                    max_output_tokens: grant.max_output_tokens,
+                let summarizing = self.machine.summarizing();
+                self.tell(|| match summarizing {
+                    None => ListenerEvent::TurnStarted {
+                        turn,
+                        held,
+                        max_output_tokens,
+                    },
+                    Some(messages) => ListenerEvent::CompactionStarted {
+                        messages,
+                        held,
+                        max_output_tokens,
+                    },
                 });
                 Event::ReservationGranted { effect, grant }
             }

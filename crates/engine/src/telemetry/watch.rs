@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use otto_core::id::EffectId;
-use otto_core::invocation::{Event, ModelRequest, Outcome, StopReason, ToolRequest, ToolResult};
+use otto_core::invocation::{
+    Event, LastCompaction, ModelRequest, Outcome, StopReason, ToolRequest, ToolResult,
+};
 use otto_core::ledger::Warning;
 use otto_core::model::Usage;
 use otto_core::{AgentName, ModelId, Money, Timestamp, ToolCallId};
@@ -319,6 +321,19 @@ impl InvocationWatch {
             spent = %warning.spent,
             origin = %warning.origin,
             "80 % of a limit is spent"
+        );
+    }
+
+    /// The history was replaced.
+    pub(crate) fn compacted(&self, last: &LastCompaction) {
+        info!(
+            target: "otto",
+            event = "history_compacted",
+            invocation = %self.ids.invocation,
+            summarized = last.is_summarized,
+            replaced_replies = last.replaced_replies,
+            kept_messages = last.kept_messages,
+            "the history neared the model's window and was compacted"
         );
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Limit, Root};
+use otto_core::compaction::CompactionRule;
 use otto_core::model::ModelSpec;
 use otto_core::policy::{Permission, Permissions};
 use otto_core::{AgentName, ModelId, ToolName};
@@ -77,6 +78,7 @@ pub(crate) fn decode(
         .map_or(Some(false), |node| reader.decoder.boolean(node, &f::SHARED));
     let budgets = reader.budgets();
     let max_output_tokens = reader.max_output_tokens(model.as_ref().map(|(_, spec)| &**spec));
+    let compaction = reader.compaction();
     let allowed_hosts = reader.allowed_hosts();
     let tool_settings = reader.tool_settings(tools.as_deref());
     reader.check_needs(tools.as_deref(), working_dir.as_ref(), roots.as_ref());
@@ -102,6 +104,7 @@ pub(crate) fn decode(
                 roots: roots?,
                 budgets: budgets?,
                 max_output_tokens: max_output_tokens?,
+                compaction: compaction?,
                 allowed_hosts: allowed_hosts?,
                 shared: shared?,
                 tool_settings: tool_settings?,
@@ -486,6 +489,17 @@ impl<'n> AgentReader<'_, '_, 'n> {
             return None;
         }
         Some(limit.value)
+    }
+
+    /// `Some(None)`: never.
+    fn compaction(&mut self) -> Option<Option<CompactionRule>> {
+        let Some(node) = self.optional(&f::COMPACT_AT) else {
+            return Some(Some(CompactionRule::DEFAULT));
+        };
+        let rule = self
+            .decoder
+            .limit(node, &f::COMPACT_AT, limits::parse_compaction)?;
+        Some(rule.value)
     }
 
     fn allowed_hosts(&mut self) -> Option<Vec<Arc<str>>> {

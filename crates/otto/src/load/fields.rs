@@ -15,6 +15,7 @@ pub const AGENT_FIELDS: &[Field] = &[
     SHARED,
     BUDGETS,
     MAX_OUTPUT_TOKENS,
+    COMPACT_AT,
     ALLOWED_HOSTS,
     TOOL_SETTINGS,
 ];
@@ -99,6 +100,13 @@ pub(crate) const MAX_OUTPUT_TOKENS: Field = Field {
     default: "16384, or the model's own maximum if that is less",
     schema: COUNT_SCHEMA,
 };
+pub(crate) const COMPACT_AT: Field = Field {
+    name: "compact_at",
+    form: crate::limits::COMPACTION_FORM,
+    meaning: "When the history is compacted: how much of the model's context window it may fill before the model summarizes its older part, under the same budget.",
+    default: "80%",
+    schema: r#"{"type":"string","pattern":"^(never|[1-9][0-9]%)$"}"#,
+};
 pub(crate) const ALLOWED_HOSTS: Field = Field {
     name: "allowed_hosts",
     form: "a list of host names without scheme or path, such as [example.com, \"*.example.org\"]",
@@ -163,6 +171,10 @@ mod tests {
             MAX_OUTPUT_TOKENS
                 .default
                 .starts_with(&DEFAULTS.max_output_tokens.to_string())
+        );
+        assert_eq!(
+            crate::limits::parse_compaction(COMPACT_AT.default),
+            Ok(Some(otto_core::compaction::CompactionRule::DEFAULT))
         );
     }
 }

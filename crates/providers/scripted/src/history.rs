@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use otto_core::compaction::{asks_for_summary, replaced_replies};
 use serde_json::Value as Json;
 
 use crate::ids::CallCode;
@@ -18,8 +19,13 @@ pub(crate) struct History<'a> {
     pub(crate) model: &'a str,
     /// The blocks of `system`, joined.
     pub(crate) system: String,
-    /// How many assistant messages there are: the number of the turn to play, from 0.
+    /// How many assistant messages there were, those that compaction has replaced included: the number of the turn
+    /// to play, from 0.
     pub(crate) assistant_messages: usize,
+    /// How many of them the first user message stands for.
+    replaced: usize,
+    /// The request asks for a summary of itself.
+    pub(crate) asks_for_summary: bool,
     /// All calls in order.
     pub(crate) calls: Vec<PastCall<'a>>,
     entries: &'a [Entry<'a>],
@@ -62,6 +68,7 @@ impl<'a> History<'a> {
                 );
             }
         }
+        let replaced = request.entries.first().map_or(0, replaced);
         let assistant = request
             .entries
             .iter()
@@ -71,7 +78,7 @@ impl<'a> History<'a> {
             for block in &entry.blocks {
                 if let BlockKind::ToolUse { id, name, input } = block.kind {
                     calls.push(PastCall {
-                        turn,
+                        turn: replaced + turn,
                         name,
                         input,
                         code: CallCode::read(id),
@@ -88,7 +95,12 @@ impl<'a> History<'a> {
                 .map(|block| block.text)
                 .collect::<Vec<_>>()
                 .join("\n\n"),
-            assistant_messages: assistant.count(),
+            assistant_messages: replaced + assistant.count(),
+            replaced,
+            asks_for_summary: request
+                .entries
+                .last()
+                .is_some_and(|entry| texts_of(entry).last().is_some_and(asks_for_summary)),
             calls,
             entries: &request.entries,
         }
@@ -106,7 +118,7 @@ impl<'a> History<'a> {
 
     /// The text of the user turn before turn number `turn`; empty if it held only results.
     pub(crate) fn user_text(&self, turn: usize) -> String {
-        let mut before = 0;
+        let mut before = self.replaced;
         let mut start = 0;
         let mut end = self.entries.len();
         for (index, entry) in self.entries.iter().enumerate() {
@@ -128,13 +140,24 @@ impl<'a> History<'a> {
     }
 }
 
+/// How many replies the summary in an entry stands for.
+fn replaced(entry: &Entry<'_>) -> usize {
+    let count = texts_of(entry).find_map(replaced_replies);
+    count.map_or(0, |count| count as usize)
+}
+
+fn texts_of<'a>(entry: &'a Entry<'a>) -> impl DoubleEndedIterator<Item = &'a str> {
+    entry.blocks.iter().filter_map(|block| match block.kind {
+        BlockKind::Text(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// The texts of entries, but for a summary, which stands for what is not there any more.
 fn texts<'a>(entries: impl Iterator<Item = &'a Entry<'a>>) -> Cow<'a, str> {
     let mut texts = entries
-        .flat_map(|entry| &entry.blocks)
-        .filter_map(|block| match block.kind {
-            BlockKind::Text(text) => Some(text),
-            _ => None,
-        });
+        .flat_map(texts_of)
+        .filter(|text| replaced_replies(text).is_none());
     let first = texts.next().unwrap_or_default();
     texts.fold(Cow::Borrowed(first), |all, text| {
         Cow::Owned(format!("{all}\n{text}"))

@@ -1,7 +1,8 @@
 //! Which turn of which conversation answers a request.
 //!
 //! The number of assistant messages says how many turns were played. Conditions and repeats of earlier turns
-//! are evaluated again for the state they saw, so the answer is a function of the request alone.
+//! are evaluated again for the state they saw, so the answer is a function of the request alone. A compacted
+//! history says how many it stands for; a request for a summary is answered by the conversation's `summary`.
 //!
 //! Invariant: equal requests get the same turn, on this server and on any other with the same script.
 
@@ -36,6 +37,13 @@ pub(crate) fn locate<'s>(
             work,
         };
         if all_hold(&conversation.when, &scope)? {
+            if history.asks_for_summary {
+                return Ok(Located {
+                    conversation,
+                    turn: &conversation.summary,
+                    played: (0..history.assistant_messages).collect(),
+                });
+            }
             let (played, turn) = turn_of(conversation, history, work)?;
             return Ok(Located {
                 conversation,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otto_core::invocation::{CancelReason, Failure, Outcome, StopReason};
+use otto_core::invocation::{CancelReason, Failure, ModelFailureKind, Outcome, StopReason};
 use otto_core::ledger::Resource;
 
 use crate::oracle::{Circumstances, Known, Sight};
@@ -59,7 +59,14 @@ impl Sight {
             Failure::Provider(failure) => self.heard.failures.last() == Some(failure),
             Failure::Repetition { count, .. } => *count >= self.spec.limits.repetitions,
             Failure::OutputLimit { .. } => stopped(|stop| *stop == StopReason::MaxTokens),
-            Failure::ContextWindow => stopped(|stop| *stop == StopReason::ContextWindowExceeded),
+            Failure::ContextWindow => {
+                stopped(|stop| *stop == StopReason::ContextWindowExceeded)
+                    || self
+                        .heard
+                        .failures
+                        .last()
+                        .is_some_and(|failure| failure.kind == ModelFailureKind::PromptTooLong)
+            }
             Failure::ToolFault { .. } => self.heard.operator_fault,
             Failure::UnknownStop { .. } => stopped(|stop| {
                 matches!(stop, StopReason::Other(_) | StopReason::PauseTurn) || is_end(stop)

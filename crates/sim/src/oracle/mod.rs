@@ -5,6 +5,7 @@
 //!
 //! Invariant: it changes nothing in the world.
 
+mod compaction;
 mod ending;
 mod history;
 mod model;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use otto_core::id::{EffectId, ReservationId};
 use otto_core::invocation::{
-    CancelReason, Effect, Event, InvocationSpec, ModelFailure, ModelFinish, StopReason,
-    TimerPurpose, ToolEnding, UnknownCallDecision,
+    CallPurpose, CancelReason, Effect, Event, InvocationSpec, ModelFailure, ModelFinish,
+    StopReason, TimerPurpose, ToolEnding, UnknownCallDecision,
 };
 use otto_core::ledger::Denial;
 use otto_core::message::{Block, BlockView, Message, ToolInput};
@@ -56,6 +57,8 @@ struct Known {
     paused: BTreeSet<Arc<str>>,
     /// Texts of replies that an invocation can have completed with. It may be told again after a crash.
     last_words: BTreeSet<String>,
+    /// Every summary that the model has given.
+    summaries: BTreeSet<String>,
     refused: bool,
     /// Running time of all stretches.
     ran: Duration,
@@ -91,6 +94,7 @@ struct Sight {
 struct OpenCall {
     effect: EffectId,
     reservation: ReservationId,
+    purpose: CallPurpose,
     blocks: BTreeMap<u32, Arc<Block>>,
 }
 
@@ -236,6 +240,7 @@ impl Oracle {
             Event::ToolCallReceived { effect, index } => {
                 let view = sight
                     .open_call(*effect)
+                    .filter(|call| call.purpose == CallPurpose::Turn)
                     .and_then(|call| call.blocks.get(index));
                 known.proven.extend(view.and_then(|block| call_of(block)));
             }
@@ -243,6 +248,21 @@ impl Oracle {
                 let Some(call) = sight.call.take_if(|call| call.effect == *effect) else {
                     return;
                 };
+                let text: String = call
+                    .blocks
+                    .values()
+                    .filter_map(|block| text_of(block))
+                    .collect();
+                sight
+                    .endings
+                    .insert(call.reservation, CallEnding::Finished(finish.clone()));
+                if call.purpose == CallPurpose::Summary {
+                    // It is said to the machine only: nothing of it is run, and nothing ends with it.
+                    if !text.trim().is_empty() {
+                        known.summaries.insert(text.trim().to_owned());
+                    }
+                    return;
+                }
                 if finish.stop == StopReason::ToolUse {
                     known
                         .proven
@@ -253,18 +273,11 @@ impl Oracle {
                         .paused
                         .extend(call.blocks.values().map(|block| block.raw.clone()));
                 }
-                sight.heard.text = call
-                    .blocks
-                    .values()
-                    .filter_map(|block| text_of(block))
-                    .collect();
+                sight.heard.text = text;
                 sight.heard.stops.push(finish.stop.clone());
                 if ending::is_end(&finish.stop) {
                     known.last_words.insert(sight.heard.text.clone());
                 }
-                sight
-                    .endings
-                    .insert(call.reservation, CallEnding::Finished(finish.clone()));
                 if let StopReason::Refusal { .. } = finish.stop {
                     sight.stopped = true;
                     known.refused = true;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use otto_core::id::{EffectId, ReservationId};
-use otto_core::invocation::{Billing, ModelRequest};
+use otto_core::invocation::{Billing, CallPurpose, ModelRequest};
 use otto_core::ledger::Settlement;
 use otto_core::message::{Message, UserBlock};
 
@@ -43,13 +43,22 @@ impl Sight {
         history::check(&request.history, &known.paused)?;
         if !at.is_stale {
             // What a stale owner still says cannot be kept, and the new owner's history goes its own way.
-            known.grows_to(&request.history)?;
+            match request.purpose {
+                CallPurpose::Summary => known.asks_for_summary(&request.history)?,
+                CallPurpose::Turn if known.is_replaced(&request.history) => {
+                    known.becomes(&self.spec.input, &request.history)?;
+                }
+                CallPurpose::Turn => known.grows_to(&request.history)?,
+            }
+        }
+        if !at.is_stale && request.purpose == CallPurpose::Turn {
             self.contains_what_ran(known)?;
             self.tells_what_was_answered(known)?;
         }
         self.call = Some(OpenCall {
             effect,
             reservation,
+            purpose: request.purpose,
             blocks: std::collections::BTreeMap::new(),
         });
         Ok(())

@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
+use otto_core::compaction::replaced_replies;
 use otto_core::invocation::{SideEffects, StopReason};
-use otto_core::message::{Block, BlockView, Message, ToolCallBlock, ToolCallName, ToolInput};
+use otto_core::message::{
+    Block, BlockView, Message, ToolCallBlock, ToolCallName, ToolInput, UserBlock,
+};
 use otto_core::{ToolCallId, ToolName};
 
 use crate::chance::Draw;
@@ -57,7 +60,7 @@ pub(crate) struct Asked<'a> {
 
 pub(crate) fn compose(asked: &Asked<'_>, draw: &mut Draw, faults: &mut Faults) -> Reply {
     let with_calls = |message: &&Arc<Message>| message.tool_calls().next().is_some();
-    let turns = asked.history.iter().filter(with_calls).count();
+    let turns = asked.history.iter().filter(with_calls).count() + replaced(asked.history);
     let mut maker = Maker { asked, made: 0 };
     let mut parts = Vec::new();
     if draw.happens(300) {
@@ -87,6 +90,18 @@ pub(crate) fn compose(asked: &Asked<'_>, draw: &mut Draw, faults: &mut Faults) -
     }
     spoil(&mut maker, &mut parts, &mut stop, draw, faults);
     cut_to_fit(asked, parts, stop, draw)
+}
+
+/// How many replies the first message of a compacted history stands for.
+fn replaced(history: &[Arc<Message>]) -> usize {
+    match history.first().map(|first| &**first) {
+        Some(Message::User(blocks)) => blocks.iter().find_map(|block| match block {
+            UserBlock::Text(text) => replaced_replies(text),
+            UserBlock::ToolResult(_) => None,
+        }),
+        Some(Message::Assistant(_)) | None => None,
+    }
+    .map_or(0, |count| count as usize)
 }
 
 /// Faults of the whole reply.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otto_core::agent::Limit;
+use otto_core::compaction::CompactionRule;
 use otto_core::invocation::{
     InvocationLimits, InvocationSpec, Repeatability, SideEffects, ToolFacts,
 };
@@ -148,6 +149,11 @@ fn role(seed: u64, number: usize, now: Timestamp, shared: &Shared, faults: &mut 
         system_prompt: Arc::from("Work through the task and stop."),
         tools: tools.collect(),
         input: Arc::from("task ".repeat(usize::try_from(letters / 5).unwrap_or(1))),
+        transcript_messages: 200,
+        compaction: draw
+            .happens(700)
+            .then(|| *draw.pick(&[10, 10, 15, 30, 80, 95]))
+            .and_then(CompactionRule::at_percent),
         limits: InvocationLimits {
             time: Limit::new(time, "simulated"),
             turns: Limit::new(turns, "simulated"),

@@ -119,7 +119,11 @@ impl World {
             "a planted panic"
         );
         let at_chance = self.plants(PlantedFault::UnstableWorld)
-            && self.draw.below(2) == CHANCE.fetch_add(1, Ordering::Relaxed) % 2;
+            && self.draw.below(2)
+                == CHANCE
+                    .fetch_add(1, Ordering::Relaxed)
+                    .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                    >> 63;
         if at_chance {
             self.trace
                 .note(self.now, key.who, "what only this run sees");

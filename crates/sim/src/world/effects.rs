@@ -6,7 +6,8 @@ use std::time::Duration;
 use otto_core::Timestamp;
 use otto_core::id::{EffectId, ReservationId};
 use otto_core::invocation::{
-    CancelReason, Effect, Event, ModelRequest, Outcome, ToolEnding, ToolRequest, ToolResult,
+    CallPurpose, CancelReason, Effect, Event, ModelRequest, Outcome, ToolEnding, ToolRequest,
+    ToolResult,
 };
 use otto_core::ledger::{Grant, Quote, ReserveOutcome, ReserveRequest, Settlement};
 
@@ -183,7 +184,9 @@ impl World {
         let answer =
             self.provider
                 .call(key.who, effect, &spec, wanted, request, &mut self.faults)?;
-        self.oracle.offered(key.who, &answer.calls);
+        if request.purpose == CallPurpose::Turn {
+            self.oracle.offered(key.who, &answer.calls);
+        }
         for Timed {
             after,
             event,
@@ -227,7 +230,14 @@ impl World {
         let is_stuck = self.faults.strikes(FaultKind::ToolStuck, draw);
         let ending = self.tool_ending(key.who);
         let draw = &mut self.actors[key.who].draw;
-        let answer = content(request, ending, draw);
+        let mut answer = content(request, ending, draw);
+        let letters = draw.between(2_000, 20_000);
+        if self.faults.strikes(FaultKind::LongResult, draw) {
+            answer.extend(std::iter::repeat_n(
+                'x',
+                usize::try_from(letters).unwrap_or(0),
+            ));
+        }
         let delay = if is_stuck {
             Duration::from_secs(86_400)
         } else {

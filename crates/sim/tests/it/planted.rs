@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use otto_sim::PlantedFault::{
     BlindRerun, BrokenBarrier, CarelessCodec, CheapSettlement, DoubledFinish, DoubledResult,
     DoubledRun, DoubledSettlement, DroppedResult, EditedHistory, FalseOutcome, ForgedResult,
-    ForgottenDeadline, ForgottenEntry, ForgottenFinish, ForgottenPersist, GenerousLedger,
-    GreedyRequest, IgnoredDenial, InvalidCall, LateStart, LostSettlement, LowQuote, NeedlessStop,
-    PanickingMachine, RefundOnGuess, ResentTurn, SettledDenial, SkippedSettlement,
-    TextBeforeResults, UngrantedCall, UnprovenCall, UnstableWorld,
+    ForgottenDeadline, ForgottenEntry, ForgottenFinish, ForgottenPersist, ForgottenPins,
+    ForgottenTask, ForgottenTurn, GenerousLedger, GreedyRequest, IgnoredDenial, InvalidCall,
+    InventedSummary, KeptThinking, LateStart, LostSettlement, LowQuote, NeedlessStop,
+    PanickingMachine, PartialSummary, RefundOnGuess, ResentTurn, RunSummary, SettledDenial,
+    SkippedSettlement, TextBeforeResults, UngrantedCall, UnprovenCall, UnstableWorld,
 };
 use otto_sim::{Options, PlantedFault, Rule, run};
 
 /// A planted defect shows within this many seeds.
 const SEEDS: u64 = 101;
+/// Forgotten pins take a crash during a call, and a compaction of a long history after it.
+const SEEDS_FOR_PINS: u64 = 2_000;
 
 /// Looks for the defect, seed after seed, and for the rule that it breaks.
 #[track_caller]
@@ -22,9 +25,13 @@ fn is_found(fault: PlantedFault, rules: &[Rule]) {
         planted: Some(fault),
         ..Options::default()
     };
-    let found = (0..SEEDS).find_map(|seed| run(seed..seed + 1, &options).violations.pop());
+    let seeds = match fault {
+        ForgottenPins => SEEDS_FOR_PINS,
+        _ => SEEDS,
+    };
+    let found = (0..seeds).find_map(|seed| run(seed..seed + 1, &options).violations.pop());
     let Some(violation) = found else {
-        panic!("{fault:?} was not found in {SEEDS} seeds")
+        panic!("{fault:?} was not found in {seeds} seeds")
     };
     println!(
         "seed {} breaks {}: {}",
@@ -70,6 +77,13 @@ planted_faults! {
     a_forged_result: ForgedResult breaks [TrueResult],
     a_text_before_the_results: TextBeforeResults breaks [ValidHistory],
     an_edited_history: EditedHistory breaks [AppendOnly],
+    a_forgotten_task: ForgottenTask breaks [CompactionKeeps],
+    an_invented_summary: InventedSummary breaks [CompactionKeeps],
+    kept_thinking: KeptThinking breaks [CompactionKeeps],
+    a_forgotten_turn: ForgottenTurn breaks [CompactionKeeps],
+    forgotten_pins: ForgottenPins breaks [CompactionKeeps],
+    a_partial_summary: PartialSummary breaks [AppendOnly],
+    a_run_summary: RunSummary breaks [OnlyWholeCalls],
     an_unproven_call: UnprovenCall breaks [OnlyWholeCalls],
     an_invalid_call: InvalidCall breaks [OnlyWholeCalls],
     a_forgotten_persist: ForgottenPersist breaks [DurableIntent],

@@ -186,6 +186,7 @@ impl World {
             )]),
             budgets: Budgets::default(),
             max_output_tokens: DEFAULTS.max_output_tokens,
+            compaction: None,
             allowed_hosts: Vec::new(),
             shared: false,
             tool_settings: self.settings.clone(),

@@ -7,6 +7,8 @@
 //! | `reserve` | `Reserve` |
 //! | `settle used`, `settle forfeited`, `settle released` | `Settle` |
 //! | `call` and what is new in the history: `call + [say, act a] + [a ok]` | `CallModel` |
+//! | `call =` and the whole history, where compaction has replaced it: `call = [task, summary of 1] + [look b]` | `CallModel` |
+//! | `summarize 3`: a summary of the first three messages | `CallModel` |
 //! | `stop model` | `StopModel` |
 //! | `run a`, `stop a` | `RunTool`, `StopTool`, by the id of the call |
 //! | `timer deadline 300s` | `SetTimer`, and how long from now |
@@ -21,11 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Limit;
+use crate::compaction;
 use crate::id::{EffectId, ReservationId};
 use crate::invocation::{
-    Billing, CancelReason, Effect, Event, Invocation, InvocationLimits, InvocationSpec,
-    ModelFailure, ModelFailureKind, ModelFinish, Outcome, Repeatability, Resumption, SideEffects,
-    StopReason, TimerPurpose, ToolEnding, ToolFacts, ToolResult, UnknownCallDecision,
+    Billing, CallPurpose, CancelReason, Effect, Event, Invocation, InvocationLimits,
+    InvocationSpec, ModelFailure, ModelFailureKind, ModelFinish, Outcome, Repeatability,
+    Resumption, SideEffects, StopReason, TimerPurpose, ToolEnding, ToolFacts, ToolResult,
+    UnknownCallDecision,
 };
 use crate::ledger::{
     Amount, Denial, Grant, Quote, Resource, Scope, ScopeKey, ScopeLimits, Settlement,
@@ -70,6 +74,8 @@ pub(super) struct Scene {
     tools: BTreeMap<String, EffectId>,
     timers: BTreeMap<&'static str, (EffectId, Timestamp)>,
     history: Vec<Arc<Message>>,
+    /// Compactions when the history was last sent.
+    compactions: u32,
     open: BTreeSet<ReservationId>,
     settled: BTreeSet<ReservationId>,
     pub(super) settlements: Vec<Settlement>,
@@ -93,6 +99,7 @@ impl Scene {
             tools: BTreeMap::new(),
             timers: BTreeMap::new(),
             history: Vec::new(),
+            compactions: 0,
             open: BTreeSet::new(),
             settled: BTreeSet::new(),
             settlements: Vec::new(),
@@ -201,6 +208,14 @@ impl Scene {
                 );
                 self.call_model = *id;
                 self.requested_output = request.max_output_tokens;
+                if request.purpose == CallPurpose::Summary {
+                    return self.note_summary_call(&request.history);
+                }
+                let is_replaced = self.compactions < self.machine.totals().compactions;
+                if is_replaced {
+                    self.compactions = self.machine.totals().compactions;
+                    self.history.clear();
+                }
                 let known = self.history.len();
                 assert!(
                     request.history.len() >= known && request.history[..known] == self.history[..],
@@ -221,7 +236,11 @@ impl Scene {
                 let new = request.history[known..]
                     .iter()
                     .map(|message| format!(" + [{}]", show(message)));
-                format!("call{}", new.collect::<String>())
+                let new = new.collect::<String>();
+                if is_replaced {
+                    return format!("call ={}", &new[" +".len()..]);
+                }
+                format!("call{new}")
             }
             Effect::StopModel { id } => {
                 assert_eq!(*id, self.call_model);
@@ -257,6 +276,15 @@ impl Scene {
                 }
             }
         }
+    }
+
+    /// The older part as it is, and the request.
+    fn note_summary_call(&self, sent: &[Arc<Message>]) -> String {
+        let (request, older) = sent.split_last().expect("a request is sent");
+        assert_eq!(**request, compaction::summary_request());
+        assert_eq!(*older, self.machine.history()[..older.len()]);
+        check_history(sent);
+        format!("summarize {}", older.len())
     }
 
     fn reservation(&self, effect: EffectId) -> ReservationId {
@@ -368,6 +396,9 @@ fn show(message: &Message) -> String {
                         if result.is_error { "error" } else { "ok" }
                     )
                 }
+                UserBlock::Text(text) if compaction::replaced_replies(text).is_some() => {
+                    format!("summary of {}", compaction::replaced_replies(text).unwrap())
+                }
                 UserBlock::Text(text) => text.split(' ').next().unwrap_or_default().to_lowercase(),
             })
             .collect(),
@@ -415,6 +446,8 @@ pub(super) fn agent() -> InvocationSpec {
             tool("pay", SideEffects::Some, Repeatability::AskPerson),
         ],
         input: Arc::from("task"),
+        compaction: None,
+        transcript_messages: 200,
         limits: InvocationLimits {
             time: Limit::new(Duration::from_secs(300), "test"),
             turns: Limit::new(10, "test"),

@@ -5,6 +5,7 @@
 //! and is valid, every granted reservation is settled exactly once, nothing follows the end, and folding
 //! what happened gives the same machine.
 
+mod compaction;
 mod confirmation;
 mod draft;
 mod endings;

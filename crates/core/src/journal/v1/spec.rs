@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::money::ScopeLimitsRecord;
 use super::value::{LimitRecord, Picodollars, Span, Text, Word, arc};
+use crate::compaction::CompactionRule;
 use crate::invocation::{
     InvocationLimits, InvocationSpec, Repeatability, Resumption, SideEffects, ToolFacts,
     UnknownCallDecision,
 };
 use crate::journal::JournalError;
 use crate::model::{CacheUse, LongContextTier, ModelSpec, TokenPrices};
+use crate::transcript::DEFAULT_MESSAGES;
 use crate::{AgentName, InvocationId, ModelId, SessionId, TaskId, ToolName, WorkflowId};
 
 #[derive(Serialize, Deserialize)]
@@ -37,6 +39,12 @@ pub(super) struct SpecRecord<'a> {
     #[serde(borrow)]
     scopes: Vec<ScopeLimitsRecord<'a>>,
     seed: u64,
+    /// Left out where the history is never compacted, as in every journal from before there was compaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compaction: Option<CompactionRecord>,
+    /// Left out where it is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transcript_messages: Option<u32>,
 }
 
 impl<'a> SpecRecord<'a> {
@@ -55,6 +63,9 @@ impl<'a> SpecRecord<'a> {
             limits: LimitsRecord::of(&spec.limits),
             scopes: spec.scopes.iter().map(ScopeLimitsRecord::of).collect(),
             seed: spec.seed,
+            compaction: spec.compaction.map(CompactionRecord::of),
+            transcript_messages: (spec.transcript_messages != DEFAULT_MESSAGES)
+                .then(|| u32::try_from(spec.transcript_messages).unwrap_or(u32::MAX)),
         }
     }
 
@@ -81,6 +92,33 @@ impl<'a> SpecRecord<'a> {
                 .map(ScopeLimitsRecord::restore)
                 .collect::<Result<_, _>>()?,
             seed: self.seed,
+            compaction: self.compaction.map(CompactionRecord::restore).transpose()?,
+            transcript_messages: self
+                .transcript_messages
+                .map_or(DEFAULT_MESSAGES, |messages| messages as usize),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompactionRecord {
+    threshold_percent: u8,
+}
+
+impl CompactionRecord {
+    const fn of(rule: CompactionRule) -> Self {
+        Self {
+            threshold_percent: rule.threshold_percent(),
+        }
+    }
+
+    fn restore(self) -> Result<CompactionRule, JournalError> {
+        CompactionRule::at_percent(self.threshold_percent).ok_or_else(|| {
+            JournalError::impossible(&format!(
+                "a compaction at {} % of the window",
+                self.threshold_percent
+            ))
         })
     }
 }

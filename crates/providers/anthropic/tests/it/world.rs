@@ -8,7 +8,7 @@ use otto_anthropic::codec::{DecodeContext, Decoder, StreamEnd, WireTools};
 use otto_anthropic::price_table;
 use otto_core::id::ReservationId;
 use otto_core::invocation::{
-    ModelFailure, ModelFinish, ModelRequest, Repeatability, SideEffects, ToolFacts,
+    CallPurpose, ModelFailure, ModelFinish, ModelRequest, Repeatability, SideEffects, ToolFacts,
 };
 use otto_core::message::{Block, BlockView, Message, ToolInput};
 use otto_core::model::CacheUse;
@@ -48,6 +48,7 @@ pub(crate) fn request(history: Vec<Message>, max_output_tokens: u64) -> ModelReq
             invocation,
             effect: EffectId(1),
         },
+        purpose: CallPurpose::Turn,
         history: history.into_iter().map(Arc::new).collect(),
         max_output_tokens,
     }

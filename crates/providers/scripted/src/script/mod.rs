@@ -74,10 +74,7 @@ impl Script {
 
     /// Whether any turn thinks, so that prefixes must be known to sign it.
     pub(crate) fn has_thinking(&self) -> bool {
-        let turns = self
-            .conversations
-            .iter()
-            .flat_map(|conversation| &conversation.turns);
+        let turns = self.conversations.iter().flat_map(Conversation::all_turns);
         turns.into_iter().any(|turn| match &turn.content {
             Content::Blocks(blocks) => blocks
                 .iter()
@@ -90,7 +87,7 @@ impl Script {
     pub(crate) fn has_faults(&self) -> bool {
         self.conversations
             .iter()
-            .flat_map(|conversation| &conversation.turns)
+            .flat_map(Conversation::all_turns)
             .any(|turn| !turn.faults.is_empty())
     }
 }
@@ -104,9 +101,15 @@ pub(crate) struct Conversation {
     /// Names and what they mean: the first expression that holds, else the last.
     pub(crate) lets: Vec<(String, Vec<Expr>)>,
     pub(crate) turns: Vec<Turn>,
+    /// Answers a request for a summary of the conversation.
+    pub(crate) summary: Turn,
 }
 
 impl Conversation {
+    fn all_turns(&self) -> impl Iterator<Item = &Turn> {
+        self.turns.iter().chain([&self.summary])
+    }
+
     /// Whether the n-th assistant message is simply the n-th turn.
     pub(crate) fn is_straight(&self) -> bool {
         self.turns

@@ -8,7 +8,9 @@ use super::fields::{Fields, Problems, listed, nearest};
 use super::node::{Node, Value};
 use super::read_blocks::{Shape, read_blocks};
 use super::read_faults::read_faults;
-use super::{Chunk, Content, Conversation, Repeat, Script, Stop, Turn, UsageChange};
+use super::{
+    Block, BlockKind, Chunk, Content, Conversation, Repeat, Script, Stop, Turn, UsageChange,
+};
 use crate::expr::{Expr, JsonTemplate, Names, Template};
 use crate::limits;
 use crate::place::Place;
@@ -19,13 +21,18 @@ const SCRIPT_KEYS: &[&str] = &[
     "let",
     "when",
     "turns",
+    "summary",
     "conversations",
 ];
-const CONVERSATION_KEYS: &[&str] = &["name", "description", "let", "when", "turns"];
+const CONVERSATION_KEYS: &[&str] = &["name", "description", "let", "when", "turns", "summary"];
+/// What a conversation says of itself when nothing else is written.
+const SUMMARY: &str = "This is a summary of the conversation so far.";
 const TURN_KEYS: &[&str] = &[
     "when", "repeat", "delay", "chunk", "pace", "packet", "thinking", "text", "tool", "tools",
     "blocks", "sse", "stop", "usage", "faults",
 ];
+/// Keys of a turn that mean nothing for a summary.
+const NOT_IN_SUMMARY: &[&str] = &["when", "repeat"];
 
 /// Reads a whole script.
 pub(super) fn script(root: &Node, origin: &str) -> Result<Script, Vec<ScriptError>> {
@@ -265,12 +272,50 @@ fn read_conversation(
         .enumerate()
         .filter_map(|(index, node)| read_turn(node, &turns_place.at(index), &mut reader))
         .collect();
+    let summary = read_summary(fields, place, &mut reader)?;
     check_labels(&turns, reader);
     Some(Conversation {
         name,
         when,
         lets,
         turns,
+        summary,
+    })
+}
+
+/// What answers a request for a summary: a turn that is neither passed over nor repeated.
+fn read_summary(fields: &Fields<'_>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<Turn> {
+    if let Some(node) = fields.optional("summary") {
+        let place = place.key("summary");
+        if let Value::Map(entries) = &node.value {
+            let repeated = entries
+                .iter()
+                .find(|(key, _)| NOT_IN_SUMMARY.contains(&key.name.as_str()));
+            if let Some((key, _)) = repeated {
+                let problem = "a summary is neither passed over nor repeated";
+                let place = place.key(&key.name);
+                reader
+                    .problems
+                    .add_at(key.line, key.column, &place, problem);
+            }
+        }
+        return read_turn(node, &place, reader);
+    }
+    let text = Template::parse(SUMMARY, reader.names(false)).ok()?;
+    Some(Turn {
+        when: Vec::new(),
+        repeat: Repeat::Times(1),
+        delay: Duration::ZERO,
+        packet: None,
+        content: Content::Blocks(vec![Block {
+            kind: BlockKind::Text(text),
+            delay: Duration::ZERO,
+            pace: Duration::ZERO,
+            chunk: Chunk::DEFAULT,
+        }]),
+        stop: None,
+        usage: UsageChange::default(),
+        faults: Vec::new(),
     })
 }
 

@@ -16,5 +16,6 @@ mod models;
 mod production;
 mod protocol;
 mod refusals;
+mod summaries;
 mod templates;
 mod thinking;

@@ -9,8 +9,8 @@ use otto_anthropic::{
 };
 use otto_core::id::ReservationId;
 use otto_core::invocation::{
-    Billing, ModelFailure, ModelFailureKind, ModelFinish, ModelRequest, Repeatability, SideEffects,
-    StopReason, ToolFacts,
+    Billing, CallPurpose, ModelFailure, ModelFailureKind, ModelFinish, ModelRequest, Repeatability,
+    SideEffects, StopReason, ToolFacts,
 };
 use otto_core::ledger::{message_bound, text_bound, tool_definition_bound};
 use otto_core::message::{
@@ -21,7 +21,7 @@ use otto_core::port::llm_client::{Conversation, LlmClient, ModelCall, ModelEvent
 use otto_core::{EffectId, InvocationId, ModelId, Timestamp, ToolName};
 use otto_scripted::{BilledEnding, Script, ScriptedServer, ServerOptions, Tokenizer};
 
-async fn serve(yaml: &str, tokenizer: Tokenizer) -> ScriptedServer {
+pub(crate) async fn serve(yaml: &str, tokenizer: Tokenizer) -> ScriptedServer {
     let script = Script::parse(yaml, "test.yml").unwrap_or_else(|errors| panic!("{errors}"));
     let options = ServerOptions {
         tokenizer,
@@ -30,7 +30,7 @@ async fn serve(yaml: &str, tokenizer: Tokenizer) -> ScriptedServer {
     ScriptedServer::start(script, options).await.unwrap()
 }
 
-fn client(server: &ScriptedServer) -> AnthropicClient {
+pub(crate) fn client(server: &ScriptedServer) -> AnthropicClient {
     let config = AnthropicConfig {
         base_url: server.base_url().parse().unwrap(),
         proxy: ProxySource::None,
@@ -44,7 +44,7 @@ fn client(server: &ScriptedServer) -> AnthropicClient {
     AnthropicClient::new(config).unwrap()
 }
 
-fn conversation(model: &str, tools: &[&str]) -> Arc<Conversation> {
+pub(crate) fn conversation(model: &str, tools: &[&str]) -> Arc<Conversation> {
     let tool = |name: &&str| ToolFacts {
         name: ToolName::new(name).unwrap(),
         description: Arc::from("A tool."),
@@ -64,7 +64,7 @@ fn conversation(model: &str, tools: &[&str]) -> Arc<Conversation> {
     })
 }
 
-fn call(conversation: &Arc<Conversation>, history: &[Arc<Message>]) -> ModelCall {
+pub(crate) fn call(conversation: &Arc<Conversation>, history: &[Arc<Message>]) -> ModelCall {
     let invocation = InvocationId::from_parts(Timestamp::from_millis(1), [1; 10]);
     ModelCall {
         conversation: Arc::clone(conversation),
@@ -73,6 +73,7 @@ fn call(conversation: &Arc<Conversation>, history: &[Arc<Message>]) -> ModelCall
                 invocation,
                 effect: EffectId(1),
             },
+            purpose: CallPurpose::Turn,
             history: history.to_vec(),
             max_output_tokens: 4_000,
         },
@@ -80,11 +81,11 @@ fn call(conversation: &Arc<Conversation>, history: &[Arc<Message>]) -> ModelCall
     }
 }
 
-async fn events(client: &AnthropicClient, call: ModelCall) -> Vec<ModelEvent> {
+pub(crate) async fn events(client: &AnthropicClient, call: ModelCall) -> Vec<ModelEvent> {
     client.call(call).collect().await
 }
 
-fn finished(events: &[ModelEvent]) -> &ModelFinish {
+pub(crate) fn finished(events: &[ModelEvent]) -> &ModelFinish {
     match events.last() {
         Some(ModelEvent::Finished(finish)) => finish,
         other => panic!("expected a good end, got {other:?}"),
@@ -98,7 +99,7 @@ fn failed(events: &[ModelEvent]) -> &ModelFailure {
     }
 }
 
-fn assistant(events: &[ModelEvent], usage: &Usage) -> Message {
+pub(crate) fn assistant(events: &[ModelEvent], usage: &Usage) -> Message {
     let block = |event: &ModelEvent| match event {
         ModelEvent::BlockFinished { block, .. } => Some(Arc::clone(block)),
         _ => None,
@@ -109,7 +110,7 @@ fn assistant(events: &[ModelEvent], usage: &Usage) -> Message {
     })
 }
 
-fn results(message: &Message, text: &str) -> Message {
+pub(crate) fn results(message: &Message, text: &str) -> Message {
     let result = |id| {
         UserBlock::ToolResult(ToolResultBlock {
             call: id,

@@ -42,6 +42,7 @@ pub(crate) fn agent(chance: &Chance) -> Arc<AgentConfig> {
             ..Budgets::default()
         },
         max_output_tokens: 1_000,
+        compaction: None,
         allowed_hosts: Vec::new(),
         shared: false,
         tool_settings: BTreeMap::new(),
@@ -80,6 +81,7 @@ pub(crate) fn engine(world: &World, node: &str) -> Engine {
             ceilings: Ceilings::daily(Limit::new(Money::from_dollars(1_000), "test")),
             allowed_permissions: Permissions::NONE,
             audit_mode: false,
+            transcript_messages: 200,
             cache: CacheUse::FiveMinutes,
             admission: Admission::new(64, 64),
             node: Arc::from(node),

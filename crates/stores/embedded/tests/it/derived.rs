@@ -104,7 +104,7 @@ impl Told {
 
     fn artifacts(&self) -> Vec<DerivedArtifact> {
         let outcome = self.machine.outcome().expect("it has ended");
-        derived::of(&invocation(self.n), self.machine.history(), outcome)
+        derived::of(&invocation(self.n), &self.machine, outcome)
     }
 
     fn finish(&mut self, store: &EmbeddedStore, resumable: bool) -> Vec<Kept> {
@@ -171,6 +171,8 @@ fn spec(n: u8) -> Arc<InvocationSpec> {
         system_prompt: Arc::from("Review."),
         tools: Vec::new(),
         input: Arc::from("Look at `src/`."),
+        compaction: None,
+        transcript_messages: 200,
         limits: limits(),
         scopes: Vec::new(),
         seed: 1,
