@@ -12,6 +12,7 @@
 mod bench;
 mod shell;
 mod sim;
+mod soak;
 mod test;
 mod tidy;
 
@@ -24,6 +25,8 @@ usage: cargo xtask COMMAND
   tidy                   layering, purity, headers, words
   sim [--seeds N] [--start S]
                          simulates N seeds (default 2000), beginning at S
+  soak [--seconds N] [--agents N] [--seed N]
+                         a worker under load and faults (default 60 s, 100 agents): memory, leftovers
   bench [NAME] [ARGS]    runs a benchmark in release mode: invocation, sandbox, store, runtime
 ";
 
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(),
         "sim" => sim::run(&rest),
         "bench" => bench::run(&rest),
+        "soak" => soak::run(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

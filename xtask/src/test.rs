@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{shell, sim, tidy};
+use crate::{shell, sim, soak, tidy};
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let is_fast = match args {
@@ -35,6 +35,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         )?;
     }
     sim::run(&[])?;
+    soak::smoke()?;
     println!("all checks passed");
     Ok(())
 }
