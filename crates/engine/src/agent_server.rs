@@ -136,6 +136,8 @@ impl AgentServer {
             if let Some(event) = self.inbox.pop_front() {
                 return event;
             }
+            // A stream that always has something must not keep a thread from the others.
+            tokio::task::consume_budget().await;
             tokio::select! {
                 biased;
                 reason = stop_requested(&mut self.stop) => return Event::CancelRequested(reason),
@@ -147,14 +149,15 @@ impl AgentServer {
                         return event;
                     }
                 }
-                (id, event) = next_model_event(&mut self.model) => {
-                    if let Some(event) = self.model_event(id, event) {
-                        return event;
-                    }
-                }
+                // Before the model, so that one that talks without end meets its deadline.
                 () = self.timers.wait() => {
                     if let Some(effect) = self.timers.take_due(self.shared.clock.now()) {
                         return Event::TimerFired { effect };
+                    }
+                }
+                (id, event) = next_model_event(&mut self.model) => {
+                    if let Some(event) = self.model_event(id, event) {
+                        return event;
                     }
                 }
             }

@@ -6,7 +6,7 @@
 //! begins.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -99,6 +99,18 @@ pub struct EngineSettings {
 pub struct Engine {
     shared: Arc<Shared>,
     cost_tracker: CostTracker,
+}
+
+/// An engine, without keeping it alive: for components that run under its supervisor.
+#[derive(Clone)]
+pub struct WeakEngine(Weak<Shared>);
+
+impl WeakEngine {
+    /// The engine, if it is still there.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Engine> {
+        self.0.upgrade().map(Engine::of)
+    }
 }
 
 /// What all AgentServers share.
@@ -222,11 +234,20 @@ impl Engine {
         for child in supervisor::tree(&shared) {
             shared.supervisor.start(child);
         }
-        let cost_tracker = CostTracker::new(shared.store.clone());
+        Self::of(shared)
+    }
+
+    fn of(shared: Arc<Shared>) -> Self {
         Self {
+            cost_tracker: CostTracker::new(shared.store.clone()),
             shared,
-            cost_tracker,
         }
+    }
+
+    /// The engine, without keeping it alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakEngine {
+        WeakEngine(Arc::downgrade(&self.shared))
     }
 
     /// Starts an invocation of `agent` on `task`.

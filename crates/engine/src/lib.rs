@@ -45,7 +45,7 @@ pub use context_store::{
     ContextError, ContextGuard, ContextMetadata, ContextStore, DEFAULT_MAX_BYTES,
 };
 pub use cost_tracker::{CostTracker, UsageReport};
-pub use engine::{Engine, EngineParts, EngineSettings, InvokeOptions, ResumeOptions};
+pub use engine::{Engine, EngineParts, EngineSettings, InvokeOptions, ResumeOptions, WeakEngine};
 pub use error::InvokeError;
 pub use handle::{Ids, InvocationHandle};
 pub use health::{Component, Condition, Health, HealthReport};

@@ -285,6 +285,16 @@ impl Sources<'_> {
     }
 }
 
+/// The operator's files that are read, whether they exist or not.
+pub(crate) fn files(sources: &Sources<'_>) -> Vec<PathBuf> {
+    sources.files().into_iter().map(|(path, _)| path).collect()
+}
+
+/// The directory of the user's configuration, if known.
+pub(crate) fn user_dir(sources: &Sources<'_>) -> Option<PathBuf> {
+    sources.config_dir()
+}
+
 /// Whether a missing file is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {

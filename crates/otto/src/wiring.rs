@@ -24,7 +24,7 @@ impl Builder {
     pub fn configured(operator: &OperatorConfig) -> Result<Self, OpenError> {
         let key = operator.api_key.as_ref().ok_or(OpenError::NoKey)?;
         let client = anthropic(operator, key.value.clone())?;
-        Ok(Self::configured_with(operator)?.client(client))
+        Ok(Self::configured_with(operator)?.anthropic_client(client))
     }
 
     /// As [`Builder::configured`], without a provider: for commands that only look, and for other providers.
@@ -32,14 +32,6 @@ impl Builder {
     /// # Errors
     /// When a redaction pattern cannot be used.
     pub fn configured_with(operator: &OperatorConfig) -> Result<Self, OpenError> {
-        let ceilings = Ceilings {
-            daily_cost: operator.daily_cost.clone(),
-            session: operator.session_ceilings.clone(),
-            agents: operator.agent_ceilings.clone().into_iter().collect(),
-            workflow: operator.workflow_ceilings.clone(),
-            invocation: operator.ceilings.clone(),
-            shared: operator.shared_budgets.value.clone(),
-        };
         let killed = operator
             .kill_switch
             .value
@@ -62,7 +54,7 @@ impl Builder {
         };
         let builder = builder
             .ask_person(operator.ask_person.value.clone())
-            .ceilings(ceilings)
+            .ceilings(ceilings(operator))
             .audit_mode(operator.audit.value)
             .tool_policy(operator.allowed_tools(), operator.tool_policies())
             .configuration(in_force(operator))
@@ -82,6 +74,18 @@ pub(crate) fn in_force(operator: &OperatorConfig) -> Vec<(String, String)> {
             )
         })
         .collect()
+}
+
+/// The ceilings of the operator, as the engine takes them.
+pub(crate) fn ceilings(operator: &OperatorConfig) -> Ceilings {
+    Ceilings {
+        daily_cost: operator.daily_cost.clone(),
+        session: operator.session_ceilings.clone(),
+        agents: operator.agent_ceilings.clone().into_iter().collect(),
+        workflow: operator.workflow_ceilings.clone(),
+        invocation: operator.ceilings.clone(),
+        shared: operator.shared_budgets.value.clone(),
+    }
 }
 
 /// The price table in force: the built-in one with the operator's models added or in their place.
@@ -120,10 +124,7 @@ fn redactor(operator: &OperatorConfig) -> Result<Redactor, OpenError> {
     Ok(Redactor::new(&config)?)
 }
 
-fn anthropic(
-    operator: &OperatorConfig,
-    key: SecretString,
-) -> Result<Arc<AnthropicClient>, OpenError> {
+fn anthropic(operator: &OperatorConfig, key: SecretString) -> Result<AnthropicClient, OpenError> {
     let mut config = AnthropicConfig::new(key);
     config.base_url = operator
         .endpoint
@@ -134,5 +135,5 @@ fn anthropic(
             origin: operator.endpoint.origin.clone(),
         })?;
     config.prices = Some(Arc::new(prices(operator)));
-    Ok(Arc::new(AnthropicClient::new(config)?))
+    Ok(AnthropicClient::new(config)?)
 }

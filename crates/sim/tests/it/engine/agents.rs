@@ -9,10 +9,11 @@ use otto_core::model::CacheUse;
 use otto_core::policy::Permissions;
 use otto_core::redact::Redactor;
 use otto_core::{AgentName, ModelId, Money, ToolName};
-use otto_engine::clock::{IdSource, SystemClock};
+use otto_engine::clock::{IdSource, RandomIds, SystemClock};
 use otto_engine::{
     Admission, Ceilings, Engine, EngineParts, EngineSettings, KillPlaces, TelemetryParts, ToolBus,
 };
+use otto_store_memory::MemoryStore;
 
 use super::{Chance, World, model, tools};
 
@@ -66,11 +67,22 @@ impl IdSource for WorldIds {
 pub(crate) fn engine(world: &World, node: &str) -> Engine {
     Engine::start(EngineParts {
         store: world.store.clone(),
-        blobs: None,
         client: world.model.clone(),
         tools: Arc::new(ToolBus::new(tools::all(&world.deeds)).unwrap()),
-        clock: Arc::new(SystemClock::start()),
         ids: Arc::new(WorldIds(world.chance.clone())),
+        ..parts(node, Admission::new(64, 64))
+    })
+}
+
+/// Parts of an engine with nothing of its own: an empty store in memory, no tool, a model that is not asked.
+pub(crate) fn parts(node: &str, admission: Admission) -> EngineParts {
+    EngineParts {
+        store: Arc::new(MemoryStore::new()),
+        blobs: None,
+        client: Arc::new(model::FakeModel::new(Arc::new(Chance::new(0)))),
+        tools: Arc::default(),
+        clock: Arc::new(SystemClock::start()),
+        ids: Arc::new(RandomIds),
         redactor: Arc::new(Redactor::built_in()),
         kill: KillPlaces::default(),
         telemetry: TelemetryParts::default(),
@@ -78,13 +90,13 @@ pub(crate) fn engine(world: &World, node: &str) -> Engine {
         configuration: Vec::new(),
         settings: EngineSettings {
             enabled: true,
-            ceilings: Ceilings::daily(Limit::new(Money::from_dollars(1_000), "test")),
+            ceilings: Ceilings::daily(Limit::new(Money::from_dollars(1_000_000), "test")),
             allowed_permissions: Permissions::NONE,
             audit_mode: false,
             transcript_messages: 200,
             cache: CacheUse::FiveMinutes,
-            admission: Admission::new(64, 64),
+            admission,
             node: Arc::from(node),
         },
-    })
+    }
 }

@@ -6,6 +6,7 @@
 //! shutdown lose nothing and repeat nothing.
 
 mod agents;
+mod isolation;
 mod model;
 mod replacing;
 mod store;
@@ -119,16 +120,7 @@ fn panics_kills_and_restarts_lose_nothing_and_repeat_nothing() {
     let seeds = seeds.map_or(SEEDS, |text| {
         text.parse().expect("OTTO_SIM_ENGINE_SEEDS is a number")
     });
-    // The panics are planted; their messages would hide everything else.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !info
-            .payload_as_str()
-            .is_some_and(|text| text.starts_with("planted"))
-        {
-            hook(info);
-        }
-    }));
+    silence_planted_panics();
     let mut deeds = 0;
     for seed in 0..seeds {
         println!("seed {seed}");
@@ -136,6 +128,22 @@ fn panics_kills_and_restarts_lose_nothing_and_repeat_nothing() {
     }
     println!("{deeds} calls with side effects");
     assert!(deeds > seeds, "the agents did too little: {deeds}");
+}
+
+/// The panics are planted; their messages would hide everything else.
+fn silence_planted_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !info
+                .payload_as_str()
+                .is_some_and(|text| text.starts_with("planted"))
+            {
+                hook(info);
+            }
+        }));
+    });
 }
 
 /// One world from its first engine to its last; returns how many side effects were begun.
