@@ -93,3 +93,10 @@ pub(crate) enum Command {
     /// Explain the configuration, or print the schema of the agent file
     Config(commands::config::Config),
 }
+
+impl Command {
+    /// What is logged where `OTTO_LOG` is not set: a command that talks to a person has said it all.
+    pub(crate) const fn default_log(&self) -> &'static str {
+        "off"
+    }
+}

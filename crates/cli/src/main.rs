@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod context;
 mod error;
+mod log;
 mod open;
 mod output;
 mod signals;
@@ -34,7 +35,9 @@ fn main() -> ExitCode {
         Ok(context) => context,
         Err(early) => return early.report(),
     };
-    let code = match commands::perform(cli.command, &mut context) {
+    let performed = log::start(&context.environment, cli.command.default_log())
+        .and_then(|()| commands::perform(cli.command, &mut context));
+    let code = match performed {
         Ok(code) => code,
         Err(failure) => context.out.failure(&failure),
     };

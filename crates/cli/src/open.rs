@@ -7,6 +7,7 @@ use otto::config::OperatorConfig;
 use otto::core::invocation::{Billing, ModelFailure, ModelFailureKind};
 use otto::core::port::llm_client::{ModelCall, ModelEvent, ModelStream};
 use otto::load::Agents;
+use otto::otlp::OtlpConfig;
 use otto::{Builder, Child, Condition, InvokeError, LlmClient, Otto, PriceTable};
 
 use crate::context::Context;
@@ -50,6 +51,11 @@ pub(crate) async fn with_agents(
 ) -> Result<Otto, Failure> {
     let host = otto::worker_host(&context.booted, operator, &operator.state_dir.value);
     let configs = agents.iter().map(|agent| (*agent.config).clone());
+    let builder = match OtlpConfig::from_environment(&context.environment) {
+        Ok(Some(config)) => builder.otlp(config),
+        Ok(None) => builder,
+        Err(error) => return Err(Failure::usage(error.to_string())),
+    };
     let otto = builder
         .base_tools(Arc::new(host.clone()))
         .agents(configs)

@@ -55,6 +55,8 @@ pub struct Builder {
     telemetry: TelemetryParts,
     user_state_dir: Option<PathBuf>,
     ask_person: Vec<ToolName>,
+    #[cfg(feature = "otel")]
+    otlp: Option<(Arc<crate::otlp::OtlpConfig>, Arc<crate::otlp::Waiting>)>,
 }
 
 enum Keep {
@@ -144,6 +146,8 @@ impl Builder {
             telemetry: TelemetryParts::default(),
             user_state_dir: None,
             ask_person: Vec::new(),
+            #[cfg(feature = "otel")]
+            otlp: None,
         }
     }
 
@@ -195,7 +199,13 @@ impl Builder {
     /// # Errors
     /// When the address or the key cannot be used.
     pub fn anthropic(self, config: AnthropicConfig) -> Result<Self, OpenError> {
-        Ok(self.client(Arc::new(AnthropicClient::new(config)?)))
+        Ok(self.anthropic_client(AnthropicClient::new(config)?))
+    }
+
+    pub(crate) fn anthropic_client(mut self, client: AnthropicClient) -> Self {
+        // Its name in the semantic conventions.
+        self.telemetry.provider = Arc::from("anthropic");
+        self.client(Arc::new(client))
     }
 
     /// Calls a provider of your own.
@@ -323,6 +333,16 @@ impl Builder {
         self
     }
 
+    /// Sends traces and metrics to an OpenTelemetry receiver. Content is never sent.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn otlp(mut self, config: crate::otlp::OtlpConfig) -> Self {
+        let waiting = Arc::new(crate::otlp::Waiting::default());
+        self.telemetry.spans = Some(waiting.clone());
+        self.otlp = Some((Arc::new(config), waiting));
+        self
+    }
+
     /// Opens the Otto. Must be called inside a Tokio runtime.
     ///
     /// # Errors
@@ -370,6 +390,8 @@ impl Builder {
         let tools = ToolBus::new(AskPerson::among(self.tools, &self.ask_person))?;
         tools.exchange(&[], &base, self.allowed_tools)?;
         let prices = client.prices();
+        #[cfg(feature = "otel")]
+        let provider = self.telemetry.provider.clone();
         let engine = Engine::start(EngineParts {
             store,
             blobs,
@@ -393,6 +415,11 @@ impl Builder {
                 node,
             },
         });
+        #[cfg(feature = "otel")]
+        if let Some((config, waiting)) = self.otlp {
+            let child = crate::otlp::child(config, provider, waiting, engine.downgrade());
+            engine.supervisor().start(child);
+        }
         if let (Some(checkpointer), Some(age)) = (checkpointer.clone(), self.retention) {
             let health = engine.component_health().clone();
             let child = retention::child(checkpointer, age, health);

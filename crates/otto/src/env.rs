@@ -35,6 +35,18 @@ pub const OTTO_DAILY_COST: &str = "OTTO_DAILY_COST";
 pub const OTTO_AUDIT: &str = "OTTO_AUDIT";
 /// What is logged.
 pub const OTTO_LOG: &str = "OTTO_LOG";
+/// How the log looks.
+pub const OTTO_LOG_FORMAT: &str = "OTTO_LOG_FORMAT";
+/// Where the log goes.
+pub const OTTO_LOG_FILE: &str = "OTTO_LOG_FILE";
+/// Where traces and metrics go.
+pub const OTEL_EXPORTER_OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// What is sent along with them.
+pub const OTEL_EXPORTER_OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+/// The name of this service in traces.
+pub const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+/// How often metrics are sent.
+pub const OTEL_METRIC_EXPORT_INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
 /// The provider's key.
 pub const ANTHROPIC_API_KEY: &str = "ANTHROPIC_API_KEY";
 /// The provider's address.
@@ -86,8 +98,38 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: OTTO_LOG,
-        meaning: "What is logged to standard error, as a filter such as `info` or `otto_engine=debug`.",
-        default: "warn",
+        meaning: "What is logged, as a filter such as `info`, `otto=debug,warn` or `off`.",
+        default: "`info` for `otto serve`, else `off`",
+    },
+    Variable {
+        name: OTTO_LOG_FORMAT,
+        meaning: "How the log looks: `pretty` for people, `json` with one object on a line for programs.",
+        default: "pretty",
+    },
+    Variable {
+        name: OTTO_LOG_FILE,
+        meaning: "A file that the log is appended to, in place of standard error. Made readable for its owner only.",
+        default: "standard error",
+    },
+    Variable {
+        name: OTEL_EXPORTER_OTLP_ENDPOINT,
+        meaning: "The base address of an OpenTelemetry receiver (OTLP over HTTP, JSON), such as `http://127.0.0.1:4318`. Traces and metrics are sent there, without content.",
+        default: "none: nothing is sent",
+    },
+    Variable {
+        name: OTEL_EXPORTER_OTLP_HEADERS,
+        meaning: "Headers for the receiver, as `name=value,name=value`. Values are treated as secrets.",
+        default: "none",
+    },
+    Variable {
+        name: OTEL_SERVICE_NAME,
+        meaning: "What this service is called in traces and metrics.",
+        default: "otto",
+    },
+    Variable {
+        name: OTEL_METRIC_EXPORT_INTERVAL,
+        meaning: "Milliseconds between two sends of metrics; at least 100.",
+        default: "60000",
     },
     Variable {
         name: ANTHROPIC_API_KEY,

@@ -42,7 +42,10 @@ mod boot;
 mod builder;
 mod decode;
 mod diagnostic;
+#[cfg(feature = "otel")]
+pub mod otlp;
 mod otto;
+mod reload;
 mod retention;
 mod suggest;
 mod typed_tool;
@@ -57,6 +60,7 @@ pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::otto::{Agent, Otto, UnknownAgent, Verified};
+pub use crate::reload::{ConfigWatch, MakeHost, Reloaded};
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::prices;
 
