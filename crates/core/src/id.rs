@@ -242,6 +242,40 @@ pub struct ReservationId {
     pub effect: EffectId,
 }
 
+/// Set in the effect of money held ahead; no invocation counts its effects that far.
+const AHEAD: u64 = 1 << 62;
+
+impl ReservationId {
+    /// The id of the money that is held ahead together with this reservation.
+    #[must_use]
+    pub const fn ahead(self) -> Self {
+        Self {
+            effect: EffectId(self.effect.0 | AHEAD),
+            ..self
+        }
+    }
+
+    /// Whether it names money held ahead, not a model call.
+    #[must_use]
+    pub const fn is_ahead(self) -> bool {
+        self.effect.0 & AHEAD != 0
+    }
+
+    /// The ids that money held ahead by an invocation can have.
+    #[must_use]
+    pub const fn ahead_ids(invocation: InvocationId) -> std::ops::RangeInclusive<Self> {
+        let first = Self {
+            invocation,
+            effect: EffectId(AHEAD),
+        };
+        let last = Self {
+            invocation,
+            effect: EffectId(u64::MAX),
+        };
+        first..=last
+    }
+}
+
 impl fmt::Display for ReservationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.invocation, self.effect)

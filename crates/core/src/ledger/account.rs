@@ -45,6 +45,13 @@ impl Meter {
         self.limit.checked_sub(self.spent)?.checked_sub(self.held)
     }
 
+    /// What may still be held while half of the limit stays free.
+    pub(super) fn room_to_half(self) -> u64 {
+        (self.limit / 2)
+            .saturating_sub(self.spent)
+            .saturating_sub(self.held)
+    }
+
     /// Whether what is spent has reached the warning mark.
     pub(super) fn passed_warning(self) -> bool {
         u128::from(self.spent) * 100 >= u128::from(self.limit) * WARNING_PERCENT

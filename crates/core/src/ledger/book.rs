@@ -14,7 +14,7 @@ use crate::id::ReservationId;
 use crate::ledger::account::Account;
 use crate::ledger::fit::fit;
 use crate::ledger::reservation::{
-    Reservation, ReservationState, ReserveOutcome, ReserveRequest, SettleOutcome, Settled,
+    Grant, Reservation, ReservationState, ReserveOutcome, ReserveRequest, SettleOutcome, Settled,
     Settlement, Warning,
 };
 use crate::ledger::{Amount, Resource, Scope, ScopeKey, ScopeLimits};
@@ -23,8 +23,8 @@ use crate::{Money, UtcDay};
 /// All accounts and reservations in use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
-    accounts: BTreeMap<Scope, Account>,
-    reservations: BTreeMap<ReservationId, Reservation>,
+    pub(super) accounts: BTreeMap<Scope, Account>,
+    pub(super) reservations: BTreeMap<ReservationId, Reservation>,
 }
 
 impl Ledger {
@@ -67,14 +67,7 @@ impl Ledger {
             Ok(grant) => grant,
             Err(denial) => return ReserveOutcome::OverLimit(denial),
         };
-        for (scope, _) in &scopes {
-            // A look-up first: the account is nearly always there, and `entry` would clone the scope.
-            let account = match self.accounts.get_mut(scope) {
-                Some(account) => account,
-                None => self.accounts.entry(scope.clone()).or_default(),
-            };
-            account.hold(grant.held_cost, grant.held_tokens);
-        }
+        hold(&mut self.accounts, &scopes, &grant);
         vacant.insert(Reservation {
             grant,
             scopes,
@@ -197,7 +190,7 @@ impl Ledger {
         idle && self.accounts.remove(scope).is_some()
     }
 
-    fn already_reserved(&self, id: &ReservationId) -> ReserveOutcome {
+    pub(super) fn already_reserved(&self, id: &ReservationId) -> ReserveOutcome {
         match self.reservations.get(id) {
             Some(Reservation {
                 grant,
@@ -209,9 +202,25 @@ impl Ledger {
     }
 }
 
+/// Holds a grant in every scope.
+pub(super) fn hold(
+    accounts: &mut BTreeMap<Scope, Account>,
+    scopes: &[(Scope, ScopeLimits)],
+    grant: &Grant,
+) {
+    for (scope, _) in scopes {
+        // A look-up first: the account is nearly always there, and `entry` would clone the scope.
+        let account = match accounts.get_mut(scope) {
+            Some(account) => account,
+            None => accounts.entry(scope.clone()).or_default(),
+        };
+        account.hold(grant.held_cost, grant.held_tokens);
+    }
+}
+
 /// The accounts of a request on that day, each once. A scope named twice gets the tighter limits of both;
 /// a request that names none is added up by its day, so that no money is held outside every account.
-fn resolve(today: UtcDay, requested: &[ScopeLimits]) -> Vec<(Scope, ScopeLimits)> {
+pub(super) fn resolve(today: UtcDay, requested: &[ScopeLimits]) -> Vec<(Scope, ScopeLimits)> {
     let mut scopes: Vec<(Scope, ScopeLimits)> = Vec::with_capacity(requested.len().max(1));
     for limits in requested {
         let scope = limits.scope.on(today);

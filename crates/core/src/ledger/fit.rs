@@ -41,6 +41,11 @@ pub(super) fn fit(
         .ok_or_else(|| Box::new(tightest(accounts, scopes, &call)))
 }
 
+/// The grant with the whole output that is wanted, if it can be counted.
+pub(super) fn whole(quote: &Quote) -> Option<Grant> {
+    Call::new(quote).grant(quote.output_wanted)
+}
+
 /// The denial to report when at least one limit is in the way.
 ///
 /// A latch comes first, then limits that what is *spent* already blocks, then those that are blocked only

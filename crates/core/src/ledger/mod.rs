@@ -9,9 +9,12 @@
 //!   latches the scope shut;
 //! - every reservation is settled exactly once; a repeated or late settlement changes nothing but a
 //!   forfeit, which it corrects;
-//! - `spent` never falls except by that correction.
+//! - `spent` never falls except by that correction;
+//! - between two changes that are made durable, what an invocation holds and has been charged never grows:
+//!   money held ahead (see [`Ledger::reserve_ahead`]) covers whatever is spent in between.
 
 mod account;
+mod ahead;
 mod book;
 mod estimate;
 mod fit;
@@ -21,6 +24,7 @@ mod scope;
 mod tests;
 
 pub use account::Account;
+pub use ahead::{LookAhead, Reserved};
 pub use book::Ledger;
 pub use estimate::{Quote, TokenBound, message_bound, text_bound, tool_definition_bound};
 pub use reservation::{

@@ -18,7 +18,9 @@ use std::time::Duration;
 use crate::derived::DerivedArtifact;
 use crate::id::ReservationId;
 use crate::invocation::OutcomeKind;
-use crate::ledger::{Account, ReserveOutcome, ReserveRequest, Scope, SettleOutcome, Settlement};
+use crate::ledger::{
+    Account, LookAhead, ReserveOutcome, ReserveRequest, Scope, SettleOutcome, Settlement,
+};
 use crate::model::Usage;
 use crate::port::BoxFuture;
 use crate::{AgentName, InvocationId, ModelId, Money, SessionId, Timestamp, UtcDay, WorkflowId};
@@ -288,14 +290,16 @@ pub trait Journal: Send + Sync {
 
 /// Reservations and settlements.
 pub trait LedgerStore: Send + Sync {
-    /// Holds money, checking lease and kill switch in the same transaction. Synced.
+    /// Holds money, checking lease and kill switch in the same transaction. Synced, unless the money was held
+    /// ahead already ([`ReserveCall::look_ahead`]): then relaxed.
     fn reserve(&self, call: ReserveCall) -> BoxFuture<'_, Result<ReserveReply, StoreError>>;
 
     /// Ends a reservation, with journal entries and the usage row in the same transaction.
     fn settle(&self, call: SettleCall) -> BoxFuture<'_, Result<SettleReply, StoreError>>;
 
     /// Forfeits the open reservations of invocations whose lease has expired or that are finished.
-    /// Returns how many.
+    /// Returns how many. Money that was only held ahead is given back, unless the last changes of its owner may
+    /// have been lost: then it is forfeited as well.
     fn sweep(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// The running totals of a scope; zero when nothing was ever booked there.
@@ -314,6 +318,8 @@ pub struct ReserveCall {
     pub request: ReserveRequest,
     /// Journal entries that become durable with it, granted or not.
     pub entries: Vec<Entry>,
+    /// Whether money is held ahead for the calls that follow, and drawn on.
+    pub look_ahead: LookAhead,
 }
 
 /// The answer to a reserve call.

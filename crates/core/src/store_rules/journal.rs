@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::InvocationId;
 use crate::port::store::{Entry, Finish, Lease, Outcome, StoreError};
 use crate::store_rules::lease::holds;
+use crate::store_rules::money::give_back;
 use crate::store_rules::{InvocationRow, Rows};
 
 /// The longest journal entry, summary or result, in bytes.
@@ -60,6 +61,7 @@ pub fn finish<R: Rows>(rows: &mut R, finish: &Finish) -> Result<Outcome, R::Erro
     }
     keep(rows, row, id, new)?;
     rows.end(finish)?;
+    give_back(rows, id)?;
     Ok(Outcome::Done)
 }
 

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use crate::id::ReservationId;
-use crate::ledger::{ReserveOutcome, Scope, ScopeKey, SettleOutcome, Settlement};
+use crate::ledger::{ReserveOutcome, Reserved, Scope, ScopeKey, SettleOutcome, Settlement};
 use crate::model::Usage;
 use crate::port::store::{
-    Attribution, ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError,
+    Attribution, Durability, ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError,
 };
 use crate::store_rules::journal::{keep, owned, unknown_entries};
 use crate::store_rules::lease::holds;
 use crate::store_rules::{Charge, Lapsed, Rows};
-use crate::{Timestamp, UtcDay};
+use crate::{InvocationId, Timestamp, UtcDay};
 
 /// The UTC day at `now`: the highest that the store has seen. A clock that is set back does not open a
 /// day again whose money is spent.
@@ -29,6 +29,15 @@ pub fn today<R: Rows>(rows: &mut R, now: Timestamp) -> Result<UtcDay, R::Error> 
     Ok(highest.max(day))
 }
 
+/// The answer to a reserve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReserveAnswer {
+    /// The answer itself.
+    pub reply: ReserveReply,
+    /// Whether it must be durable before it is given.
+    pub durability: Durability,
+}
+
 /// Holds money for a model call.
 ///
 /// The entries are kept whatever the answer, but for `Fenced`.
@@ -40,9 +49,13 @@ pub fn reserve<R: Rows>(
     rows: &mut R,
     now: Timestamp,
     call: &ReserveCall,
-) -> Result<ReserveReply, R::Error> {
+) -> Result<ReserveAnswer, R::Error> {
+    let synced = |reply| ReserveAnswer {
+        reply,
+        durability: Durability::Synced,
+    };
     if !holds(rows, &call.lease)? {
-        return Ok(ReserveReply::Fenced);
+        return Ok(synced(ReserveReply::Fenced));
     }
     let id = call.request.id;
     let row = owned(rows, &call.lease, id.invocation)?;
@@ -61,13 +74,51 @@ pub fn reserve<R: Rows>(
     }
     keep(rows, row, id.invocation, new)?;
     if let Some(kill) = killed {
-        return Ok(ReserveReply::Killed(kill));
+        return Ok(synced(ReserveReply::Killed(kill)));
     }
-    let outcome = rows.ledger(id, &scopes)?.reserve(today, &call.request);
+    let own = rows.ahead_of(id.invocation)?;
+    if rows.ledger(id, &scopes)?.is_short(today, &call.request) {
+        rows.load_ahead()?;
+    }
+    let Reserved {
+        outcome,
+        drawn_from,
+        taken,
+        returned,
+    } = rows
+        .ledger(id, &scopes)?
+        .reserve_ahead(today, &call.request, call.look_ahead);
+    debug_assert!(drawn_from.is_none() || drawn_from == own);
+    for returned in returned {
+        rows.keep_settlement(returned, None)?;
+    }
     if matches!(outcome, ReserveOutcome::Granted(_)) {
         rows.keep_grant(id, today)?;
     }
-    Ok(ReserveReply::Ledger(outcome))
+    if let Some(taken) = taken {
+        rows.keep_grant(taken, today)?;
+    }
+    let durability = match drawn_from {
+        Some(ahead) => {
+            rows.keep_hold(ahead)?;
+            Durability::Relaxed
+        }
+        None => Durability::Synced,
+    };
+    Ok(ReserveAnswer {
+        reply: ReserveReply::Ledger(outcome),
+        durability,
+    })
+}
+
+/// Gives back what an invocation holds ahead: it has ended.
+pub(super) fn give_back<R: Rows>(rows: &mut R, id: InvocationId) -> Result<(), R::Error> {
+    if let Some(ahead) = rows.ahead_of(id)?
+        && rows.ledger(ahead, &[])?.give_back(ahead)
+    {
+        rows.keep_settlement(ahead, None)?;
+    }
+    Ok(())
 }
 
 /// Ends a reservation, with entries and usage row.
@@ -105,13 +156,19 @@ pub fn sweep<R: Rows>(rows: &mut R, now: Timestamp) -> Result<u64, R::Error> {
     let mut total = 0;
     loop {
         let lapsed = rows.lapsed(now, SWEEP_CHUNK)?;
-        let mut settled = 0;
+        let (mut settled, mut returned) = (0, 0);
         for Lapsed { id, attribution } in &lapsed {
             let attribution = Attribution {
                 at: now,
                 ..attribution.clone()
             };
-            if let SettleOutcome::Settled(_) =
+            // Only a process died, so nothing of what it drew is unknown.
+            if id.is_ahead() {
+                if rows.ledger(*id, &[])?.give_back(*id) {
+                    rows.keep_settlement(*id, None)?;
+                    returned += 1;
+                }
+            } else if let SettleOutcome::Settled(_) =
                 book(rows, *id, &Settlement::Forfeited, &attribution)?
             {
                 settled += 1;
@@ -119,7 +176,35 @@ pub fn sweep<R: Rows>(rows: &mut R, now: Timestamp) -> Result<u64, R::Error> {
         }
         total += settled;
         // A chunk in which nothing was open contradicts its query; asking again would not end.
-        if lapsed.len() < SWEEP_CHUNK || settled == 0 {
+        if lapsed.len() < SWEEP_CHUNK || settled + returned == 0 {
+            return Ok(total);
+        }
+    }
+}
+
+/// Forfeits all money held ahead. To be called after the machine has failed, before anything else: the last
+/// changes of those who held it may be lost, and what they spent in them came out of it. Returns how many.
+///
+/// # Errors
+/// What the rows report.
+pub fn forfeit_ahead<R: Rows>(rows: &mut R, now: Timestamp) -> Result<u64, R::Error> {
+    let mut total = 0;
+    loop {
+        let held = rows.held_ahead(SWEEP_CHUNK)?;
+        let mut forfeited = 0;
+        for Lapsed { id, attribution } in &held {
+            let attribution = Attribution {
+                at: now,
+                ..attribution.clone()
+            };
+            if let SettleOutcome::Settled(_) =
+                book(rows, *id, &Settlement::Forfeited, &attribution)?
+            {
+                forfeited += 1;
+            }
+        }
+        total += forfeited;
+        if held.len() < SWEEP_CHUNK || forfeited == 0 {
             return Ok(total);
         }
     }
@@ -147,6 +232,11 @@ fn book<R: Rows>(
             attribution: attribution.clone(),
         });
         rows.keep_settlement(id, charge.as_ref())?;
+        if rows.ahead_of(id.invocation)?.is_some()
+            && let Some(ahead) = rows.ledger(id, &[])?.return_unused(id, settlement)
+        {
+            rows.keep_hold(ahead)?;
+        }
     }
     Ok(outcome)
 }

@@ -109,6 +109,20 @@ pub trait Rows {
         charge: Option<&Charge>,
     ) -> Result<(), Self::Error>;
 
+    /// The money that an invocation holds ahead. From then on it stands in the [`ledger`](Self::ledger), with the
+    /// accounts it is held in.
+    fn ahead_of(&mut self, id: InvocationId) -> Result<Option<ReservationId>, Self::Error>;
+
+    /// Brings all money held ahead into the ledger, with the accounts it is held in.
+    fn load_ahead(&mut self) -> Result<(), Self::Error>;
+
+    /// Stores the hold of an open reservation that the ledger has changed. Its accounts are stored with the grant
+    /// or the settlement that changed it.
+    fn keep_hold(&mut self, id: ReservationId) -> Result<(), Self::Error>;
+
+    /// All money held ahead, with whom a forfeit of it belongs to; at most `most`.
+    fn held_ahead(&mut self, most: usize) -> Result<Vec<Lapsed>, Self::Error>;
+
     /// Open reservations whose invocation has ended or whose session's lease has expired at `now` or was
     /// given back; oldest first, at most `most`.
     fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, Self::Error>;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod ahead_model;
 mod events;
 mod journal;
 mod ledger_model;

@@ -2,7 +2,7 @@
 
 use otto_core::id::{EffectId, ReservationId};
 use otto_core::invocation::{CancelReason, Event};
-use otto_core::ledger::{Quote, ReserveOutcome, ReserveRequest};
+use otto_core::ledger::{LookAhead, Quote, ReserveOutcome, ReserveRequest};
 use otto_core::port::store::{ReserveCall, ReserveReply};
 
 use crate::ListenerEvent;
@@ -29,6 +29,7 @@ impl AgentServer {
             lease: self.lease.clone(),
             request,
             entries,
+            look_ahead: LookAhead::Hold,
         };
         let store = self.shared.store.clone();
         let reply = store.reserve(call);

@@ -29,6 +29,7 @@
 mod artifacts;
 mod audit;
 mod backup;
+mod boot;
 mod config;
 mod db;
 mod error;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use otto_core::ledger::{Account, Scope};
+use otto_core::ledger::{Account, LookAhead, Scope};
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
     ArtifactDraft, ArtifactRef, Blobs, ClaimOutcome, Directory, Dispatch, Durability, Entry,
@@ -19,6 +19,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use crate::artifacts::{self, Backlog, Checkpointer, FileWriter, Offer, Task, Unwritten};
+use crate::boot;
 use crate::config::StoreConfig;
 use crate::db::codec::read_account;
 use crate::db::open;
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) writer: Arc<Queue<Job>>,
     readers: Arc<Queue<Question>>,
     pub(crate) files: Arc<Queue<Task>>,
+    /// Whether a failure of the machine is noticed, so that money may be held ahead.
+    can_hold_ahead: bool,
     pub(crate) backlog: Arc<Backlog>,
     /// Ended before the others: it hands rows to the writer.
     file_writer: Mutex<Option<JoinHandle<()>>>,
@@ -77,8 +80,9 @@ impl EmbeddedStore {
         let path = open::prepare(&state_dir)?;
         let left = bury_dead_nodes(&state_dir, &path, &config.node)?;
         let presence = presence::announce(&state_dir, &config.node)?;
-        drop(lock);
+        let boot = boot::number();
         let inner = Inner {
+            can_hold_ahead: boot.is_some(),
             path: path.clone(),
             clock: config.clock.clone(),
             node: config.node,
@@ -102,6 +106,8 @@ impl EmbeddedStore {
             let (queue, path) = (inner.readers.clone(), path.clone());
             inner.spawn("otto-store-reader", move || reader::run(&queue, &path))?;
         }
+        boot::settle_up(&inner.writer, boot, &path)?;
+        drop(lock);
         let inner = Arc::new(inner);
         let checkpointer = Checkpointer::start(&inner, config.artifact_bytes_max, config.faults)?;
         for unwritten in left {
@@ -356,9 +362,16 @@ impl Journal for EmbeddedStore {
 }
 
 impl LedgerStore for EmbeddedStore {
-    fn reserve(&self, call: ReserveCall) -> BoxFuture<'_, Result<ReserveReply, StoreError>> {
-        self.inner.change(Durability::Synced, move |rows, now| {
-            rules::reserve(rows, now, &call)
+    fn reserve(&self, mut call: ReserveCall) -> BoxFuture<'_, Result<ReserveReply, StoreError>> {
+        if !self.inner.can_hold_ahead {
+            call.look_ahead = LookAhead::None;
+        }
+        self.inner.change(Durability::Relaxed, move |rows, now| {
+            let answer = rules::reserve(rows, now, &call)?;
+            if answer.durability == Durability::Synced {
+                rows.require_sync();
+            }
+            Ok(answer.reply)
         })
     }
 

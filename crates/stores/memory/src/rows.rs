@@ -61,6 +61,21 @@ impl MemoryRows {
         }
     }
 
+    /// An open reservation with whom a forfeit of it belongs to.
+    fn owed(&self, id: ReservationId, at: Timestamp) -> Option<Lapsed> {
+        let submission = &self.invocations.get(&id.invocation)?.submission;
+        Some(Lapsed {
+            id,
+            attribution: Attribution {
+                session: submission.session,
+                agent: submission.agent.clone(),
+                workflow: submission.workflow,
+                model: submission.model.clone(),
+                at,
+            },
+        })
+    }
+
     pub(crate) fn set_kill(&mut self, row: Option<KillRow>) {
         self.kill = row;
     }
@@ -260,26 +275,40 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
+    fn ahead_of(&mut self, id: InvocationId) -> Result<Option<ReservationId>, StoreError> {
+        Ok(self.ledger.ahead_of(id))
+    }
+
+    fn load_ahead(&mut self) -> Result<(), StoreError> {
+        // All of it is in the ledger.
+        Ok(())
+    }
+
+    fn keep_hold(&mut self, _id: ReservationId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn held_ahead(&mut self, most: usize) -> Result<Vec<Lapsed>, StoreError> {
+        let held = self.open.iter().filter(|id| id.is_ahead());
+        Ok(held
+            .filter_map(|id| self.owed(*id, Timestamp::EPOCH))
+            .take(most)
+            .collect())
+    }
+
     fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, StoreError> {
-        let lapsed = self.open.iter().filter_map(|id| {
-            let Invocation {
-                submission, finish, ..
-            } = self.invocations.get(&id.invocation)?;
-            let is_live = self
-                .sessions
-                .get(&submission.session)
-                .is_some_and(|row| row.is_live(now));
-            (finish.is_some() || !is_live).then(|| Lapsed {
-                id: *id,
-                attribution: Attribution {
-                    session: submission.session,
-                    agent: submission.agent.clone(),
-                    workflow: submission.workflow,
-                    model: submission.model.clone(),
-                    at: now,
-                },
+        let lapsed = self.open.iter().filter(|id| {
+            self.invocations.get(&id.invocation).is_some_and(|found| {
+                let is_live = self
+                    .sessions
+                    .get(&found.submission.session)
+                    .is_some_and(|row| row.is_live(now));
+                found.finish.is_some() || !is_live
             })
         });
-        Ok(lapsed.take(most).collect())
+        Ok(lapsed
+            .filter_map(|id| self.owed(*id, now))
+            .take(most)
+            .collect())
     }
 }

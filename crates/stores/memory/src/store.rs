@@ -158,7 +158,9 @@ impl Journal for MemoryStore {
 
 impl LedgerStore for MemoryStore {
     fn reserve(&self, call: ReserveCall) -> BoxFuture<'_, Result<ReserveReply, StoreError>> {
-        Box::pin(async move { rules::reserve(&mut *self.rows(), self.clock.now(), &call) })
+        Box::pin(
+            async move { Ok(rules::reserve(&mut *self.rows(), self.clock.now(), &call)?.reply) },
+        )
     }
 
     fn settle(&self, call: SettleCall) -> BoxFuture<'_, Result<SettleReply, StoreError>> {

@@ -7,7 +7,7 @@ use otto_core::agent::Limit;
 use otto_core::id::ReservationId;
 use otto_core::invocation::OutcomeKind;
 use otto_core::ledger::{
-    Account, Grant, Quote, ReserveOutcome, ReserveRequest, Scope, ScopeKey, ScopeLimits,
+    Account, Grant, LookAhead, Quote, ReserveOutcome, ReserveRequest, Scope, ScopeKey, ScopeLimits,
     SettleOutcome, Settled, Settlement,
 };
 use otto_core::model::Usage;
@@ -296,6 +296,7 @@ impl Driven {
             lease: self.lease.clone(),
             request,
             entries,
+            look_ahead: LookAhead::None,
         }
     }
 

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use otto_core::ledger::{Account, ReserveOutcome, Scope, ScopeKey, SettleOutcome, Settlement};
+use otto_core::ledger::{
+    Account, LookAhead, ReserveOutcome, Scope, ScopeKey, SettleOutcome, Settlement,
+};
 use otto_core::port::store::{
-    Outcome, ReserveReply, SettleReply, StoreError, UsageGroup, UsageQuery,
+    KillRow, Outcome, ReserveReply, SettleReply, StoreError, UsageGroup, UsageQuery,
 };
 use otto_core::{Timestamp, UtcDay};
 
 use super::fixture::*;
 use super::{Entry, World};
+use crate::conformance::block_on;
 
 pub(super) const CASES: &[Entry] = &[
     (
@@ -34,6 +37,22 @@ pub(super) const CASES: &[Entry] = &[
     (
         "the sweep charges what nobody will settle, and nothing else",
         sweeping,
+    ),
+    (
+        "money held ahead serves later calls, and what they leave of it",
+        drawn,
+    ),
+    (
+        "money held ahead never stands in anyone's way",
+        ahead_gives_way,
+    ),
+    (
+        "a draw is refused like any reserve: fenced, killed, ended",
+        draws_are_checked,
+    ),
+    (
+        "the sweep gives back what was only held ahead",
+        ahead_is_swept,
     ),
     ("an invocation that has ended reserves nothing new", ended),
     ("a call belongs to the day it was held on", day_rollover),
@@ -370,6 +389,142 @@ fn sweeping(world: &dyn World) {
         (money(0), money(2 * HOLD + 2 * COST))
     );
     assert_eq!(node.total().cost, day.spent_cost);
+}
+
+/// Reserves with money held ahead.
+fn ahead(driven: &Driven, effect: u64, day_limit: u64) -> ReserveReply {
+    let mut call = driven.reserve_call(effect, day_limit, Vec::new());
+    call.look_ahead = LookAhead::Hold;
+    driven.reserve_as(call).expect("reserve")
+}
+
+fn is_granted(reply: &ReserveReply) -> bool {
+    matches!(reply, ReserveReply::Ledger(ReserveOutcome::Granted(_)))
+}
+
+fn drawn(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    assert!(is_granted(&ahead(&driven, 1, NO_LIMIT)));
+    let day = node.today();
+    for scope in all_scopes(day) {
+        assert_eq!(
+            node.account(scope.clone()),
+            held(2 * HOLD, 2 * HOLD_TOKENS),
+            "{scope}: as much again is held"
+        );
+    }
+    driven.settled(1, used());
+    let after_one = Account {
+        held_cost: money(2 * HOLD - COST),
+        held_tokens: 2 * HOLD_TOKENS - usage().total_tokens(),
+        ..spent(COST, usage().total_tokens())
+    };
+    assert_eq!(node.day_account(), after_one, "what was not used stays");
+    assert!(is_granted(&ahead(&driven, 2, NO_LIMIT)));
+    assert_eq!(node.day_account(), after_one, "a draw changes no account");
+    let (lease, submission) = (driven.lease.clone(), driven.submission.clone());
+    drop((driven, node));
+    let node = open(world, "a");
+    let driven = Driven {
+        node: node.clone(),
+        lease,
+        submission,
+    };
+    for scope in all_scopes(day) {
+        assert_eq!(
+            node.account(scope.clone()),
+            after_one,
+            "{scope} after a restart"
+        );
+    }
+    driven.settled(2, used());
+    assert!(is_granted(&ahead(&driven, 3, NO_LIMIT)));
+    driven.settled(3, used());
+    driven.finish(entries(1..=1), false);
+    for scope in all_scopes(day) {
+        assert_eq!(
+            node.account(scope.clone()),
+            spent(3 * COST, 3 * usage().total_tokens()),
+            "{scope}: the end gives the rest back"
+        );
+    }
+    let total = node.total();
+    assert_eq!((total.calls, total.cost), (3, money(3 * COST)));
+    assert_eq!(node.sweep(), 0);
+}
+
+fn ahead_gives_way(world: &dyn World) {
+    let node = open(world, "a");
+    let other = open(world, "b");
+    let (greedy, modest) = (node.drive(1, 1), other.drive(2, 2));
+    assert!(is_granted(&ahead(&greedy, 1, 3 * HOLD)));
+    assert_eq!(
+        node.day_account(),
+        held(HOLD + HOLD / 2, 2 * HOLD_TOKENS),
+        "half of every limit stays free"
+    );
+    // Two holds fit the limit exactly, and money that nobody needs yet is not in the way.
+    assert!(is_granted(&modest.reserve(1, 2 * HOLD)));
+    assert_eq!(node.day_account(), held(2 * HOLD, 2 * HOLD_TOKENS));
+    let reply = ahead(&greedy, 2, 2 * HOLD);
+    assert!(
+        matches!(reply, ReserveReply::Ledger(ReserveOutcome::OverLimit(_))),
+        "{reply:?}"
+    );
+    greedy.settled(1, used());
+    modest.settled(1, used());
+    assert_eq!(
+        node.day_account(),
+        spent(2 * COST, 2 * usage().total_tokens())
+    );
+}
+
+fn draws_are_checked(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    assert!(is_granted(&ahead(&driven, 1, NO_LIMIT)));
+    let row = KillRow {
+        reason: std::sync::Arc::from("a test"),
+        at: NOON,
+    };
+    block_on(node.store.set_kill(Some(row))).expect("kill");
+    assert!(matches!(
+        ahead(&driven, 2, NO_LIMIT),
+        ReserveReply::Killed(_)
+    ));
+    block_on(node.store.set_kill(None)).expect("lift");
+    let reply = ahead(&driven, 3, 2 * HOLD - 1);
+    assert!(
+        matches!(reply, ReserveReply::Ledger(ReserveOutcome::OverLimit(_))),
+        "a limit that was lowered holds: {reply:?}"
+    );
+    assert_eq!(node.day_account(), held(HOLD, HOLD_TOKENS));
+    assert!(is_granted(&ahead(&driven, 4, NO_LIMIT)));
+    world.clock().set(NOON.after(DAY));
+    node.heartbeat(&driven.lease);
+    assert!(is_granted(&ahead(&driven, 5, NO_LIMIT)));
+    assert_eq!(
+        node.day_account(),
+        held(2 * HOLD, 2 * HOLD_TOKENS),
+        "yesterday's money does not serve today"
+    );
+    world.clock().advance(TTL);
+    let successor = open(world, "b").take_over(&driven);
+    assert_eq!(ahead(&driven, 6, NO_LIMIT), ReserveReply::Fenced);
+    assert!(is_granted(&ahead(&successor, 6, NO_LIMIT)));
+}
+
+fn ahead_is_swept(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    assert!(is_granted(&ahead(&driven, 1, NO_LIMIT)));
+    assert_eq!(node.sweep(), 0, "its owner lives");
+    assert_eq!(node.release(&driven.lease), Outcome::Done);
+    assert_eq!(node.sweep(), 1, "the call is charged");
+    assert_eq!(node.day_account(), spent(HOLD, HOLD_TOKENS));
+    assert_eq!(node.total().calls, 1);
+    assert_eq!(node.sweep(), 0);
 }
 
 fn ended(world: &dyn World) {

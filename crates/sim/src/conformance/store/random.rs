@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use otto_core::ledger::{
-    ReserveOutcome, ReserveRequest, Scope, ScopeKey, SettleOutcome, Settlement,
+    LookAhead, ReserveOutcome, ReserveRequest, Scope, ScopeKey, SettleOutcome, Settlement,
 };
 use otto_core::port::store::{
     ClaimOutcome, Durability, KillRow, Lease, Outcome, ReserveCall, ReserveReply, SettleReply,
@@ -398,6 +398,7 @@ impl Call<'_> {
             lease: self.lease.clone(),
             request,
             entries: Vec::new(),
+            look_ahead: LookAhead::None,
         });
         let ended = model.invocations[&self.number].2.is_some();
         let known = model

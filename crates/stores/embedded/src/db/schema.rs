@@ -146,6 +146,9 @@ CREATE TABLE unwritten (
     session BLOB NOT NULL CHECK (length(session) = 16),
     node TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The start of the machine under which money held ahead is as the database says; 0 before the first.
+INSERT INTO meta (name, value) VALUES ('boot', 0);
 ";
 
 /// The tables of the newest version.

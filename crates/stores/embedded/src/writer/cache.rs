@@ -22,6 +22,10 @@ pub(crate) struct Cache {
     pub(super) ledger: Ledger,
     /// Accounts that changed in this transaction and are not written yet.
     pub(super) dirty: BTreeSet<Scope>,
+    /// Open reservations whose hold changed in this transaction and is not written yet.
+    pub(super) dirty_holds: BTreeSet<ReservationId>,
+    /// Whether the ledger has all money held ahead.
+    pub(super) has_all_ahead: bool,
     /// Reservations that this transaction brought into the ledger or settled.
     pub(super) touched: Vec<ReservationId>,
     accounts: Vec<Scope>,
@@ -38,6 +42,8 @@ pub(super) struct KnownInvocation {
     pub(super) row: InvocationRow,
     /// The highest effect that money was held for: a higher one is new, without a look.
     pub(super) last_effect: Option<u64>,
+    /// The effect of the money that it holds ahead.
+    pub(super) ahead: Option<u64>,
 }
 
 impl Cache {
@@ -54,6 +60,11 @@ impl Cache {
             data_version: self.data_version,
             ..Self::default()
         };
+    }
+
+    /// Forgets all leases: their rows have changed.
+    pub(super) fn forget_leases(&mut self) {
+        self.leases.clear();
     }
 
     /// Notes that an account was brought into the ledger.

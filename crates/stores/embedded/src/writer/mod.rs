@@ -4,6 +4,12 @@
 //! waits for more to come. A batch in which somebody asked for durability is synced; any other becomes
 //! visible at once and is synced with the next batch or within [`RELAXED_DELAY`].
 //!
+//! SQLite commits without a sync, and the writer syncs the log itself: whether a batch must be durable is known
+//! only when its rules have run, too late to tell SQLite; and the log's bytes are synced without its times, which
+//! spares the file system a commit of its own. A commit in the log's mode has written all its frames to the log
+//! when it returns, so a sync of the log after it makes it durable, with all commits before it.
+//! Source: SQLite, Write-Ahead Logging, section 2.3; `PRAGMA synchronous`, NORMAL.
+//!
 //! Several processes may do this on one file. What this one remembers of the rows is dropped when another
 //! has committed.
 //!
@@ -18,6 +24,7 @@ mod job;
 mod rows;
 mod statements;
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +35,7 @@ use otto_core::store_rules::StoreClock;
 use rusqlite::Connection;
 
 use crate::db::open;
-use crate::error::{Fault, distrusts_connection, from_sql, unavailable};
+use crate::error::{Fault, distrusts_connection, from_io, from_sql, unavailable};
 use crate::queue::{Queue, Taken};
 pub(crate) use cache::Cache;
 pub(crate) use job::{Change, Job, gone, job, job_then};
@@ -116,12 +123,13 @@ impl Writer {
     }
 
     fn serve(&self, connection: &Connection) -> rusqlite::Result<Exit> {
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
         let mut batches = Batches {
             writer: self,
             connection,
             statements: Statements::prepare(connection)?,
             cache: Cache::default(),
-            synchronous: Some(Durability::Synced),
+            log: None,
             sync_due: None,
         };
         let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -149,8 +157,8 @@ struct Batches<'a> {
     connection: &'a Connection,
     statements: Statements<'a>,
     cache: Cache,
-    /// How the connection commits now; `None` when unknown.
-    synchronous: Option<Durability>,
+    /// The log, once something was synced.
+    log: Option<File>,
     /// When commits that are visible but perhaps not durable must be synced; `None` when there are none.
     sync_due: Option<Instant>,
 }
@@ -171,11 +179,12 @@ impl Batches<'_> {
                 }
                 return true;
             }
-            Ok(Err(Fault::Sql(error))) => (
+            Ok(Err(Failed::Rules(Fault::Sql(error)))) => (
                 from_sql(&error, "write", &self.writer.path),
                 !distrusts_connection(&error),
             ),
-            Ok(Err(Fault::Refused(error))) => (error, true),
+            Ok(Err(Failed::Rules(Fault::Refused(error)))) => (error, true),
+            Ok(Err(Failed::Sync(error))) => (error, false),
             Err(_) => {
                 let detail = format!(
                     "write in `{}`: the writer panicked; this is a defect of Otto",
@@ -193,12 +202,24 @@ impl Batches<'_> {
         trusted && rolled_back
     }
 
-    fn transact(&mut self, batch: &mut [Job], synced: bool) -> Result<(), Fault> {
-        self.choose(if synced {
-            Durability::Synced
+    fn transact(&mut self, batch: &mut [Job], synced: bool) -> Result<(), Failed> {
+        let (changed, synced) = if batch.is_empty() {
+            (false, synced)
         } else {
-            Durability::Relaxed
-        })?;
+            self.run(batch, synced).map_err(Failed::Rules)?
+        };
+        // Also when nothing changed: a repeated call may be answered from rows that are not durable yet.
+        if synced && (changed || self.sync_due.is_some()) {
+            self.sync().map_err(Failed::Sync)?;
+            self.sync_due = None;
+        } else if changed && self.sync_due.is_none() {
+            self.sync_due = Some(Instant::now() + RELAXED_DELAY);
+        }
+        Ok(())
+    }
+
+    /// Runs a batch in one transaction. Says whether anything changed, and whether it must be durable.
+    fn run(&mut self, batch: &mut [Job], synced: bool) -> Result<(bool, bool), Fault> {
         self.statements.begin.execute(())?;
         if self.cache.is_stale(&mut self.statements)? {
             open::check_version(open::user_version(self.connection)?, &self.writer.path)?;
@@ -218,33 +239,34 @@ impl Batches<'_> {
             job.run(&mut rows, now)?;
         }
         rows.flush()?;
-        // A commit that changes nothing does not sync either, but a repeated call may be answered from
-        // rows that are not durable yet.
-        if synced && self.sync_due.is_some() {
-            self.statements.touch.execute(())?;
-        }
+        let synced = synced || rows.must_sync();
         let changed = self.connection.total_changes() != changes;
         self.statements.commit.execute(())?;
         self.cache.trim();
-        if synced {
-            self.sync_due = None;
-        } else if changed && self.sync_due.is_none() {
-            self.sync_due = Some(Instant::now() + RELAXED_DELAY);
-        }
-        Ok(())
+        Ok((changed, synced))
     }
 
-    /// Chooses whether commits are synced. In the log's mode an unsynced one cannot damage the file; a
-    /// power loss takes it, and whatever follows it, back.
-    fn choose(&mut self, durability: Durability) -> rusqlite::Result<()> {
-        if self.synchronous != Some(durability) {
-            self.synchronous = None;
-            self.connection.execute_batch(match durability {
-                Durability::Synced => "PRAGMA synchronous = FULL",
-                Durability::Relaxed => "PRAGMA synchronous = NORMAL",
-            })?;
-            self.synchronous = Some(durability);
-        }
+    /// Syncs the log, and so every commit before.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let mut path = self.writer.path.clone().into_os_string();
+        path.push("-wal");
+        let path = PathBuf::from(path);
+        let fail = |error: std::io::Error| from_io(&error, "sync the log", &path);
+        let log = match self.log.take() {
+            Some(log) => log,
+            // It stays the same file as long as this connection is open.
+            None => File::open(&path).map_err(fail)?,
+        };
+        log.sync_data().map_err(fail)?;
+        self.log = Some(log);
         Ok(())
     }
+}
+
+/// Why a batch was not acknowledged.
+enum Failed {
+    /// It was not committed.
+    Rules(Fault),
+    /// It was committed, but perhaps not to the disk.
+    Sync(StoreError),
 }

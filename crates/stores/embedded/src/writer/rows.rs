@@ -23,6 +23,8 @@ pub(crate) struct SqlRows<'a, 'c> {
     statements: &'a mut Statements<'c>,
     cache: &'a mut Cache,
     artifact_bytes_max: u64,
+    /// An answer of this transaction must be durable before it is given.
+    must_sync: bool,
 }
 
 impl<'a, 'c> SqlRows<'a, 'c> {
@@ -35,7 +37,18 @@ impl<'a, 'c> SqlRows<'a, 'c> {
             statements,
             cache,
             artifact_bytes_max,
+            must_sync: false,
         }
+    }
+
+    /// Makes this transaction durable before anybody is answered.
+    pub(crate) const fn require_sync(&mut self) {
+        self.must_sync = true;
+    }
+
+    /// Whether this transaction was asked to be durable.
+    pub(super) const fn must_sync(&self) -> bool {
+        self.must_sync
     }
 
     /// Writes the accounts that changed: once per transaction, however many calls changed them.
@@ -51,6 +64,22 @@ impl<'a, 'c> SqlRows<'a, 'c> {
                 account.warned_cost,
                 account.warned_tokens,
                 account.latched,
+            ])?;
+        }
+        while let Some(id) = self.cache.dirty_holds.pop_first() {
+            let Some(held) = self
+                .cache
+                .ledger
+                .reservation(&id)
+                .filter(|held| held.state == ReservationState::Open)
+            else {
+                continue;
+            };
+            self.statements.set_hold.execute(params![
+                id.invocation.as_bytes(),
+                count(id.effect.0),
+                held.grant.held_cost.picodollars_i64(),
+                count(held.grant.held_tokens),
             ])?;
         }
         Ok(())
@@ -103,6 +132,13 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         Ok(self.known(id)?.map_or(0, |known| known.row.last_sequence))
     }
 
+    /// Ends every lease: no process that held one can be alive.
+    pub(crate) fn end_leases(&mut self) -> Result<(), Fault> {
+        self.statements.end_leases.execute(())?;
+        self.cache.forget_leases();
+        Ok(())
+    }
+
     fn load_account(&mut self, scope: &Scope) -> Result<(), Fault> {
         if self.cache.ledger.has_account(scope) {
             return Ok(());
@@ -128,7 +164,13 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         let Some(known) = self.known(id.invocation)? else {
             return Ok(());
         };
-        if known.last_effect.is_none_or(|last| last < id.effect.0) {
+        let is_new = if id.is_ahead() {
+            // What was given back or forfeited is not asked for again.
+            known.ahead != Some(id.effect.0)
+        } else {
+            known.last_effect.is_none_or(|last| last < id.effect.0)
+        };
+        if is_new {
             return Ok(());
         }
         let session = known.row.session;
@@ -157,14 +199,15 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         }
         let found = one(
             &mut self.statements.invocation,
-            params![id.as_bytes()],
+            params![id.as_bytes(), first_ahead(id)],
             |row| {
                 let ended: bool = row.get(1)?;
                 let resumable: bool = row.get(2)?;
-                let last_effect = if row.get_ref(4)? == ValueRef::Null {
-                    None
-                } else {
-                    Some(read_count(row, 4)?)
+                let effect = |index| {
+                    Ok::<_, Fault>(match row.get_ref(index)? {
+                        ValueRef::Null => None,
+                        _ => Some(read_count(row, index)?),
+                    })
                 };
                 Ok(KnownInvocation {
                     row: InvocationRow {
@@ -172,7 +215,8 @@ impl<'a, 'c> SqlRows<'a, 'c> {
                         last_sequence: read_count(row, 3)?,
                         end: ended.then_some(End { resumable }),
                     },
-                    last_effect,
+                    last_effect: effect(4)?,
+                    ahead: effect(5)?,
                 })
             },
         )?;
@@ -293,6 +337,7 @@ impl Rows for SqlRows<'_, '_> {
             KnownInvocation {
                 row,
                 last_effect: None,
+                ahead: None,
             },
         );
         Ok(())
@@ -391,7 +436,11 @@ impl Rows for SqlRows<'_, '_> {
             scopes_text(own, &reservation.scopes, Limits::Keep),
         ])?;
         if let Some(known) = self.cache.invocations.get_mut(&id.invocation) {
-            known.last_effect = known.last_effect.max(Some(id.effect.0));
+            if id.is_ahead() {
+                known.ahead = Some(id.effect.0);
+            } else {
+                known.last_effect = known.last_effect.max(Some(id.effect.0));
+            }
         }
         Ok(())
     }
@@ -401,6 +450,11 @@ impl Rows for SqlRows<'_, '_> {
         let own = self.own(id, UtcDay(0))?;
         let reservation = self.changed(id)?;
         self.cache.touched.push(id);
+        if id.is_ahead()
+            && let Some(known) = self.cache.invocations.get_mut(&id.invocation)
+        {
+            known.ahead = None;
+        }
         let keep = if reservation.state == ReservationState::Forfeited {
             Limits::Keep
         } else {
@@ -410,6 +464,11 @@ impl Rows for SqlRows<'_, '_> {
         let (invocation, effect) = (id.invocation.as_bytes(), count(id.effect.0));
         let state = state_number(reservation.state);
         let changed = match charge {
+            // It was no call, so nothing is to be remembered of it.
+            None if id.is_ahead() => self
+                .statements
+                .delete_call
+                .execute(params![invocation, effect])?,
             None => self
                 .statements
                 .release_call
@@ -449,28 +508,73 @@ impl Rows for SqlRows<'_, '_> {
         }
     }
 
+    fn ahead_of(&mut self, id: InvocationId) -> Result<Option<ReservationId>, Fault> {
+        let Some(effect) = self.known(id)?.and_then(|known| known.ahead) else {
+            return Ok(None);
+        };
+        let ahead = ReservationId {
+            invocation: id,
+            effect: EffectId(effect),
+        };
+        self.load_reservation(ahead)?;
+        Ok(Some(ahead))
+    }
+
+    fn load_ahead(&mut self) -> Result<(), Fault> {
+        if !self.cache.has_all_ahead {
+            for held in self.held_ahead(usize::MAX)? {
+                self.load_reservation(held.id)?;
+            }
+            self.cache.has_all_ahead = true;
+        }
+        Ok(())
+    }
+
+    fn keep_hold(&mut self, id: ReservationId) -> Result<(), Fault> {
+        self.cache.dirty_holds.insert(id);
+        Ok(())
+    }
+
+    fn held_ahead(&mut self, most: usize) -> Result<Vec<Lapsed>, Fault> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let first = first_ahead(InvocationId::from_bytes([0; 16]));
+        many(
+            &mut self.statements.held_ahead,
+            params![first, most],
+            |row| read_lapsed(row, Timestamp::EPOCH),
+        )
+    }
+
     fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, Fault> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         many(
             &mut self.statements.lapsed,
             params![time(now), most],
-            |row| {
-                Ok(Lapsed {
-                    id: ReservationId {
-                        invocation: read_invocation(row, 0)?,
-                        effect: EffectId(read_count(row, 1)?),
-                    },
-                    attribution: Attribution {
-                        session: read_session(row, 2)?,
-                        agent: read_name(row, 3)?,
-                        workflow: read_workflow(row, 4)?,
-                        model: read_name(row, 5)?,
-                        at: now,
-                    },
-                })
-            },
+            |row| read_lapsed(row, now),
         )
     }
+}
+
+/// The smallest effect of money held ahead, as a column.
+fn first_ahead(id: InvocationId) -> i64 {
+    count(ReservationId::ahead_ids(id).start().effect.0)
+}
+
+/// An open reservation with whom a forfeit of it belongs to.
+fn read_lapsed(row: &Row<'_>, at: Timestamp) -> Result<Lapsed, Fault> {
+    Ok(Lapsed {
+        id: ReservationId {
+            invocation: read_invocation(row, 0)?,
+            effect: EffectId(read_count(row, 1)?),
+        },
+        attribution: Attribution {
+            session: read_session(row, 2)?,
+            agent: read_name(row, 3)?,
+            workflow: read_workflow(row, 4)?,
+            model: read_name(row, 5)?,
+            at,
+        },
+    })
 }
 
 /// The row of the kill switch: reason, at.

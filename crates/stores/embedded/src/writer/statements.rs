@@ -21,7 +21,6 @@ statements! {
     begin: "BEGIN IMMEDIATE";
     commit: "COMMIT";
     data_version: "PRAGMA data_version";
-    touch: "UPDATE meta SET value = value + 1 WHERE name = 'syncs'";
     number: "SELECT value FROM meta WHERE name = ?1";
     set_number: "UPDATE meta SET value = ?2 WHERE name = ?1";
 
@@ -33,7 +32,8 @@ statements! {
 
     invocation: "SELECT i.session, i.finished_at IS NOT NULL, i.resumable,
             coalesce((SELECT max(sequence) FROM journal WHERE invocation = i.invocation), 0),
-            (SELECT max(effect) FROM calls WHERE invocation = i.invocation)
+            (SELECT max(effect) FROM calls WHERE invocation = i.invocation AND effect < ?2),
+            (SELECT max(effect) FROM calls WHERE invocation = i.invocation AND effect >= ?2 AND state = 0)
         FROM invocations i WHERE i.invocation = ?1";
     invocation_of_key: "SELECT invocation FROM invocations WHERE idempotency_key = ?1";
     insert_invocation: "INSERT INTO invocations
@@ -62,6 +62,9 @@ statements! {
     insert_call: "INSERT INTO calls
             (invocation, effect, state, day, max_output_tokens, held_cost, held_tokens, scopes)
         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)";
+    delete_call: "DELETE FROM calls WHERE invocation = ?1 AND effect = ?2";
+    end_leases: "UPDATE sessions SET until = 0 WHERE node IS NOT NULL AND until > 0";
+    set_hold: "UPDATE calls SET held_cost = ?3, held_tokens = ?4 WHERE invocation = ?1 AND effect = ?2";
     charge_call: "UPDATE calls SET state = ?3, scopes = ?4, at = ?5, session = ?6, agent = ?7, workflow = ?8,
             model = ?9, input_tokens = ?10, output_tokens = ?11, cache_read_tokens = ?12,
             cache_write_5m_tokens = ?13, cache_write_1h_tokens = ?14, thinking_tokens = ?15, cost = ?16
@@ -75,6 +78,12 @@ statements! {
         JOIN invocations i ON i.invocation = c.invocation
         JOIN sessions s ON s.session = i.session
         WHERE c.state = 0 AND (i.finished_at IS NOT NULL OR s.node IS NULL OR s.until <= ?1)
+        ORDER BY c.invocation, c.effect LIMIT ?2";
+
+    held_ahead: "SELECT c.invocation, c.effect, i.session, i.agent, i.workflow, i.model
+        FROM calls c INDEXED BY calls_open
+        JOIN invocations i ON i.invocation = c.invocation
+        WHERE c.state = 0 AND c.effect >= ?1
         ORDER BY c.invocation, c.effect LIMIT ?2";
 
     artifact: "SELECT path, kind, size, sha256, deleting, derived FROM artifacts WHERE session = ?1 AND path = ?2";

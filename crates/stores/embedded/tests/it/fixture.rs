@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use otto_core::agent::Limit;
 use otto_core::id::ReservationId;
-use otto_core::ledger::{Quote, ReserveRequest, ScopeKey, ScopeLimits, Settlement};
+use otto_core::ledger::{LookAhead, Quote, ReserveRequest, ScopeKey, ScopeLimits, Settlement};
 use otto_core::model::Usage;
 use otto_core::port::store::*;
 use otto_core::store_rules::ManualClock;
@@ -95,6 +95,7 @@ pub(crate) fn reserve_call(lease: &Lease, n: u8, effect: u64) -> ReserveCall {
         lease: lease.clone(),
         request,
         entries: Vec::new(),
+        look_ahead: LookAhead::None,
     }
 }
 

@@ -6,6 +6,7 @@ mod artifacts;
 mod conformance;
 mod damage;
 mod derived;
+mod failure;
 mod fixture;
 mod processes;
 mod smoke;

@@ -71,6 +71,7 @@ async fn an_invocation_is_kept() {
                 lease: lease.clone(),
                 request,
                 entries: vec![entry(1), entry(2)],
+                look_ahead: otto_core::ledger::LookAhead::None,
             })
             .await
             .unwrap();
