@@ -17,7 +17,10 @@ use otto::{
 };
 use otto_scripted::{Script, ScriptedServer, ServerOptions};
 
+use otto_store_embedded::{EmbeddedStore, StoreConfig};
+
 use crate::measure::{Batch, Stopwatch, median, resident_kib};
+use crate::table::{self, Row};
 
 const MODEL: &str = "claude-haiku-4-5";
 const KEY: &str = "sk-ant-benchmark";
@@ -96,7 +99,7 @@ struct Add {
     b: i64,
 }
 
-async fn open(base_url: &str, state_dir: Option<&std::path::Path>) -> Result<Otto> {
+async fn open(base_url: &str, store: Option<Arc<EmbeddedStore>>) -> Result<Otto> {
     let mut config = AnthropicConfig::new(KEY.to_owned().into());
     config.base_url = base_url.parse()?;
     let client = Arc::new(AnthropicClient::new(config)?);
@@ -117,8 +120,8 @@ async fn open(base_url: &str, state_dir: Option<&std::path::Path>) -> Result<Ott
             ..agent
         })
         .ceilings(unlimited);
-    if let Some(state_dir) = state_dir {
-        builder = builder.state_dir(state_dir);
+    if let Some(store) = store {
+        builder = builder.store(store.clone(), Some(store));
     }
     Ok(builder.open().await?)
 }
@@ -233,68 +236,134 @@ impl Contender {
     }
 }
 
+/// What Otto may cost beside the floor: CPU time at most, throughput at least.
+struct Target {
+    name: &'static str,
+    cpu: f64,
+    rate: f64,
+}
+
+const TARGETS: [Target; 2] = [
+    Target {
+        name: "in memory",
+        cpu: 1.3,
+        rate: 0.75,
+    },
+    Target {
+        name: "durable",
+        cpu: 2.0,
+        rate: 0.55,
+    },
+];
+
+/// Most syncs on the path of one invocation that only looks, alone.
+const SYNCS_MAX: f64 = 3.0;
+
+/// Most memory of an invocation in flight.
+const KIB_MAX: f64 = 39.0;
+
 pub(crate) fn run(rounds: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     // Memory first: what a comparison leaves behind in the allocator would hide it.
-    runtime.block_on(memory())?;
-    runtime.block_on(compare(rounds))
+    let mut rows = vec![runtime.block_on(memory())?];
+    rows.extend(runtime.block_on(compare(rounds))?);
+    table::print(
+        &format!(
+            "work unit: system prompt, one tool, two model turns, one tool call; {rounds} rounds, medians"
+        ),
+        &rows,
+    );
+    Ok(())
 }
 
-async fn compare(rounds: u32) -> Result<()> {
+async fn compare(rounds: u32) -> Result<Vec<Row>> {
     let server = Server::start(SCRIPT)?;
     let folder = tempfile::tempdir()?;
+    let store = Arc::new(EmbeddedStore::open(StoreConfig::new(
+        folder.path(),
+        "bench",
+    ))?);
+    let floor = Contender::Floor(Floor::new(&server.base_url)?);
     let contenders = [
-        ("floor", Contender::Floor(Floor::new(&server.base_url)?)),
-        (
-            "in memory",
-            Contender::Otto(open(&server.base_url, None).await?),
-        ),
-        (
-            "durable",
-            Contender::Otto(open(&server.base_url, Some(folder.path())).await?),
-        ),
+        floor,
+        Contender::Otto(open(&server.base_url, None).await?),
+        Contender::Otto(open(&server.base_url, Some(store.clone())).await?),
     ];
-    println!(
-        "work unit: system prompt, one tool, two model turns, one tool call; {rounds} rounds, medians"
-    );
-    println!(
-        "{:>9} {:>10} {:>11} {:>7} {:>9} {:>9} {:>9} {:>7}",
-        "in flight", "", "CPU us each", "ratio", "p50 us", "p99 us", "per s", "ratio"
-    );
+    let mut rows = Vec::new();
     for (in_flight, count) in [(1_usize, 200_u32), (64, 2_000), (512, 3_000)] {
         let mut batches: Vec<Vec<Batch>> = vec![Vec::new(); contenders.len()];
+        let (mut syncs, mut units) = (0, 0_u32);
         for round in 0..=rounds {
-            for (slot, (_, contender)) in batches.iter_mut().zip(&contenders) {
+            let before = store.syncs();
+            for (slot, contender) in batches.iter_mut().zip(&contenders) {
                 let batch = contender.batch(count, in_flight).await?;
                 // The first round warms connections and caches.
                 if round > 0 {
                     slot.push(batch);
                 }
             }
+            syncs += store.syncs() - before;
+            units += count;
         }
         let of =
             |slot: &[Batch], value: fn(&Batch) -> f64| median(slot.iter().map(value).collect());
-        let floor_cpu = of(&batches[0], Batch::cpu_each_us);
-        let floor_rate = of(&batches[0], Batch::per_second);
-        for ((name, _), slot) in contenders.iter().zip(&batches) {
-            let cpu = of(slot, Batch::cpu_each_us);
-            let rate = of(slot, Batch::per_second);
-            println!(
-                "{in_flight:>9} {name:>10} {cpu:>11.0} {:>7.2} {:>9.0} {:>9.0} {rate:>9.0} {:>7.2}",
-                cpu / floor_cpu,
-                of(slot, |batch| batch.percentile_us(50)),
-                of(slot, |batch| batch.percentile_us(99)),
-                rate / floor_rate,
-            );
+        let (floor_cpu, floor_rate) = (
+            of(&batches[0], Batch::cpu_each_us),
+            of(&batches[0], Batch::per_second),
+        );
+        rows.push(Row::alone(
+            &format!("floor, {in_flight} in flight"),
+            describe(&batches[0]),
+            "",
+            true,
+        ));
+        for (target, slot) in TARGETS.iter().zip(&batches[1..]) {
+            let name = format!("{}, {in_flight} in flight", target.name);
+            let cpu = of(slot, Batch::cpu_each_us) / floor_cpu;
+            rows.push(Row::at_most(
+                &format!("{name}: CPU"),
+                describe(slot),
+                "the floor's",
+                cpu,
+                target.cpu,
+            ));
+            if in_flight > 1 {
+                let rate = of(slot, Batch::per_second);
+                rows.push(Row::at_least(
+                    &format!("{name}: throughput"),
+                    format!("{rate:.0}/s"),
+                    "the floor's",
+                    rate / floor_rate,
+                    target.rate,
+                ));
+            }
         }
+        let each = f64::from(u32::try_from(syncs).unwrap_or(u32::MAX)) / f64::from(units);
+        rows.push(Row::alone(
+            &format!("durable, {in_flight} in flight: syncs of the log"),
+            format!("{each:.2} per invocation"),
+            &format!("at most {SYNCS_MAX}"),
+            each <= SYNCS_MAX,
+        ));
     }
-    Ok(())
+    Ok(rows)
+}
+
+fn describe(slot: &[Batch]) -> String {
+    let of = |value: fn(&Batch) -> f64| median(slot.iter().map(value).collect());
+    format!(
+        "{:.0} us CPU, p50 {:.0} us, p99 {:.0} us, {:.0}/s",
+        of(Batch::cpu_each_us),
+        of(|batch| batch.percentile_us(50)),
+        of(|batch| batch.percentile_us(99)),
+        of(Batch::per_second),
+    )
 }
 
 /// Memory of invocations in flight: they all wait for their first model turn.
-async fn memory() -> Result<()> {
+async fn memory() -> Result<Row> {
     const AGENTS: usize = 1_000;
     let server = Server::start(SLOW_SCRIPT)?;
     let otto = open(&server.base_url, None).await?;
@@ -313,8 +382,10 @@ async fn memory() -> Result<()> {
     }
     let in_flight = otto.engine().registry().count();
     let each = (resident_kib().saturating_sub(before)) as f64 / in_flight.max(1) as f64;
-    println!(
-        "memory: {in_flight} invocations in flight, {each:.1} KiB each (connections and buffers included)"
-    );
-    Ok(())
+    Ok(Row::alone(
+        &format!("memory with {in_flight} in flight, connections and buffers included"),
+        format!("{each:.1} KiB each"),
+        &format!("at most {KIB_MAX} KiB"),
+        each <= KIB_MAX,
+    ))
 }

@@ -10,12 +10,18 @@
     reason = "a benchmark prints its figures"
 )]
 
+mod calls;
 mod invocation;
 mod measure;
+mod store;
+mod table;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask bench invocation [--rounds N]\n";
+const USAGE: &str = "\
+usage: cargo xtask bench invocation [--rounds N]
+       cargo xtask bench store
+";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +34,7 @@ fn main() -> ExitCode {
             Ok(rounds) => invocation::run(rounds),
             Err(_) => Err(anyhow::anyhow!("--rounds needs a number")),
         },
+        ["store"] => store::run(),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match result {

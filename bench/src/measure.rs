@@ -88,3 +88,9 @@ pub(crate) fn resident_kib() -> u64 {
         .and_then(|number| number.parse().ok())
         .unwrap_or(0)
 }
+
+/// Nanoseconds that this thread was on a processor: other programs on the machine do not count.
+pub(crate) fn thread_cpu_ns() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    spent.tv_sec as f64 * 1e9 + spent.tv_nsec as f64
+}

@@ -1,6 +1,7 @@
 //! The store: the port's traits on the writer thread and the readers.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) writer: Arc<Queue<Job>>,
     readers: Arc<Queue<Question>>,
     pub(crate) files: Arc<Queue<Task>>,
+    syncs: Arc<AtomicU64>,
     /// Whether a failure of the machine is noticed, so that money may be held ahead.
     can_hold_ahead: bool,
     pub(crate) backlog: Arc<Backlog>,
@@ -90,6 +92,7 @@ impl EmbeddedStore {
             readers: Arc::new(Queue::new(reader::QUEUE_BOUND)),
             files: Arc::new(Queue::new(artifacts::QUEUE_BOUND)),
             backlog: Arc::default(),
+            syncs: Arc::default(),
             file_writer: Mutex::default(),
             threads: Mutex::default(),
             _presence: presence,
@@ -100,6 +103,7 @@ impl EmbeddedStore {
             path: path.clone(),
             clock: config.clock,
             artifact_bytes_max: config.artifact_bytes_max,
+            syncs: inner.syncs.clone(),
         };
         inner.spawn("otto-store-writer", move || writer.run())?;
         for _ in 0..reader::THREADS {
@@ -129,6 +133,12 @@ impl EmbeddedStore {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// How often the log was synced since this store was opened: what the calls so far have waited for.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.inner.syncs.load(Ordering::Relaxed)
     }
 
     /// The node that this store was opened as.

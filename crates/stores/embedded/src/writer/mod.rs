@@ -28,6 +28,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use otto_core::port::store::{Durability, RELAXED_DELAY, StoreError};
@@ -55,6 +56,8 @@ pub(crate) struct Writer {
     pub(crate) clock: Arc<dyn StoreClock>,
     /// Most bytes of artifacts, checked where their rows are written.
     pub(crate) artifact_bytes_max: u64,
+    /// Counts the syncs of the log.
+    pub(crate) syncs: Arc<AtomicU64>,
 }
 
 /// Why the inner loop ended.
@@ -257,6 +260,7 @@ impl Batches<'_> {
             // It stays the same file as long as this connection is open.
             None => File::open(&path).map_err(fail)?,
         };
+        self.writer.syncs.fetch_add(1, Ordering::Relaxed);
         log.sync_data().map_err(fail)?;
         self.log = Some(log);
         Ok(())

@@ -1,0 +1,298 @@
+//! The stores: reservations together, alone and in memory, artifacts, context reads.
+//!
+//! Each durable figure stands beside a floor that takes turns with it in the same run, so that a slow moment hits
+//! both: disks differ by a factor of a hundred.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use otto_core::ledger::ReserveOutcome;
+use otto_core::port::store::{
+    ArtifactDraft, ArtifactKind, Blobs, Durability, LedgerStore, ReserveReply,
+};
+use otto_core::{ContextId, InvocationId, SessionId, TaskId, Timestamp};
+use otto_engine::{ContextMetadata, ContextStore};
+use otto_store_embedded::{EmbeddedStore, StoreConfig};
+use otto_store_memory::MemoryStore;
+
+use crate::calls::Caller;
+use crate::measure::{median, thread_cpu_ns};
+use crate::table::{self, Row};
+
+const CALLERS: u64 = 64;
+const ROUNDS: usize = 5;
+
+pub(crate) fn run() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut rows = together(dir.path())?;
+    rows.extend(alone(dir.path())?);
+    rows.push(in_memory()?);
+    rows.extend(artifacts(dir.path())?);
+    rows.push(context_reads()?);
+    table::print("stores, medians of interleaved rounds", &rows);
+    Ok(())
+}
+
+/// Many callers wait for the one writer at a time.
+fn together(dir: &Path) -> Result<Vec<Row>> {
+    let runtime = runtime()?;
+    let store = Arc::new(open(&dir.join("together"))?);
+    let callers: Vec<Caller> = (0..CALLERS)
+        .map(|number| runtime.block_on(Caller::submit(&*store, number)))
+        .collect::<Result<_>>()?;
+    let connection = one_each(&dir.join("each.db"))?;
+    let effect = AtomicU64::new(1);
+    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let mut count = 0_u32;
+        while start.elapsed() < Duration::from_secs(1) {
+            insert(&connection)?;
+            count += 1;
+        }
+        floor.push(f64::from(count) / start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let pairs = runtime.block_on(async {
+            let mut set = tokio::task::JoinSet::new();
+            for caller in &callers {
+                let (caller, store) = (caller.clone(), store.clone());
+                let first = effect.fetch_add(1_000_000, Ordering::Relaxed);
+                set.spawn(async move {
+                    let mut pairs = 0_u32;
+                    while start.elapsed() < Duration::from_secs(2) {
+                        let id = first + u64::from(pairs);
+                        store.reserve(caller.reserve(id, 4)).await?;
+                        store.settle(caller.settle(id, Durability::Synced)).await?;
+                        pairs += 1;
+                    }
+                    anyhow::Ok(pairs)
+                });
+            }
+            let mut pairs = 0;
+            while let Some(done) = set.join_next().await {
+                pairs += done??;
+            }
+            anyhow::Ok(pairs)
+        })?;
+        ours.push(f64::from(pairs) / start.elapsed().as_secs_f64());
+    }
+    let (ours, floor) = (median(ours), median(floor));
+    let figure = format!("{:.0} operations/s", ours * 2.0);
+    Ok(vec![
+        Row::at_least(
+            "durable reserve and settle, 64 waiting",
+            figure.clone(),
+            "one transaction each, SQLite FULL",
+            ours * 2.0 / floor,
+            15.0,
+        ),
+        Row::alone(
+            "the same, in absolute terms",
+            figure,
+            "at least 20,000/s",
+            ours * 2.0 >= 20_000.0,
+        ),
+    ])
+}
+
+/// One caller, nobody else.
+fn alone(dir: &Path) -> Result<Vec<Row>> {
+    let runtime = runtime()?;
+    let store = open(&dir.join("alone"))?;
+    let caller = runtime.block_on(Caller::submit(&store, 1))?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("append"))?;
+    let (mut floor, mut reserve, mut relaxed) = (Vec::new(), Vec::new(), Vec::new());
+    for id in 1..=600 {
+        floor.push(timed(|| {
+            file.write_all(&[7; 4096])?;
+            Ok(file.sync_data()?)
+        })?);
+        reserve.push(timed(|| {
+            runtime.block_on(store.reserve(caller.reserve(id, 4)))?;
+            Ok(())
+        })?);
+        relaxed.push(timed(|| {
+            runtime.block_on(store.settle(caller.settle(id, Durability::Relaxed)))?;
+            Ok(())
+        })?);
+    }
+    let (floor, reserve, relaxed) = (median(floor), median(reserve), median(relaxed));
+    Ok(vec![
+        Row::at_most(
+            "durable reserve alone, p50",
+            format!("{:.0} us", reserve * 1e6),
+            "a synced append",
+            reserve / floor,
+            1.3,
+        ),
+        Row::alone(
+            "relaxed settle alone, p50",
+            format!("{:.0} us", relaxed * 1e6),
+            "",
+            true,
+        ),
+    ])
+}
+
+/// The ledger behind a mutex: 64 agents on one scope.
+fn in_memory() -> Result<Row> {
+    const EACH: u64 = 2_000;
+    let runtime = runtime()?;
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        let store = MemoryStore::new();
+        let mut calls = Vec::new();
+        for number in 0..CALLERS {
+            let caller = runtime.block_on(Caller::submit(&store, number))?;
+            calls.extend((1..=EACH).map(|effect| caller.reserve(effect, 1)));
+        }
+        let count = calls.len();
+        let start = thread_cpu_ns();
+        for call in calls {
+            let reply = futures_util::FutureExt::now_or_never(store.reserve(call))
+                .context("a store in memory answers at once")??;
+            if !matches!(reply, ReserveReply::Ledger(ReserveOutcome::Granted(_))) {
+                bail!("expected a grant, got {reply:?}");
+            }
+        }
+        times.push((thread_cpu_ns() - start) / count as f64);
+    }
+    let each = median(times);
+    Ok(Row::alone(
+        "reserve in memory, 64 agents on one scope, CPU",
+        format!("{each:.0} ns"),
+        "at most 1,000 ns",
+        each <= 1_000.0,
+    ))
+}
+
+fn artifacts(dir: &Path) -> Result<Vec<Row>> {
+    let runtime = runtime()?;
+    let store = open(&dir.join("artifacts"))?;
+    let raw = dir.join("raw");
+    fs::create_dir_all(&raw)?;
+    let mut rows = Vec::new();
+    for (what, size, count, most) in [
+        ("artifact of 10 KiB, p50", 10 * 1024, 200, 1.7),
+        (
+            "artifact of 10 MiB with SHA-256, p50",
+            10 * 1024 * 1024,
+            15,
+            1.25,
+        ),
+    ] {
+        let content: Arc<[u8]> = (0..=250_u8).cycle().take(size).collect();
+        let (mut ours, mut floor) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            floor.push(timed(|| {
+                let mut file = File::create(raw.join(format!("{size}-{number}")))?;
+                file.write_all(&content)?;
+                Ok(file.sync_all()?)
+            })?);
+            let draft = ArtifactDraft {
+                session: SessionId::from_parts(Timestamp::EPOCH, [1; 10]),
+                invocation: InvocationId::from_parts(Timestamp::EPOCH, [1; 10]),
+                kind: ArtifactKind::Intermediate,
+                name: Arc::from(format!("{size}-{number}")),
+                content: content.clone(),
+            };
+            ours.push(timed(|| {
+                runtime.block_on(store.put(draft))?;
+                Ok(())
+            })?);
+        }
+        let (ours, floor) = (median(ours), median(floor));
+        rows.push(Row::at_most(
+            what,
+            format!("{:.2} ms", ours * 1e3),
+            "raw write and fsync",
+            ours / floor,
+            most,
+        ));
+    }
+    Ok(rows)
+}
+
+/// Sixty-four readers of one store, each of its own context.
+fn context_reads() -> Result<Row> {
+    const READS: usize = 2_000;
+    let store = ContextStore::new(otto_engine::DEFAULT_MAX_BYTES);
+    let ids: Vec<ContextId> = (0..64).map(|n| ContextId::from_bytes([n; 16])).collect();
+    let metadata = ContextMetadata {
+        task: TaskId::from_bytes([1; 16]),
+        parent_workflow: None,
+        created_at: Timestamp::EPOCH,
+        updated_at: Timestamp::EPOCH,
+    };
+    let guards: Vec<_> = ids.iter().map(|id| store.open(*id, metadata)).collect();
+    for id in &ids {
+        store.write(*id, "key", Arc::from(&[7_u8; 1_000][..]), Timestamp::EPOCH)?;
+    }
+    let mut times: Vec<f64> = std::thread::scope(|scope| {
+        let readers: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let store = store.clone();
+                scope.spawn(move || {
+                    (0..READS)
+                        .map(|_| {
+                            let start = Instant::now();
+                            std::hint::black_box(store.read(*id, "key"));
+                            start.elapsed().as_secs_f64() * 1e9
+                        })
+                        .collect::<Vec<f64>>()
+                })
+            })
+            .collect();
+        readers
+            .into_iter()
+            .flat_map(|reader| reader.join().unwrap_or_default())
+            .collect()
+    });
+    drop(guards);
+    times.sort_by(f64::total_cmp);
+    let p50 = *times.get(times.len() / 2).context("some reads")?;
+    Ok(Row::alone(
+        "ContextStore read with 64 readers, p50",
+        format!("{p50:.0} ns"),
+        "at most 1,000 ns",
+        p50 <= 1_000.0,
+    ))
+}
+
+fn open(dir: &Path) -> Result<EmbeddedStore> {
+    Ok(EmbeddedStore::open(StoreConfig::new(dir, "bench"))?)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().build()?)
+}
+
+fn one_each(path: &Path) -> Result<rusqlite::Connection> {
+    let connection = rusqlite::Connection::open(path)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT)",
+    )?;
+    Ok(connection)
+}
+
+fn insert(connection: &rusqlite::Connection) -> Result<()> {
+    connection.execute("INSERT INTO t (a, b) VALUES (?1, ?2)", (1, "reserve"))?;
+    Ok(())
+}
+
+/// Seconds that the work took.
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
+}
