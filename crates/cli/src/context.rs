@@ -87,7 +87,8 @@ impl Context {
         })
     }
 
-    /// A runtime for commands that wait for something.
+    /// A runtime for commands that wait for something. Commands that run agents take
+    /// [`crate::lock::locked_runtime`] instead.
     pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

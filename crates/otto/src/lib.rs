@@ -42,6 +42,7 @@ mod boot;
 mod builder;
 mod decode;
 mod diagnostic;
+mod lock;
 #[cfg(feature = "otel")]
 pub mod otlp;
 mod otto;
@@ -59,6 +60,7 @@ pub use crate::boot::{Booted, boot, worker_host};
 pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
+pub use crate::lock::lock_config;
 pub use crate::otto::{Agent, Otto, UnknownAgent, Verified};
 pub use crate::reload::{ConfigWatch, MakeHost, Reloaded};
 pub use crate::typed_tool::TypedTool;
@@ -94,7 +96,9 @@ pub use otto_engine::{
     RunningInvocation, SharedBudget, ShutdownReport, TelemetryParts, ToolBus, UsageReport,
     kill_switch, metrics, names, spans,
 };
-pub use otto_sandbox::{DoctorReport, WorkerHost};
+pub use otto_sandbox::{
+    Connections, DoctorReport, LockConfig, LockError, MainLock, WorkerHost, lock_main,
+};
 pub use otto_store_embedded::{Finding, FindingKind, ScrubReport, VerifyReport};
 pub use otto_tools::definitions as base_tools;
 

@@ -40,6 +40,12 @@ pub enum BootError {
          the async runtime"
     )]
     NotBooted,
+    /// This process was started by a launcher on its way to [`boot`].
+    #[error(
+        "the sandbox was not started: its launcher did other work before it reached `boot`, and started this process; \
+         call `boot` at the first line of `main`"
+    )]
+    LateBoot,
     /// The program could not be started a second time.
     #[error("start the launcher of the sandbox: {0}")]
     Launcher(String),
@@ -56,10 +62,13 @@ static BOOTED: OnceLock<Booted> = OnceLock::new();
 /// [`Booted::error`] and by `otto doctor`, so that a program without tools still works.
 #[must_use]
 pub fn boot(dispatch: Dispatch) -> Booted {
-    if let Role::Launcher(control) = launcher::role_of_this_process() {
-        launcher::run(control, dispatch);
+    match launcher::role_of_this_process() {
+        Role::Launcher(control) => launcher::run(control, dispatch),
+        Role::ChildOfLauncher => BOOTED
+            .get_or_init(|| Booted::without(BootError::LateBoot))
+            .clone(),
+        Role::Main => BOOTED.get_or_init(Booted::start).clone(),
     }
-    BOOTED.get_or_init(Booted::start).clone()
 }
 
 /// The launcher of this process, for code that is far from `main`. Without a call of [`boot`] it is one

@@ -6,7 +6,7 @@
 //! a bug that runs foreign code is still in there.
 //!
 //! The order of a program's life: [`boot`] at the first line of `main` starts the launcher, which makes all
-//! confined processes; then the program may lock itself; then [`Booted::host`] gives a [`WorkerHost`], which
+//! confined processes; then the program may lock itself ([`lock_main`]); then [`Booted::host`] gives a [`WorkerHost`], which
 //! attacks its own workers once before it runs the first tool.
 //!
 //! What this crate does not do: decide what an agent is granted (that is policy, in `otto-core` and the
@@ -44,7 +44,7 @@ pub use dir::{Access, Dir, DirError};
 pub use egress::ConnectRate;
 pub use host::{ExecPolicy, HostConfig, LevelChoice, PinError, WorkerHost};
 pub use in_process::InProcessHost;
-pub use lock::{LockConfig, LockError, MainLock, lock_main};
+pub use lock::{Connections, LockConfig, LockError, MainLock, lock_main};
 pub use overlap::{DirClaim, DirProblem, DirProblemKind, Reserved, check_working_dirs};
 pub use probe::{Check, DoctorReport, Expectation, Mechanism};
 pub use spec::{ExecLimits, ExecNetwork};

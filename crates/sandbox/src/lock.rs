@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 
 use crate::boot::{BootError, booted};
 use crate::confine::landlock::{Domain, Grant, Net};
@@ -26,6 +27,19 @@ pub struct LockConfig {
     /// Files and directories to be read: configuration, own certificates. What does not exist is left out
     /// and stays out of reach even if it is created later.
     pub read_only: Vec<PathBuf>,
+    /// Where it may connect to. Name servers (port 53) are always among it.
+    pub connections: Connections,
+}
+
+/// The TCP connections that a locked process may make. Those it accepts are not concerned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Connections {
+    /// To every port.
+    #[default]
+    Anywhere,
+    /// To these ports, of any host: the kernel knows no more of an address here. Needs version 4 of Landlock;
+    /// an older kernel lets every connection pass, and [`MainLock::connections_confined`] says so.
+    Ports(Vec<u16>),
 }
 
 /// A lock that is in force until the process ends.
@@ -33,6 +47,8 @@ pub struct LockConfig {
 pub struct MainLock {
     /// The version of Landlock that is enforced in full.
     pub landlock_abi: i32,
+    /// Whether the kernel refuses connections to ports that were not named.
+    pub connections_confined: bool,
 }
 
 /// Why the main process was not locked. It is unchanged then, but for core files and tracing, which are off.
@@ -68,9 +84,12 @@ impl From<SetupFailure> for LockError {
 
 /// Locks the main process: no core file, no tracing by others, and Landlock with what `config` names and
 /// what a program needs to resolve names, check certificates and tell the time. No execution of programs, no
-/// signals to other processes. The network stays open; calls of models go there.
+/// signals to other processes, no connection but to the named ports. Afterwards it tries to open what it must
+/// not; only a refusal of the kernel counts as locked.
 ///
-/// To be called after [`crate::boot`] and before any thread.
+/// To be called after [`crate::boot`] and before any thread. There is no way back, and everything that is
+/// started later is in the same domain: a process that has to start or to end other programs does that first,
+/// or leaves it to a process that runs no agents. Files that are open already stay open.
 ///
 /// # Errors
 /// [`LockError`]; a caller that goes on says so, since a tool that forgets its worker is not stopped then.
@@ -92,7 +111,17 @@ pub fn lock_main(config: &LockConfig) -> Result<MainLock, LockError> {
     let abi = crate::sys::landlock_abi().map_err(|error| {
         LockError::Kernel(format!("this kernel does not offer Landlock: {error}"))
     })?;
-    let mut domain = Domain::with_net(abi, Net::Free)?;
+    let mut domain = match &config.connections {
+        Connections::Anywhere => Domain::with_net(abi, Net::Free)?,
+        Connections::Ports(ports) => {
+            let mut domain = Domain::with_net(abi, Net::ConnectionsHandled)?;
+            for port in ports.iter().copied().chain([DNS]) {
+                domain.grant_port(port)?;
+            }
+            domain
+        }
+    };
+    let connections_confined = domain.confines_connections();
     for path in SYSTEM_READ
         .iter()
         .map(Path::new)
@@ -116,10 +145,27 @@ pub fn lock_main(config: &LockConfig) -> Result<MainLock, LockError> {
         })?;
         domain.grant(place.as_fd(), Grant::KEEP)?;
     }
+    let landlock_abi = domain.enter()?;
+    refuses_the_root()?;
     Ok(MainLock {
-        landlock_abi: domain.enter()?,
+        landlock_abi,
+        connections_confined,
     })
 }
+
+/// The lock, tried out: the root of the file system exists everywhere and is granted to nobody.
+fn refuses_the_root() -> Result<(), LockError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(CWD, "/", flags, Mode::empty()) {
+        Err(Errno::ACCESS) => Ok(()),
+        other => Err(LockError::Kernel(format!(
+            "the domain is entered, and opening `/` still gives {other:?}"
+        ))),
+    }
+}
+
+/// The port of name servers.
+pub(crate) const DNS: u16 = 53;
 
 /// Grants what is there: `dir` rights on a directory, `file` rights on anything else.
 fn grant(domain: &mut Domain, path: &Path, dir: Grant, file: Grant) -> Result<(), LockError> {
@@ -134,7 +180,7 @@ fn grant(domain: &mut Domain, path: &Path, dir: Grant, file: Grant) -> Result<()
 
 /// What a program reads without being told: settings and modules of the resolver, certificates, time zones,
 /// and what the kernel says about this process and about confinement.
-const SYSTEM_READ: [&str; 25] = [
+const SYSTEM_READ: [&str; 26] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
@@ -156,6 +202,8 @@ const SYSTEM_READ: [&str; 25] = [
     "/etc/localtime",
     "/usr/share/zoneinfo",
     "/proc/self",
+    // How many processors this process may use.
+    "/sys/fs/cgroup",
     "/proc/sys/user/max_user_namespaces",
     "/proc/sys/kernel/unprivileged_userns_clone",
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",

@@ -92,6 +92,14 @@ fn process_number(pid: i64) -> io::Result<Option<Pid>> {
         .map_err(|_| io::Error::from_raw_os_error(libc::ERANGE))
 }
 
+/// Takes a variable out of the environment of this process; without effect when it has other threads.
+pub(crate) fn forget_variable(name: &str) {
+    if is_single_threaded().unwrap_or(false) {
+        // SAFETY: no other thread exists, so none reads or writes the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 /// Whether this process has one thread, by the kernel's own count.
 pub(crate) fn is_single_threaded() -> io::Result<bool> {
     Ok(std::fs::read_dir("/proc/self/task")?.take(2).count() == 1)

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use otto::config::OperatorConfig;
 use otto::text::visible;
-use otto::{DoctorReport, Enforcement, ToolHost};
+use otto::{DoctorReport, Enforcement, LockConfig, LockError, MainLock, ToolHost};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -91,6 +91,11 @@ impl Doctor {
         }
         let operator = operator.as_ref().unwrap_or(&defaults);
         let scratch = std::env::temp_dir();
+        // Everything that is read has been read; from here on this process stands as one that runs agents.
+        findings.push(of_lock(&otto::lock_main(&LockConfig {
+            read_write: vec![scratch.clone()],
+            ..LockConfig::default()
+        })));
         let host = otto::worker_host(&context.booted, operator, &scratch);
         let sandbox = context.runtime()?.block_on(host.doctor());
         let level = sandbox
@@ -209,6 +214,21 @@ fn of_state_dir(path: &Path) -> Finding {
         ),
         Err(error) => Finding::new("state", Standing::Broken, format!("{shown}: {error}"))
             .fix("name another directory with OTTO_STATE_DIR"),
+    }
+}
+
+fn of_lock(locked: &Result<MainLock, LockError>) -> Finding {
+    const NAME: &str = "main process";
+    match locked {
+        Ok(lock) => Finding::new(
+            NAME,
+            Standing::Good,
+            format!(
+                "locked by Landlock {} when agents run: outside of its worker a tool opens no file and starts no program",
+                lock.landlock_abi
+            ),
+        ),
+        Err(error) => Finding::new(NAME, Standing::Broken, error.to_string()),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::commands::run::{announce, find};
 use crate::commands::watch;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::lock;
 use crate::open;
 use crate::output::Live;
 
@@ -96,7 +97,7 @@ impl Resume {
         let operator = context.operator()?;
         open::check_enabled(&operator)?;
         let agents = context.agents(&operator)?;
-        let runtime = context.runtime()?;
+        let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
             let query = InvocationQuery {

@@ -13,6 +13,7 @@ use crate::Performed;
 use crate::commands::watch;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::lock;
 use crate::open;
 use crate::output::{Live, Out, Style, To};
 
@@ -98,7 +99,7 @@ impl Run {
         };
         let budgets = agent.budgets.narrowed_by(&task.budgets);
         announce(&mut context.out, &agent, &budgets, &operator);
-        let runtime = context.runtime()?;
+        let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
             let started = async {

@@ -14,6 +14,7 @@ mod demo;
 mod interrupt;
 mod kill;
 mod listener;
+mod locked;
 mod output;
 mod run;
 mod stored;

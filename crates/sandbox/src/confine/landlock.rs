@@ -49,6 +49,8 @@ impl Grant {
 pub(crate) struct Domain {
     abi: i32,
     known: BitFlags<AccessFs>,
+    /// Whether TCP connections are taken.
+    connections: bool,
     rules: RulesetCreated,
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct Domain {
 pub(crate) enum Net {
     /// No TCP connection and no TCP server, as far as the kernel's version of Landlock knows them.
     Handled,
+    /// No TCP connection; servers are not this domain's business.
+    ConnectionsHandled,
     /// Not this domain's business.
     Free,
 }
@@ -77,13 +81,18 @@ impl Domain {
             ));
         }
         let known = AccessFs::from_all(version);
+        let handled = AccessNet::from_all(version)
+            & match net {
+                Net::Handled => BitFlags::ALL,
+                Net::ConnectionsHandled => AccessNet::ConnectTcp.into(),
+                Net::Free => BitFlags::EMPTY,
+            };
         let rules = || {
             let mut rules = Ruleset::default()
                 .set_compatibility(CompatLevel::HardRequirement)
                 .handle_access(known)?;
-            let connections = AccessNet::from_all(version);
-            if net == Net::Handled && !connections.is_empty() {
-                rules = rules.handle_access(connections)?;
+            if !handled.is_empty() {
+                rules = rules.handle_access(handled)?;
             }
             let scopes = Scope::from_all(version);
             if !scopes.is_empty() {
@@ -94,6 +103,7 @@ impl Domain {
         Ok(Self {
             abi,
             known,
+            connections: handled.contains(AccessNet::ConnectTcp),
             rules: rules().map_err(failed)?,
         })
     }
@@ -117,13 +127,18 @@ impl Domain {
 
     /// Gives the right to connect to a TCP port back.
     pub(crate) fn grant_port(&mut self, port: u16) -> Result<(), SetupFailure> {
-        if AccessNet::from_all(ABI::from(self.abi)).is_empty() {
+        if !self.connections {
             return Ok(());
         }
         (&mut self.rules)
             .add_rule(NetPort::new(port, AccessNet::ConnectTcp))
             .map(drop)
             .map_err(failed)
+    }
+
+    /// Whether a connection needs a port that was given back.
+    pub(crate) const fn confines_connections(&self) -> bool {
+        self.connections
     }
 
     /// Enters the domain; there is no way out. Returns the version that is enforced in full.

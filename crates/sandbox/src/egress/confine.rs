@@ -7,6 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
 use crate::confine::landlock::{Domain, Grant, Net};
 use crate::confine::{Prepared, capabilities, die_with_launcher, limits, lock_memory};
+use crate::lock::DNS;
 use crate::spec::{Layers, SetupFailure};
 
 use super::EgressPolicy;
@@ -24,9 +25,6 @@ const RESOLVER_FILES: [&str; 7] = [
 
 /// Where the system's resolver finds its modules.
 const LIBRARY_DIRS: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store"];
-
-/// The port of name servers.
-const DNS: u16 = 53;
 
 /// Confines this process.
 pub(super) fn enter(
@@ -53,10 +51,8 @@ pub(super) fn enter(
         for path in RESOLVER_FILES.iter().chain(&LIBRARY_DIRS) {
             grant(&mut domain, Path::new(path))?;
         }
-        if net == Net::Handled {
-            for port in policy.ports().into_iter().chain([DNS]) {
-                domain.grant_port(port)?;
-            }
+        for port in policy.ports().into_iter().chain([DNS]) {
+            domain.grant_port(port)?;
         }
         domain.enter()?;
     }

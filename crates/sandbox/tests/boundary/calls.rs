@@ -399,6 +399,20 @@ pub fn without_boot_the_error_explains_itself() {
     );
 }
 
+/// What a program finds that was started by a launcher on its way to `boot`: the mark it inherits.
+pub fn a_launcher_that_does_other_work_first_makes_no_chain_of_launchers() {
+    let boot = |mark: Option<&str>| {
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg("--boot");
+        if let Some(mark) = mark {
+            command.env("OTTO_LAUNCHER_STARTING", mark);
+        }
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(boot(Some("1")).contains("its launcher did other work"));
+    assert_eq!(boot(None).trim(), "None");
+}
+
 /// All futures of one kind, at the same time.
 pub async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut running: Vec<_> = futures

@@ -299,7 +299,7 @@ fn attempt_in_main(is_locked: bool) {
     if is_locked {
         let config = LockConfig {
             read_write: vec![tree.path("scratch")],
-            read_only: Vec::new(),
+            ..LockConfig::default()
         };
         lock_main(&config).expect("this host can lock the main process");
     }

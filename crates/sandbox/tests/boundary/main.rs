@@ -50,6 +50,13 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         "--as-unbooted" => return without_boot(),
+        "--boot" => {
+            println!(
+                "{:?}",
+                boot(attacks::dispatch).error().map(ToString::to_string)
+            );
+            return ExitCode::SUCCESS;
+        }
         _ => {}
     }
     if let Some(code) = degraded::run_mode(&mode, &std::env::args().skip(2).collect::<Vec<_>>()) {
@@ -82,7 +89,8 @@ const TESTS: &[harness::Test] = tests! {
         workers_are_shared_by_calls_and_never_by_agents
         the_number_of_workers_is_bounded
         idle_workers_are_ended
-        without_boot_the_error_explains_itself;
+        without_boot_the_error_explains_itself
+        a_launcher_that_does_other_work_first_makes_no_chain_of_launchers;
     files:
         a_directory_that_was_swapped_is_refused
         a_directory_reached_through_a_link_is_refused

@@ -43,5 +43,6 @@ mod writer;
 
 pub use artifacts::{Checkpointer, DamagedArtifact, RetentionPolicy, RetentionReport, ScrubReport};
 pub use config::{DEFAULT_ARTIFACT_BYTES_MAX, FaultPoints, NoFaults, StoreConfig, SystemClock};
+pub use state_dir::create_state_dir;
 pub use store::EmbeddedStore;
 pub use verify::{Finding, FindingKind, VerifyReport};

@@ -37,7 +37,7 @@ pub(crate) struct StateDir {
 impl StateDir {
     /// Opens the directory, creating it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        create(path)?;
+        create_state_dir(path)?;
         let resolved = fs::canonicalize(path)
             .map_err(|error| from_io(&error, "resolve state directory", path))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -84,8 +84,12 @@ pub(crate) struct OpenLock(
     OwnedFd,
 );
 
-/// Creates the directory and its missing parents, each durably.
-fn create(path: &Path) -> Result<(), StoreError> {
+/// Creates a state directory and its missing parents, each durably. Opening a store does it as well; a process
+/// that is to lock itself into the directory needs it earlier.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] with the path.
+pub fn create_state_dir(path: &Path) -> Result<(), StoreError> {
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
         if ancestor.as_os_str().is_empty() || ancestor.exists() {
