@@ -180,8 +180,24 @@ fn of_operator(operator: &OperatorConfig) -> Vec<Finding> {
                 Standing::Notice,
                 "policy only reports what it would deny; tools get every right that they need, and `http` any public host",
             )
-            .fix("switch `audit` off to enforce it"),
+            .fix("`otto audit report` turns what passed into policy; then switch `audit` off"),
         );
+    }
+    for path in operator.programs.value.directories() {
+        if !path.is_dir() {
+            let shown = visible(&path.to_string_lossy()).into_owned();
+            findings.push(
+                Finding::new(
+                    "programs",
+                    Standing::Broken,
+                    format!("{shown} is no directory, so no program can start"),
+                )
+                .fix(format!(
+                    "make it, or take it out of `programs` ({})",
+                    origin(&operator.programs.origin)
+                )),
+            );
+        }
     }
     for warning in operator.warnings() {
         findings.push(Finding::new(

@@ -125,6 +125,8 @@ fn tools_and_prices_are_listed() {
     );
     let (_, lines) = world.json(["tools", "fs.read"]);
     assert_eq!(lines[0]["permissions"], serde_json::json!(["read"]));
+    assert!(["l1", "l2"].contains(&lines[0]["enforced"].as_str().unwrap()));
+    assert_eq!(lines[0]["allowed"], true);
     assert_eq!(lines[0]["input_schema"]["type"], "object");
     assert!(
         world
@@ -138,6 +140,19 @@ fn tools_and_prices_are_listed() {
         ran.stdout.starts_with("prices: anthropic 20") && ran.stdout.contains("claude-haiku-4-5"),
         "{ran:?}"
     );
+    let world = world.file(
+        "config/otto/config.yml",
+        "tools: [grep]\ntool_limits: { grep: { time: 1s, output: 1k } }\n",
+    );
+    let (_, lines) = world.json(["tools"]);
+    for line in &lines {
+        assert_eq!(line["allowed"], line["name"] == "grep", "{line}");
+        let allowed_by = line["allowed_by"].as_str().unwrap();
+        assert!(allowed_by.contains("config.yml:1"), "{line}");
+    }
+    let grep = lines.iter().find(|line| line["name"] == "grep").unwrap();
+    assert_eq!(grep["timeout_ms"], 1_000);
+    assert_eq!(grep["max_output_bytes"], 1_000);
     let world = world.file(
         "config/otto/config.yml",
         "prices: [{ id: mine, context_window: 1k, max_output_tokens: 1k, input: 1, output: 2, cache_read: 0.1, cache_write_5m: 1.25, cache_write_1h: 2 }]\n",

@@ -8,6 +8,7 @@
     reason = "a helper of a test that cannot go on fails the test"
 )]
 
+mod audit;
 mod break_out;
 mod configuration;
 mod demo;

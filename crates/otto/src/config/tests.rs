@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use otto_core::ToolName;
 use serde_json::Value;
 
 use super::{OperatorConfig, Sources, load_operator};
@@ -239,6 +241,60 @@ fn a_named_file_must_be_there_and_replaces_the_users() {
         .file("named.yml", "# nothing yet\n")
         .file("user/otto/config.yml", "enabled: true\n");
     assert!(!named.load().unwrap().enabled.value);
+}
+
+#[test]
+fn the_operators_word_on_tools_is_put_together_and_credentials_are_not_shown() {
+    let world = World::new()
+        .set("EXAMPLE_TOKEN", "feathers-of-the-canary")
+        .file(
+            "user/otto/config.yml",
+            "tool_settings: { fs.read: { max_bytes: 10 }, http: { max_bytes: 20 } }\n\
+             tool_limits: { fs.read: { time: 2s, output: 1k } }\n\
+             http_headers: { Api.Example.com: { Authorization: 'Bearer ${EXAMPLE_TOKEN}' } }\n\
+             programs: { read: [/opt/rust], env: { CI: '1' }, network: none }\n",
+        );
+    let config = world.load().unwrap();
+    let policies = config.tool_policies();
+    let of = |name: &str| &policies[&ToolName::new(name).unwrap()];
+    assert_eq!(of("fs.read").settings["max_bytes"], 10);
+    assert_eq!(of("fs.read").time, Some(Duration::from_secs(2)));
+    assert_eq!(of("fs.read").max_output_bytes, Some(1_000));
+    assert_eq!(of("http").settings["max_bytes"], 20);
+    assert_eq!(
+        of("http").settings["headers"]["api.example.com"]["Authorization"],
+        "Bearer feathers-of-the-canary"
+    );
+    let exec = config.programs.value.exec_policy();
+    assert_eq!(exec.read_only, [PathBuf::from("/opt/rust")]);
+    assert_eq!(exec.env, [("CI".to_owned(), "1".to_owned())]);
+    assert_eq!(exec.network, otto_sandbox::ExecNetwork::None);
+    assert!(!format!("{config:?}{policies:?}").contains("feathers"));
+    assert!(!format!("{:?}", config.explanations()).contains("feathers"));
+}
+
+#[test]
+fn wrong_words_on_tools_are_told_of_with_their_place() {
+    let world = World::new().file(
+        "user/otto/config.yml",
+        "tool_settings: { fs.reed: { max_bytes: 10 }, grep: { no_such: 1 } }\n\
+         tool_limits: { grep: { tyme: 2s } }\n\
+         http_headers: { a.test: { X: '${NOT_SET}', Y: \"a\\nb\" } }\n\
+         programs: { read: [relative, /], network: all, env: { 1x: y } }\n",
+    );
+    let errors = world.errors().join("\n");
+    for part in [
+        "unknown tool `fs.reed`",
+        "the settings of `grep`",
+        "unknown key `tyme`",
+        "`NOT_SET` is not set",
+        "`relative` is not an absolute path",
+        "the whole file system",
+        "`all` is neither",
+        "`1x` is not the name of a variable",
+    ] {
+        assert!(errors.contains(part), "{part}\n{errors}");
+    }
 }
 
 #[test]

@@ -299,18 +299,16 @@ impl<'n> AgentReader<'_, '_, 'n> {
         if let Some(allowed) = &self.request.operator.tools
             && !allowed.value.contains(&name)
         {
-            let place = self.decoder.place(item);
-            let diagnostic = Diagnostic::error(
-                place,
-                format!("tool `{name}` is not on the operator's allowlist"),
-            )
-            .expected(one_of(allowed.value.iter().map(ToolName::as_str)))
-            .help(format!(
-                "the operator adds it to `tools` at {}",
-                allowed.origin
-            ));
+            let message = format!("tool `{name}` is not on the operator's allowlist");
+            let diagnostic = self
+                .not_allowed(item, message)
+                .expected(one_of(allowed.value.iter().map(ToolName::as_str)))
+                .help(format!(
+                    "the operator adds it to `tools` at {}",
+                    allowed.origin
+                ));
             self.decoder.report(diagnostic);
-            return None;
+            return self.request.operator.audit.value.then_some(name);
         }
         Some(name)
     }
@@ -511,35 +509,45 @@ impl<'n> AgentReader<'_, '_, 'n> {
         let mut is_whole = true;
         for item in items {
             match self.allowed_host(item) {
-                Some(host) => allowed.push(host),
+                Some(host) => allowed.extend(host),
                 None => is_whole = false,
             }
         }
         is_whole.then_some(allowed)
     }
 
-    fn allowed_host(&mut self, item: &Node) -> Option<Arc<str>> {
+    /// The host of an entry. In audit mode one that the operator does not allow is left out, so that the egress
+    /// process notes each time it is reached.
+    fn allowed_host(&mut self, item: &Node) -> Option<Option<Arc<str>>> {
         let host = self
             .decoder
             .value(item, &f::ALLOWED_HOSTS, hosts::parse_host)?;
         let Some(wide) = &self.request.operator.allowed_hosts else {
-            return Some(host);
+            return Some(Some(host));
         };
         if wide.value.iter().any(|wide| hosts::covers(wide, &host)) {
-            return Some(host);
+            return Some(Some(host));
         }
-        let place = self.decoder.place(item);
-        let diagnostic = Diagnostic::error(
-            place,
-            format!("host {} is not on the operator's allowlist", quoted(&host)),
-        )
-        .expected(one_of(wide.value.iter().map(|host| &**host)))
-        .help(format!(
-            "the operator adds it to `allowed_hosts` at {}",
-            wide.origin
-        ));
+        let message = format!("host {} is not on the operator's allowlist", quoted(&host));
+        let diagnostic = self
+            .not_allowed(item, message)
+            .expected(one_of(wide.value.iter().map(|host| &**host)))
+            .help(format!(
+                "the operator adds it to `allowed_hosts` at {}",
+                wide.origin
+            ));
         self.decoder.report(diagnostic);
-        None
+        self.request.operator.audit.value.then_some(None)
+    }
+
+    /// An error, or in audit mode a warning: what policy refuses is noted when it is used.
+    fn not_allowed(&self, item: &Node, message: String) -> Diagnostic {
+        let place = self.decoder.place(item);
+        if self.request.operator.audit.value {
+            Diagnostic::warning(place, format!("{message}; audit mode lets it pass"))
+        } else {
+            Diagnostic::error(place, message)
+        }
     }
 
     fn tool_settings(
