@@ -73,6 +73,11 @@ impl Admission {
 }
 
 impl Ticket {
+    /// Whether there is no room at the moment.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.running.available_permits() == 0
+    }
+
     /// Waits for a permit. `None` once admission has been closed.
     pub(crate) async fn admitted(self) -> Option<OwnedSemaphorePermit> {
         self.running.clone().acquire_owned().await.ok()

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use otto_core::agent::AgentConfig;
 use otto_core::id::EffectId;
-use otto_core::invocation::{CancelReason, Event, Invocation, ModelFailureKind, TimerPurpose};
+use otto_core::invocation::{
+    CancelReason, Event, Invocation, InvocationSpec, ModelFailureKind, TimerPurpose,
+};
 use otto_core::journal;
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
@@ -104,9 +106,25 @@ impl PendingJournal {
 }
 
 impl AgentServer {
+    /// The sequence of the entry with which every journal begins.
+    pub(crate) const BEGINNING: u64 = 1;
+
+    /// The entry with which the journal of an invocation begins; it is stored with the submission.
+    pub(crate) fn beginning(now: Timestamp, spec: &Arc<InvocationSpec>) -> Entry {
+        Entry {
+            sequence: Self::BEGINNING,
+            payload: Arc::from(journal::encode(now, &Event::Started(spec.clone()))),
+        }
+    }
+
     /// Feeds `first`, then everything that happens, until the invocation has ended.
     pub(crate) async fn run(&mut self, first: Event) -> Report {
-        self.feed(first).await;
+        if matches!(first, Event::Started(_)) {
+            // The journal has it, with the time of the submission: the machine sees what a replay will see.
+            self.step(self.admitted_at, first).await;
+        } else {
+            self.feed(first).await;
+        }
         loop {
             if let Some(report) = self.report.take() {
                 return report;
@@ -119,8 +137,12 @@ impl AgentServer {
     async fn feed(&mut self, event: Event) {
         self.shared.audit.keep_up().await;
         let now = self.shared.clock.now();
-        self.watch.event(now, &event);
         self.journal.push(journal::encode(now, &event));
+        self.step(now, event).await;
+    }
+
+    async fn step(&mut self, now: Timestamp, event: Event) {
+        self.watch.event(now, &event);
         self.note_failure(&event);
         let compactions = self.machine.totals().compactions;
         let effects = self.machine.step(now, event);

@@ -18,7 +18,7 @@ use otto_core::invocation::{
 };
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
-use otto_core::port::store::Lease;
+use otto_core::port::store::{Durability, Lease};
 use otto_core::{Money, Timestamp};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
@@ -48,7 +48,11 @@ pub(crate) struct Seat {
 
 /// Where an AgentServer begins.
 pub(crate) enum Start {
-    New(Arc<InvocationSpec>),
+    /// The journal holds the beginning, which is durable or will be with the first hold.
+    New {
+        spec: Arc<InvocationSpec>,
+        durability: Durability,
+    },
     Resumed(Box<Recovered>),
 }
 
@@ -71,13 +75,25 @@ impl Engine {
         let shared = self.shared().clone();
         let (stop_sender, stop) = watch::channel(None);
         let (sender, receiver) = listening.capacity().map(broadcast::channel).unzip();
-        let (progress, _) = watch::channel(0);
+        let durable = match &start {
+            Start::New {
+                durability: Durability::Relaxed,
+                ..
+            } => 0,
+            Start::New {
+                durability: Durability::Synced,
+                ..
+            } => AgentServer::BEGINNING,
+            Start::Resumed(recovered) => recovered.last_sequence,
+        };
+        let (progress, followed) = watch::channel(durable);
         let (report_sender, report) = oneshot::channel();
         let handle = InvocationHandle {
             ids: seat.ids,
             stop: stop_sender.clone(),
             events: receiver,
             report,
+            progress: followed,
         };
         let registration = shared.registry.register(
             seat.ids,
@@ -192,11 +208,11 @@ fn agent_server(
 ) -> (AgentServer, Event) {
     let is_resumed = matches!(start, Start::Resumed(_));
     let (machine, journal, first, spec, charged) = match start {
-        Start::New(spec) => {
+        Start::New { spec, .. } => {
             let first = Event::Started(spec.clone());
             (
                 Invocation::default(),
-                PendingJournal::after(0),
+                PendingJournal::after(AgentServer::BEGINNING),
                 first,
                 spec,
                 Money::ZERO,

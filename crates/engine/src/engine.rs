@@ -19,7 +19,7 @@ use otto_core::model::{CacheUse, ModelSpec};
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::LlmClient;
 use otto_core::port::store::{
-    AuditLog, Blobs, KillRow, Store, StoreError, Submission, SubmitOutcome,
+    AuditLog, Blobs, Durability, KillRow, Store, StoreError, Submission, SubmitOutcome,
 };
 use otto_core::port::tool::Tool;
 use otto_core::redact::Redactor;
@@ -28,9 +28,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Ticket};
+use crate::agent_server::AgentServer;
 use crate::agent_supervisor::{Seat, Start};
 use crate::audit::AuditTrail;
 use crate::clock::{Clock, IdSource};
+use crate::fingerprint::fingerprint;
 use crate::health::{Component, Condition, Health, HealthReport};
 use crate::kill_switch::{KillPlaces, KillSwitch};
 use crate::leases::{LEASE_TTL, Leases};
@@ -138,6 +140,7 @@ pub(crate) struct Shared {
     /// What a shutdown ended.
     pub(crate) left: Mutex<Vec<LeftForResume>>,
     closing: AtomicBool,
+    handing_over: AtomicBool,
 }
 
 impl Shared {
@@ -154,6 +157,16 @@ impl Shared {
         self.configuration
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on what a shutdown ends is left unfinished.
+    pub(crate) fn begin_to_hand_over(&self) {
+        self.handing_over.store(true, Ordering::Release);
+    }
+
+    /// Whether what a shutdown ends is left unfinished.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.handing_over.load(Ordering::Acquire)
     }
 
     pub(crate) fn settings(&self) -> Arc<EngineSettings> {
@@ -227,6 +240,7 @@ impl Engine {
             abandon: CancellationToken::new(),
             left: Mutex::default(),
             closing: AtomicBool::new(false),
+            handing_over: AtomicBool::new(false),
         });
         if let Some(row) = shared.kill.thrown() {
             shared.telemetry.kill_switch_thrown(&row, 0, now);
@@ -292,7 +306,13 @@ impl Engine {
             ..AgentConfig::clone(&agent)
         });
         let input = redaction::text(&self.shared.redactor, &task.input);
-        let spec = self.spec(&agent, &ids, model, input.clone())?;
+        let spec = Arc::new(self.spec(&agent, &ids, model, input.clone())?);
+        // The first hold of money makes it durable, at once; who has to wait for its turn must not be lost meanwhile.
+        let durability = if ticket.must_wait() {
+            Durability::Synced
+        } else {
+            Durability::Relaxed
+        };
         let submission = Submission {
             invocation: ids.invocation,
             session: ids.session,
@@ -302,7 +322,13 @@ impl Engine {
             model: agent.model.clone(),
             workflow: ids.workflow,
             title: title(&input),
+            fingerprint: task
+                .idempotency_key
+                .as_ref()
+                .map(|_| fingerprint(&agent.name, &task)),
             idempotency_key: task.idempotency_key.clone(),
+            entries: vec![AgentServer::beginning(now, &spec)],
+            durability,
             at: now,
         };
         let asked = Instant::now();
@@ -311,6 +337,7 @@ impl Engine {
         let lease = match submitted.map_err(store_failed("record the invocation"))? {
             SubmitOutcome::Accepted(lease) => lease,
             SubmitOutcome::Duplicate(earlier) => return Err(InvokeError::Duplicate(earlier)),
+            SubmitOutcome::KeyReused(earlier) => return Err(InvokeError::KeyReused(earlier)),
             SubmitOutcome::SessionBusy { node } => {
                 return Err(InvokeError::SessionBusy {
                     session: ids.session,
@@ -325,7 +352,8 @@ impl Engine {
             lease,
             admitted_at: now,
         };
-        Ok(self.spawn(ticket, seat, Start::New(Arc::new(spec)), options.listening))
+        let start = Start::New { spec, durability };
+        Ok(self.spawn(ticket, seat, start, options.listening))
     }
 
     pub(crate) fn admit(&self) -> Result<Ticket, InvokeError> {

@@ -79,6 +79,11 @@ pub enum InvokeError {
     /// This idempotency key was used before.
     #[error("this idempotency key was used before, for invocation {0}")]
     Duplicate(InvocationId),
+    /// This idempotency key was used before, and something else was asked then.
+    #[error(
+        "this idempotency key was used before, for invocation {0}, which was asked something else; a new request needs a new key"
+    )]
+    KeyReused(InvocationId),
     /// There is nothing to resume.
     #[error("{what} cannot be resumed: {why}")]
     NotResumable {

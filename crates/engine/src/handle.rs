@@ -26,6 +26,7 @@ pub struct InvocationHandle {
     pub(crate) stop: watch::Sender<Option<CancelReason>>,
     pub(crate) events: Option<broadcast::Receiver<ListenerEvent>>,
     pub(crate) report: oneshot::Receiver<Report>,
+    pub(crate) progress: watch::Receiver<u64>,
 }
 
 impl InvocationHandle {
@@ -50,6 +51,14 @@ impl InvocationHandle {
     #[must_use]
     pub const fn take_events(&mut self) -> Option<broadcast::Receiver<ListenerEvent>> {
         self.events.take()
+    }
+
+    /// Waits until its beginning is durable: from then on a crash cannot lose it, and whoever was told of it may
+    /// rely on it. It costs no sync of its own; the beginning becomes durable with the first hold of money.
+    /// Cancel safe.
+    pub async fn durable(&mut self) {
+        // An error means that it has ended, which is durable as well.
+        let _ = self.progress.wait_for(|sequence| *sequence > 0).await;
     }
 
     /// Waits for its end.

@@ -18,6 +18,7 @@ mod cost_tracker;
 mod effects;
 mod engine;
 mod error;
+mod fingerprint;
 mod handle;
 pub mod health;
 pub mod kill_switch;

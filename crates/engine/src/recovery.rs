@@ -12,9 +12,9 @@ use otto_core::port::store::{ClaimOutcome, InvocationQuery, StoreError};
 use otto_core::{InvocationId, Money, SessionId};
 
 use crate::agent_supervisor::{Seat, Start};
-use crate::engine::{Engine, ResumeOptions, Shared, store_failed};
+use crate::engine::{Engine, InvokeOptions, ResumeOptions, Shared, store_failed};
 use crate::leases::LEASE_TTL;
-use crate::{Ids, InvocationHandle, InvokeError};
+use crate::{Ids, InvocationHandle, InvokeError, Listening};
 
 /// A machine folded from its journal, and what holds from now on.
 pub(crate) struct Recovered {
@@ -37,6 +37,14 @@ pub(crate) enum RecoveryError {
     Empty,
 }
 
+/// Under which limits an invocation goes on.
+enum Terms {
+    /// Those in its journal.
+    AsBefore,
+    /// Those of its agent as it is configured now, raised.
+    Raised(Budgets, Option<UnknownCallDecision>),
+}
+
 impl Engine {
     /// Takes an invocation up again, with the agent as it is configured now.
     ///
@@ -48,8 +56,44 @@ impl Engine {
         invocation: InvocationId,
         options: ResumeOptions,
     ) -> Result<InvocationHandle, InvokeError> {
+        let terms = Terms::Raised(options.raise, options.decision);
+        self.take_up(agent, invocation, terms, options.listening)
+            .await
+    }
+
+    /// Takes an invocation up again whose Otto is gone, under the limits in its journal. A call that needs a
+    /// person's word parks it.
+    ///
+    /// # Errors
+    /// As [`Engine::resume`]; [`InvokeError::SessionBusy`] when its Otto lives after all.
+    pub async fn recover(
+        &self,
+        agent: Arc<AgentConfig>,
+        invocation: InvocationId,
+        options: InvokeOptions,
+    ) -> Result<InvocationHandle, InvokeError> {
+        self.take_up(agent, invocation, Terms::AsBefore, options.listening)
+            .await
+    }
+
+    async fn take_up(
+        &self,
+        agent: Arc<AgentConfig>,
+        invocation: InvocationId,
+        terms: Terms,
+        listening: Listening,
+    ) -> Result<InvocationHandle, InvokeError> {
         let ticket = self.admit()?;
         let shared = self.shared();
+        let not_resumable = |why: String| InvokeError::NotResumable {
+            what: format!("invocation {invocation}"),
+            why,
+        };
+        // Held until it is registered: asking twice at once is one resumption.
+        let _taking_up = shared
+            .registry
+            .take_up(invocation)
+            .ok_or_else(|| not_resumable("it is running".to_owned()))?;
         let query = InvocationQuery {
             invocation: Some(invocation),
             ..InvocationQuery::default()
@@ -59,10 +103,6 @@ impl Engine {
             .invocations(query)
             .await
             .map_err(store_failed("look up the invocation"))?;
-        let not_resumable = |why: String| InvokeError::NotResumable {
-            what: format!("invocation {invocation}"),
-            why,
-        };
         let record = records
             .first()
             .ok_or_else(|| not_resumable("it is unknown here".to_owned()))?;
@@ -70,9 +110,6 @@ impl Engine {
             && !record.resumable
         {
             return Err(not_resumable(format!("it has ended: {outcome}")));
-        }
-        if shared.registry.find(invocation).is_some() {
-            return Err(not_resumable("it is running".to_owned()));
         }
         let session = record.session;
         let claimed = shared.store.claim(session, self.node(), LEASE_TTL).await;
@@ -87,18 +124,23 @@ impl Engine {
             .spec()
             .cloned()
             .ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
-        let agent = Arc::new(AgentConfig {
-            budgets: self.raised(&agent, &options.raise),
-            ..AgentConfig::clone(&agent)
-        });
         let ids = ids_of(&spec);
-        let resumption = self.resumption(&agent, &ids, options.decision);
-        let admitted_at = shared.clock.now();
+        let (agent, resumption) = match terms {
+            Terms::AsBefore => (agent, as_before(&spec)),
+            Terms::Raised(raise, decision) => {
+                let agent = Arc::new(AgentConfig {
+                    budgets: self.raised(&agent, &raise),
+                    ..AgentConfig::clone(&agent)
+                });
+                let resumption = self.resumption(&agent, &ids, decision);
+                (agent, resumption)
+            }
+        };
         let seat = Seat {
             ids,
             agent,
             lease,
-            admitted_at,
+            admitted_at: shared.clock.now(),
         };
         let charged = charged(shared, invocation)
             .await
@@ -110,12 +152,7 @@ impl Engine {
             resumption,
             charged,
         };
-        Ok(self.spawn(
-            ticket,
-            seat,
-            Start::Resumed(Box::new(recovered)),
-            options.listening,
-        ))
+        Ok(self.spawn(ticket, seat, Start::Resumed(Box::new(recovered)), listening))
     }
 
     /// The newest invocation of a session that can be taken up again.
@@ -179,11 +216,7 @@ pub(crate) async fn after_panic(
 ) -> Result<Recovered, RecoveryError> {
     let (machine, last_sequence) = fold(shared, seat.ids.invocation).await?;
     let spec = machine.spec().cloned().ok_or(RecoveryError::Empty)?;
-    let resumption = Arc::new(Resumption {
-        limits: spec.limits.clone(),
-        scopes: spec.scopes.clone(),
-        decision: None,
-    });
+    let resumption = as_before(&spec);
     let charged = charged(shared, seat.ids.invocation).await?;
     Ok(Recovered {
         machine,
@@ -191,6 +224,15 @@ pub(crate) async fn after_panic(
         spec,
         resumption,
         charged,
+    })
+}
+
+/// The limits and scopes in the journal.
+fn as_before(spec: &InvocationSpec) -> Arc<Resumption> {
+    Arc::new(Resumption {
+        limits: spec.limits.clone(),
+        scopes: spec.scopes.clone(),
+        decision: None,
     })
 }
 

@@ -3,7 +3,7 @@
 //! The registry only knows; it owns no task. An entry is removed by the guard that its AgentServer holds, also
 //! when that panics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use otto_core::invocation::CancelReason;
@@ -61,6 +61,14 @@ pub struct Registry {
     running: Arc<Mutex<BTreeMap<InvocationId, RunningInvocation>>>,
     /// Told whenever the last one has gone.
     emptied: Arc<Notify>,
+    taking_up: Arc<Mutex<BTreeSet<InvocationId>>>,
+}
+
+/// Keeps others from taking the same invocation up, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct TakingUp {
+    registry: Registry,
+    invocation: InvocationId,
 }
 
 /// Keeps an entry in the registry for as long as it lives.
@@ -91,6 +99,19 @@ impl Registry {
             registry: self.clone(),
             invocation: ids.invocation,
         }
+    }
+
+    /// Begins to take an invocation up that does not run; `None` if it runs, or another has begun to.
+    pub(crate) fn take_up(&self, invocation: InvocationId) -> Option<TakingUp> {
+        if !self.taking_up().insert(invocation) {
+            return None;
+        }
+        let taking_up = TakingUp {
+            registry: self.clone(),
+            invocation,
+        };
+        // Looked at second: whoever has registered it meanwhile has left the set before.
+        self.find(invocation).is_none().then_some(taking_up)
     }
 
     /// The running invocation of that id.
@@ -151,6 +172,13 @@ impl Registry {
         }
     }
 
+    fn taking_up(&self) -> std::sync::MutexGuard<'_, BTreeSet<InvocationId>> {
+        // Ids are inserted and removed whole, so a poisoned set is still a correct set.
+        self.taking_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InvocationId, RunningInvocation>> {
         // Entries are inserted and removed whole, so a poisoned map is still a correct map.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,5 +195,11 @@ impl Drop for Registration {
         if is_last {
             self.registry.emptied.notify_waiters();
         }
+    }
+}
+
+impl Drop for TakingUp {
+    fn drop(&mut self) {
+        self.registry.taking_up().remove(&self.invocation);
     }
 }

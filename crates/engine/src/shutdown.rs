@@ -38,6 +38,13 @@ pub struct LeftForResume {
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl Engine {
+    /// As [`Engine::shutdown`], for a process that is to be started again: what runs stays unfinished, and the
+    /// next one takes it up with [`Engine::recover`] by itself.
+    pub async fn hand_over(&self, bound: Duration) -> ShutdownReport {
+        self.shared().begin_to_hand_over();
+        self.shutdown(bound).await
+    }
+
     /// Ends: no new invocation, running ones stop at their next durable point, at most `bound`; then the
     /// components end in the reverse of their start. Calling it again waits for the same end.
     pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {

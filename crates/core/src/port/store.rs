@@ -118,7 +118,7 @@ pub enum Outcome {
 
 /// Submission, leases, end.
 pub trait Dispatch: Send + Sync {
-    /// Records a new invocation and claims its session. Relaxed: the reservation that follows makes it durable.
+    /// Records a new invocation with its first entries and claims its session.
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<SubmitOutcome, StoreError>>;
 
     /// Claims a session for `node` if it is free, expired or already its own. Synced.
@@ -163,6 +163,12 @@ pub struct Submission {
     pub title: Arc<str>,
     /// Submitting twice with the same key is one invocation.
     pub idempotency_key: Option<Arc<str>>,
+    /// What the key stands for: a digest of what was asked. Another one under the same key is refused.
+    pub fingerprint: Option<Arc<str>>,
+    /// The first journal entries: kept with the submission or not at all.
+    pub entries: Vec<Entry>,
+    /// Whether to wait for durability. Relaxed where a reservation follows at once and makes it durable.
+    pub durability: Durability,
     /// When.
     pub at: Timestamp,
 }
@@ -174,6 +180,8 @@ pub enum SubmitOutcome {
     Accepted(Lease),
     /// The key was used before, for this invocation.
     Duplicate(InvocationId),
+    /// The key was used before, for this invocation, and something else was asked then.
+    KeyReused(InvocationId),
     /// Another live node holds the session.
     SessionBusy {
         /// The node.

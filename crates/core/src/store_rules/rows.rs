@@ -2,6 +2,8 @@
 //!
 //! Each method is one row (or one range of rows) and decides nothing.
 
+use std::sync::Arc;
+
 use crate::id::ReservationId;
 use crate::ledger::{Ledger, Scope};
 use crate::model::Usage;
@@ -25,6 +27,15 @@ pub struct InvocationRow {
 pub struct End {
     /// Whether it may go on later.
     pub resumable: bool,
+}
+
+/// What an idempotency key was used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    /// The invocation.
+    pub invocation: InvocationId,
+    /// A digest of what was asked, if it was kept.
+    pub fingerprint: Option<Arc<str>>,
 }
 
 /// What a usage row says.
@@ -67,13 +78,13 @@ pub trait Rows {
     /// An invocation, if it was recorded.
     fn invocation(&mut self, id: InvocationId) -> Result<Option<InvocationRow>, Self::Error>;
 
-    /// The invocation that was submitted under an idempotency key.
-    fn invocation_of_key(&mut self, key: &str) -> Result<Option<InvocationId>, Self::Error>;
+    /// What an idempotency key was used for.
+    fn invocation_of_key(&mut self, key: &str) -> Result<Option<KeyRow>, Self::Error>;
 
     /// Whether there is room for one more invocation; an error says why not.
     fn can_insert_invocation(&mut self) -> Result<(), Self::Error>;
 
-    /// Records an invocation that is not there yet.
+    /// Records an invocation that is not there yet. Its entries are appended apart.
     fn insert_invocation(&mut self, submission: &Submission) -> Result<(), Self::Error>;
 
     /// Appends entries that follow the last one without a gap. Never empty.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::Timestamp;
-use crate::port::store::{StoreError, Submission, SubmitOutcome};
+use crate::port::store::{Entry, StoreError, Submission, SubmitOutcome};
+use crate::store_rules::journal::unknown_entries;
 use crate::store_rules::lease::take;
-use crate::store_rules::{InvocationRow, Rows};
+use crate::store_rules::{InvocationRow, KeyRow, Rows};
 
 /// The longest idempotency key and the longest node name, in bytes.
 pub const MAX_KEY_BYTES: usize = 256;
@@ -13,7 +14,8 @@ pub const MAX_KEY_BYTES: usize = 256;
 /// Records a new invocation and claims its session.
 ///
 /// A call that is repeated for the same invocation gets the lease again. A key that was used for another
-/// invocation names that one, also while the kill switch is thrown: nothing new begins by it.
+/// invocation names that one, also while the kill switch is thrown: nothing new begins by it. Where both
+/// calls say what they asked and it differs, the key was reused by mistake.
 ///
 /// # Errors
 /// `Invalid` for a key or node name that is too long or empty, and for an invocation that is known in
@@ -27,10 +29,20 @@ pub fn submit<R: Rows>(
     check_name("node name", &submission.node)?;
     if let Some(key) = &submission.idempotency_key {
         check_name("idempotency key", key)?;
-        if let Some(first) = rows.invocation_of_key(key)?
+        if let Some(KeyRow {
+            invocation: first,
+            fingerprint,
+        }) = rows.invocation_of_key(key)?
             && first != id
         {
-            return Ok(SubmitOutcome::Duplicate(first));
+            let is_other = fingerprint
+                .zip(submission.fingerprint.as_ref())
+                .is_some_and(|(first, now)| first != *now);
+            return Ok(if is_other {
+                SubmitOutcome::KeyReused(first)
+            } else {
+                SubmitOutcome::Duplicate(first)
+            });
         }
     }
     let known = rows.invocation(id)?;
@@ -51,7 +63,14 @@ pub fn submit<R: Rows>(
     if let Some(kill) = rows.kill()? {
         return Ok(SubmitOutcome::Killed(kill));
     }
+    let mut new: &[Entry] = &[];
     if known.is_none() {
+        let row = InvocationRow {
+            session: submission.session,
+            last_sequence: 0,
+            end: None,
+        };
+        new = unknown_entries(row, id, &submission.entries)?;
         rows.can_insert_invocation()?;
     }
     let row = rows.lease(submission.session)?;
@@ -67,6 +86,9 @@ pub fn submit<R: Rows>(
         Ok(lease) => {
             if known.is_none() {
                 rows.insert_invocation(submission)?;
+                if !new.is_empty() {
+                    rows.append(id, new)?;
+                }
             }
             Ok(SubmitOutcome::Accepted(lease))
         }

@@ -1,11 +1,14 @@
 //! `Finish`: the outcome is durable before anyone is told, then artifacts, then the report.
+//!
+//! A handover is no end: the journal is made durable and the invocation stays unfinished, so that the next
+//! Otto finds it where it finds those of a crash.
 
 use std::sync::Arc;
 
 use otto_core::Timestamp;
-use otto_core::derived;
+use otto_core::derived::{self, DerivedArtifact};
 use otto_core::invocation::{CancelReason, Outcome};
-use otto_core::port::store;
+use otto_core::port::store::{self, Durability, FinishReply, StoreError};
 
 use crate::agent_server::AgentServer;
 use crate::{ListenerEvent, Report};
@@ -13,28 +16,14 @@ use crate::{ListenerEvent, Report};
 impl AgentServer {
     pub(crate) async fn finish(&mut self, now: Timestamp, outcome: Outcome) {
         let sequence = self.journal.last_sequence();
-        let finish = store::Finish {
-            lease: self.lease.clone(),
-            invocation: self.ids.invocation,
-            outcome: outcome.kind(),
-            summary: Arc::from(outcome.to_string()),
-            result: match &outcome {
-                Outcome::Completed { text } => text.clone(),
-                _ => Arc::from(""),
-            },
-            entries: self.journal.take(),
-            artifacts: match &self.shared.blobs {
-                Some(_) => derived::of(&self.ids.invocation, &self.machine, &outcome),
-                None => Vec::new(),
-            },
-            resumable: is_resumable(&outcome),
-            at: now,
+        let (written, mut left) = if is_shutdown(&outcome) && self.shared.hands_over() {
+            (self.put_down().await, Vec::new())
+        } else {
+            self.record_end(now, &outcome).await
         };
-        let written = self.shared.store.clone();
-        let mut left = finish.artifacts.clone();
         let mut artifacts = Vec::new();
-        match self.after_settles("finish", written.finish(finish)).await {
-            Ok(store::FinishReply {
+        match written {
+            Ok(FinishReply {
                 outcome: store::Outcome::Done | store::Outcome::AlreadyDone,
                 artifacts: taken,
             }) => {
@@ -42,7 +31,7 @@ impl AgentServer {
                 left.drain(..taken.len().min(left.len()));
                 artifacts = taken;
             }
-            Ok(store::FinishReply {
+            Ok(FinishReply {
                 outcome: store::Outcome::Fenced,
                 ..
             }) => self.fenced = true,
@@ -72,6 +61,57 @@ impl AgentServer {
             duration: self.shared.clock.now().since(self.admitted_at),
         });
     }
+
+    /// Records the end; also gives the artifacts that belong to it.
+    async fn record_end(
+        &mut self,
+        now: Timestamp,
+        outcome: &Outcome,
+    ) -> (Result<FinishReply, StoreError>, Vec<DerivedArtifact>) {
+        let finish = store::Finish {
+            lease: self.lease.clone(),
+            invocation: self.ids.invocation,
+            outcome: outcome.kind(),
+            summary: Arc::from(outcome.to_string()),
+            result: match outcome {
+                Outcome::Completed { text } => text.clone(),
+                _ => Arc::from(""),
+            },
+            entries: self.journal.take(),
+            artifacts: match &self.shared.blobs {
+                Some(_) => derived::of(&self.ids.invocation, &self.machine, outcome),
+                None => Vec::new(),
+            },
+            resumable: is_resumable(outcome),
+            at: now,
+        };
+        let artifacts = finish.artifacts.clone();
+        let store = self.shared.store.clone();
+        let written = self.after_settles("finish", store.finish(finish)).await;
+        (written, artifacts)
+    }
+
+    /// Makes what happened durable, and leaves the invocation without an end.
+    async fn put_down(&mut self) -> Result<FinishReply, StoreError> {
+        let entries = self.journal.take();
+        let (lease, invocation) = (self.lease.clone(), self.ids.invocation);
+        let store = self.shared.store.clone();
+        let append = store.append(lease, invocation, entries, Durability::Synced);
+        let outcome = self.after_settles("append", append).await?;
+        Ok(FinishReply {
+            outcome,
+            artifacts: Vec::new(),
+        })
+    }
+}
+
+const fn is_shutdown(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Cancelled {
+            reason: CancelReason::Shutdown
+        }
+    )
 }
 
 /// Whether the same invocation may be taken up again, as it is or with a raised limit.

@@ -58,6 +58,7 @@ impl AgentServer {
             }
             Ok(ReserveReply::Ledger(ReserveOutcome::OverLimit(denial))) => {
                 self.shared.audit.reservation_denied(&self.ids, &denial);
+                self.durable_up_to(sequence);
                 if denial.is_contended() {
                     self.tell(|| ListenerEvent::WaitingForBudget {
                         denial: denial.clone(),

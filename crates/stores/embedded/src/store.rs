@@ -279,7 +279,7 @@ fn bury_dead_nodes(
 
 impl Dispatch for EmbeddedStore {
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<SubmitOutcome, StoreError>> {
-        self.inner.change(Durability::Relaxed, move |rows, now| {
+        self.inner.change(submission.durability, move |rows, now| {
             rules::submit(rows, now, &submission)
         })
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use otto_core::id::ReservationId;
 use otto_core::ledger::{Ledger, ReservationState, Scope};
 use otto_core::port::store::{Attribution, Entry, Finish, KillRow, StoreError, Submission};
-use otto_core::store_rules::{Charge, End, InvocationRow, Lapsed, LeaseRow, Rows};
+use otto_core::store_rules::{Charge, End, InvocationRow, KeyRow, Lapsed, LeaseRow, Rows};
 use otto_core::{InvocationId, SessionId, Timestamp, UtcDay};
 
 use crate::Bounds;
@@ -19,7 +19,7 @@ pub(crate) struct MemoryRows {
     bounds: Bounds,
     sessions: BTreeMap<SessionId, LeaseRow>,
     pub(crate) invocations: BTreeMap<InvocationId, Invocation>,
-    keys: BTreeMap<Arc<str>, InvocationId>,
+    keys: BTreeMap<Arc<str>, KeyRow>,
     kill: Option<KillRow>,
     highest_day: UtcDay,
     pub(crate) ledger: Ledger,
@@ -160,8 +160,8 @@ impl Rows for MemoryRows {
         }))
     }
 
-    fn invocation_of_key(&mut self, key: &str) -> Result<Option<InvocationId>, StoreError> {
-        Ok(self.keys.get(key).copied())
+    fn invocation_of_key(&mut self, key: &str) -> Result<Option<KeyRow>, StoreError> {
+        Ok(self.keys.get(key).cloned())
     }
 
     fn can_insert_invocation(&mut self) -> Result<(), StoreError> {
@@ -179,10 +179,17 @@ impl Rows for MemoryRows {
 
     fn insert_invocation(&mut self, submission: &Submission) -> Result<(), StoreError> {
         if let Some(key) = &submission.idempotency_key {
-            self.keys.insert(key.clone(), submission.invocation);
+            let row = KeyRow {
+                invocation: submission.invocation,
+                fingerprint: submission.fingerprint.clone(),
+            };
+            self.keys.insert(key.clone(), row);
         }
         let invocation = Invocation {
-            submission: submission.clone(),
+            submission: Submission {
+                entries: Vec::new(),
+                ..submission.clone()
+            },
             entries: Vec::new(),
             finish: None,
             dropped: false,

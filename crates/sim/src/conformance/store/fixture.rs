@@ -131,6 +131,9 @@ pub(super) fn submission(node: &Node, session_number: u8, number: u8) -> Submiss
         workflow: None,
         title: Arc::from("Review src/"),
         idempotency_key: None,
+        fingerprint: None,
+        entries: Vec::new(),
+        durability: Durability::Relaxed,
         at: NOON.after(Duration::from_millis(u64::from(number))),
     }
 }

@@ -32,6 +32,10 @@ pub(super) const CASES: &[Entry] = &[
     ),
     ("unknown invocations are not found", unknown_invocations),
     ("an idempotency key is one invocation", keys),
+    (
+        "a submission is kept with its first entries or not at all",
+        first_entries,
+    ),
     ("submitting twice is one invocation", submit_twice),
     ("an end is recorded once", finish_once),
     (
@@ -208,6 +212,31 @@ fn unknown_invocations(world: &dyn World) {
     );
 }
 
+fn first_entries(world: &dyn World) {
+    let node = open(world, "a");
+    let mut begun = submission(&node, 1, 1);
+    begun.entries = entries(1..=1);
+    begun.durability = Durability::Synced;
+    let driven = node.drive_as(begun);
+    assert_eq!(node.journal(1), entries(1..=1));
+    assert_eq!(
+        driven.append(entries(1..=2)).expect("append"),
+        Outcome::Done,
+        "the first is there already"
+    );
+    assert_eq!(node.journal(1), entries(1..=2));
+    let mut gap = submission(&node, 2, 2);
+    gap.entries = entries(2..=2);
+    let answer = block_on(node.store.submit(gap));
+    assert!(
+        matches!(answer, Err(StoreError::Invalid { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(node.unfinished(), [invocation(1)], "nothing of it was kept");
+    drop(node);
+    assert_eq!(open(world, "b").journal(1), entries(1..=2));
+}
+
 fn keys(world: &dyn World) {
     let node = open(world, "a");
     let mut keyed = submission(&node, 1, 1);
@@ -219,6 +248,13 @@ fn keys(world: &dyn World) {
         node.submit(second.clone()),
         SubmitOutcome::Duplicate(invocation(1))
     );
+    // Only what both calls say is compared.
+    second.fingerprint = Some(Arc::from("two crates"));
+    assert_eq!(
+        node.submit(second.clone()),
+        SubmitOutcome::Duplicate(invocation(1))
+    );
+    second.fingerprint = None;
     drop(node);
     let other = open(world, "b");
     second.node = other.name.clone();
@@ -229,10 +265,24 @@ fn keys(world: &dyn World) {
     );
     assert_eq!(other.unfinished(), [invocation(1)]);
     second.idempotency_key = Some(Arc::from("order 18"));
+    second.fingerprint = Some(Arc::from("two crates"));
     assert!(matches!(
         other.submit(second.clone()),
         SubmitOutcome::Accepted(_)
     ));
+    let mut third = submission(&other, 3, 3);
+    third.idempotency_key = Some(Arc::from("order 18"));
+    third.fingerprint = Some(Arc::from("two crates"));
+    assert_eq!(
+        other.submit(third.clone()),
+        SubmitOutcome::Duplicate(invocation(2))
+    );
+    third.fingerprint = Some(Arc::from("three crates"));
+    assert_eq!(
+        other.submit(third),
+        SubmitOutcome::KeyReused(invocation(2)),
+        "the key stands for something else"
+    );
     for wrong in [String::new(), "k".repeat(257)] {
         second.invocation = invocation(3);
         second.idempotency_key = Some(Arc::from(wrong));

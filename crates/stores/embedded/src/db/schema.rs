@@ -12,10 +12,10 @@ use rusqlite::Connection;
 pub(crate) const APPLICATION_ID: i32 = 0x4F54_544F;
 
 /// The version that this Otto writes.
-pub(crate) const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 3;
 
 /// `STEPS[n]` leads from version `n` to `n + 1`.
-const STEPS: [&str; VERSION as usize] = [V1, V2];
+const STEPS: [&str; VERSION as usize] = [V1, V2, V3];
 
 const V1: &str = "
 -- Single numbers: highest_day, artifact_bytes, syncs.
@@ -149,6 +149,11 @@ CREATE TABLE unwritten (
 
 -- The start of the machine under which money held ahead is as the database says; 0 before the first.
 INSERT INTO meta (name, value) VALUES ('boot', 0);
+";
+
+const V3: &str = "
+-- A digest of what was asked under the idempotency key.
+ALTER TABLE invocations ADD COLUMN fingerprint TEXT;
 ";
 
 /// The tables of the newest version.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use otto_core::id::ReservationId;
 use otto_core::ledger::{Grant, Ledger, Reservation, ReservationState, Scope};
 use otto_core::port::store::{Attribution, Entry, Finish, KillRow, Submission};
-use otto_core::store_rules::{Charge, End, InvocationRow, Lapsed, LeaseRow, Rows};
+use otto_core::store_rules::{Charge, End, InvocationRow, KeyRow, Lapsed, LeaseRow, Rows};
 use otto_core::{EffectId, InvocationId, SessionId, Timestamp, UtcDay};
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, Statement, params};
@@ -303,11 +303,20 @@ impl Rows for SqlRows<'_, '_> {
         Ok(self.known(id)?.map(|known| known.row))
     }
 
-    fn invocation_of_key(&mut self, key: &str) -> Result<Option<InvocationId>, Fault> {
+    fn invocation_of_key(&mut self, key: &str) -> Result<Option<KeyRow>, Fault> {
         one(
             &mut self.statements.invocation_of_key,
             params![key],
-            |row| read_invocation(row, 0),
+            |row| {
+                let fingerprint = match row.get_ref(1)? {
+                    ValueRef::Null => None,
+                    _ => Some(read_text(row, 1)?),
+                };
+                Ok(KeyRow {
+                    invocation: read_invocation(row, 0)?,
+                    fingerprint,
+                })
+            },
         )
     }
 
@@ -325,6 +334,7 @@ impl Rows for SqlRows<'_, '_> {
             submission.workflow.as_ref().map(|id| id.as_bytes()),
             &*submission.title,
             submission.idempotency_key.as_deref(),
+            submission.fingerprint.as_deref(),
             time(submission.at),
         ])?;
         let row = InvocationRow {

@@ -35,10 +35,10 @@ statements! {
             (SELECT max(effect) FROM calls WHERE invocation = i.invocation AND effect < ?2),
             (SELECT max(effect) FROM calls WHERE invocation = i.invocation AND effect >= ?2 AND state = 0)
         FROM invocations i WHERE i.invocation = ?1";
-    invocation_of_key: "SELECT invocation FROM invocations WHERE idempotency_key = ?1";
+    invocation_of_key: "SELECT invocation, fingerprint FROM invocations WHERE idempotency_key = ?1";
     insert_invocation: "INSERT INTO invocations
-            (invocation, session, agent, model, workflow, title, idempotency_key, started_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+            (invocation, session, agent, model, workflow, title, idempotency_key, fingerprint, started_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     append: "INSERT INTO journal (invocation, sequence, payload) VALUES (?1, ?2, ?3)";
     end: "UPDATE invocations SET finished_at = ?2, outcome = ?3, summary = ?4, result = ?5, resumable = ?6
         WHERE invocation = ?1";

@@ -58,6 +58,9 @@ pub(crate) fn submit(store: &EmbeddedStore, n: u8) -> Lease {
         workflow: None,
         title: Arc::from("Review src/"),
         idempotency_key: None,
+        fingerprint: None,
+        entries: Vec::new(),
+        durability: Durability::Relaxed,
         at: NOON,
     };
     match block_on(store.submit(submission)).unwrap() {

@@ -35,6 +35,9 @@ async fn an_invocation_is_kept() {
             workflow: None,
             title: Arc::from("Review"),
             idempotency_key: None,
+            fingerprint: None,
+            entries: Vec::new(),
+            durability: Durability::Relaxed,
             at,
         };
         let SubmitOutcome::Accepted(lease) = store.submit(submission.clone()).await.unwrap() else {

@@ -137,9 +137,10 @@ fn the_audit_log_shows_every_change() {
 }
 
 /// The files that each version of the schema made, as SQL text. Frozen: see `tests/golden/README.md`.
-const GOLDEN: [&str; 2] = [
+const GOLDEN: [&str; 3] = [
     include_str!("../golden/schema_v1.sql"),
     include_str!("../golden/schema_v2.sql"),
+    include_str!("../golden/schema_v3.sql"),
 ];
 
 #[test]
