@@ -34,6 +34,9 @@ impl Caller {
             workflow: None,
             title: Arc::from("bench"),
             idempotency_key: None,
+            fingerprint: None,
+            entries: Vec::new(),
+            durability: Durability::Relaxed,
             at,
         };
         match store.submit(submission.clone()).await? {

@@ -26,7 +26,7 @@ const MODEL: &str = "claude-haiku-4-5";
 const KEY: &str = "sk-ant-benchmark";
 
 /// Two turns, one call.
-const SCRIPT: &str = r#"
+pub(crate) const SCRIPT: &str = r#"
 turns:
   - text: I add the numbers.
     tool: { name: add, input: { a: 2, b: 40 } }
@@ -59,14 +59,14 @@ pub(crate) fn serve(script: &str) -> Result<()> {
     })
 }
 
-/// A server process that ends with this value.
-struct Server {
+/// A scripted server in a process that ends with this value.
+pub(crate) struct ModelProcess {
     child: Child,
-    base_url: String,
+    pub(crate) base_url: String,
 }
 
-impl Server {
-    fn start(script: &str) -> Result<Self> {
+impl ModelProcess {
+    pub(crate) fn start(script: &str) -> Result<Self> {
         let program = std::env::current_exe().context("find the benchmark binary")?;
         let mut child = Command::new(program)
             .args(["serve", script])
@@ -84,7 +84,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ModelProcess {
     fn drop(&mut self) {
         // Its input ends with the pipe; what does not end by itself is ended.
         drop(self.child.stdin.take());
@@ -99,7 +99,7 @@ struct Add {
     b: i64,
 }
 
-async fn open(base_url: &str, store: Option<Arc<EmbeddedStore>>) -> Result<Otto> {
+pub(crate) async fn open(base_url: &str, store: Option<Arc<EmbeddedStore>>) -> Result<Otto> {
     let mut config = AnthropicConfig::new(KEY.to_owned().into());
     config.base_url = base_url.parse()?;
     let client = Arc::new(AnthropicClient::new(config)?);
@@ -126,7 +126,7 @@ async fn open(base_url: &str, store: Option<Arc<EmbeddedStore>>) -> Result<Otto>
     Ok(builder.open().await?)
 }
 
-async fn otto_once(otto: &Otto) -> Result<()> {
+pub(crate) async fn otto_once(otto: &Otto) -> Result<()> {
     let report = otto.agent("adder")?.invoke("Add 2 and 40.").await?;
     if report.text() != "The sum is 42." {
         bail!("unexpected end: {}", report.outcome);
@@ -279,7 +279,7 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
 }
 
 async fn compare(rounds: u32) -> Result<Vec<Row>> {
-    let server = Server::start(SCRIPT)?;
+    let server = ModelProcess::start(SCRIPT)?;
     let folder = tempfile::tempdir()?;
     let store = Arc::new(EmbeddedStore::open(StoreConfig::new(
         folder.path(),
@@ -365,7 +365,7 @@ fn describe(slot: &[Batch]) -> String {
 /// Memory of invocations in flight: they all wait for their first model turn.
 async fn memory() -> Result<Row> {
     const AGENTS: usize = 1_000;
-    let server = Server::start(SLOW_SCRIPT)?;
+    let server = ModelProcess::start(SLOW_SCRIPT)?;
     let otto = open(&server.base_url, None).await?;
     let before = resident_kib();
     let agent = otto.agent("adder")?;

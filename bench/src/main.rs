@@ -13,6 +13,7 @@
 mod calls;
 mod invocation;
 mod measure;
+mod serve;
 mod store;
 mod table;
 
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask bench invocation [--rounds N]
        cargo xtask bench store
+       cargo xtask bench runtime serve [--rounds N]
 ";
 
 fn main() -> ExitCode {
@@ -35,6 +37,11 @@ fn main() -> ExitCode {
             Err(_) => Err(anyhow::anyhow!("--rounds needs a number")),
         },
         ["store"] => store::run(),
+        ["runtime", "serve"] => serve::run(5),
+        ["runtime", "serve", "--rounds", rounds] => match rounds.parse() {
+            Ok(rounds) => serve::run(rounds),
+            Err(_) => Err(anyhow::anyhow!("--rounds needs a number")),
+        },
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match result {

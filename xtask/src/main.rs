@@ -10,9 +10,11 @@
 )]
 
 mod bench;
+mod fuzz_http;
 mod shell;
 mod sim;
 mod soak;
+mod soak_serve;
 mod test;
 mod tidy;
 
@@ -27,6 +29,9 @@ usage: cargo xtask COMMAND
                          simulates N seeds (default 2000), beginning at S
   soak [--seconds N] [--agents N] [--seed N]
                          a worker under load and faults (default 60 s, 100 agents): memory, leftovers
+  fuzz-http [--seconds N]
+                         requests made from the OpenAPI document, with schemathesis, against the real binary
+  soak-serve             a thousand followers through a kill of the server, ten thousand idle connections
   bench [NAME] [ARGS]    runs a benchmark in release mode: invocation, sandbox, store, runtime
 ";
 
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
         "test" | "ci" => test::run(&rest),
         "tidy" => tidy::run(),
         "sim" => sim::run(&rest),
+        "fuzz-http" => fuzz_http::run(&rest),
+        "soak-serve" => soak_serve::run(&rest),
         "bench" => bench::run(&rest),
         "soak" => soak::run(&rest),
         "" | "help" | "--help" | "-h" => {

@@ -51,6 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "otto",
             "otto-core",
             "otto-scripted",
+            "otto-server",
             "otto-store-embedded",
             "otto-store-memory",
             "otto-sandbox",

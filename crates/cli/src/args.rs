@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Prices(commands::prices::Prices),
     /// Serve a scripted model on this machine, for tests and trials
     Sim(commands::sim::Sim),
+    /// Serve agents over HTTP
+    Serve(commands::serve::Serve),
     /// Stop everything, now and until it is lifted
     Kill(commands::kill::Kill),
     /// Show the audit log, or what audit mode let pass

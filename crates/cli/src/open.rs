@@ -8,7 +8,7 @@ use otto::core::invocation::{Billing, ModelFailure, ModelFailureKind};
 use otto::core::port::llm_client::{ModelCall, ModelEvent, ModelStream};
 use otto::load::Agents;
 use otto::otlp::OtlpConfig;
-use otto::{Builder, Child, Condition, InvokeError, LlmClient, Otto, PriceTable};
+use otto::{Builder, Child, Condition, InvokeError, LlmClient, Otto, PriceTable, WorkerHost};
 
 use crate::context::Context;
 use crate::error::{Code, Failure};
@@ -42,6 +42,21 @@ pub(crate) async fn to_run(
     with_agents(Builder::configured(operator)?, context, operator, agents).await
 }
 
+/// Opens an Otto that serves these agents, with the host of its tools. Where agents may not run it needs no key:
+/// what is stored can be looked at all the same.
+pub(crate) async fn to_serve(
+    context: &Context,
+    operator: &OperatorConfig,
+    agents: &Agents,
+) -> Result<(Otto, WorkerHost), Failure> {
+    let builder = if operator.enabled.value && !operator.kill_switch.value {
+        Builder::configured(operator)?
+    } else {
+        Builder::configured_with(operator)?.client(Arc::new(NoProvider::new(operator)))
+    };
+    with_host(builder, context, operator, agents).await
+}
+
 /// Opens an Otto that runs these agents, from a builder that has its provider.
 pub(crate) async fn with_agents(
     builder: Builder,
@@ -49,6 +64,16 @@ pub(crate) async fn with_agents(
     operator: &OperatorConfig,
     agents: &Agents,
 ) -> Result<Otto, Failure> {
+    let (otto, _) = with_host(builder, context, operator, agents).await?;
+    Ok(otto)
+}
+
+async fn with_host(
+    builder: Builder,
+    context: &Context,
+    operator: &OperatorConfig,
+    agents: &Agents,
+) -> Result<(Otto, WorkerHost), Failure> {
     let host = otto::worker_host(&context.booted, operator, &operator.state_dir.value);
     let configs = agents.iter().map(|agent| (*agent.config).clone());
     let builder = match OtlpConfig::from_environment(&context.environment) {
@@ -63,8 +88,9 @@ pub(crate) async fn with_agents(
         .await?;
     // The sandbox proves itself while the first model call is under way. A refusal is told by the first tool.
     let engine = otto.engine().clone();
+    let prover = host.clone();
     let proof = Child::once("sandbox_proof", async move {
-        match host.prove().await {
+        match prover.prove().await {
             Ok(level) => engine.report_sandbox(level.as_str(), Condition::Ready),
             Err(refusal) => {
                 let reason = format!("no tool can run: {}", refusal.message);
@@ -73,7 +99,7 @@ pub(crate) async fn with_agents(
         }
     });
     otto.engine().supervisor().start(proof);
-    Ok(otto)
+    Ok((otto, host))
 }
 
 /// Opens what is stored. `None`: nothing was ever stored here, and looking creates nothing.
@@ -86,11 +112,8 @@ pub(crate) async fn to_look(operator: &OperatorConfig) -> Result<Option<Otto>, F
 
 /// Opens the store without a provider, creating it if need be.
 pub(crate) async fn to_write(operator: &OperatorConfig) -> Result<Otto, Failure> {
-    let client = NoProvider {
-        prices: Arc::new(otto::prices(operator)),
-    };
     Ok(Builder::configured_with(operator)?
-        .client(Arc::new(client))
+        .client(Arc::new(NoProvider::new(operator)))
         .open()
         .await?)
 }
@@ -103,6 +126,14 @@ pub(crate) async fn close(otto: Otto) {
 /// Stands in for a provider where none is needed.
 struct NoProvider {
     prices: Arc<PriceTable>,
+}
+
+impl NoProvider {
+    fn new(operator: &OperatorConfig) -> Self {
+        Self {
+            prices: Arc::new(otto::prices(operator)),
+        }
+    }
 }
 
 impl LlmClient for NoProvider {

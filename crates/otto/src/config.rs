@@ -13,6 +13,7 @@ mod layers;
 mod prices;
 mod programs;
 mod schema;
+mod server;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tool_policies;
@@ -38,6 +39,7 @@ pub use explain::{Explanation, explain_agent};
 pub use file::OPERATOR_FIELDS;
 pub use programs::Programs;
 pub use schema::agent_schema;
+pub use server::{ServerScope, ServerToken};
 pub use tool_policies::HttpHeader;
 
 /// Where the system's operator configuration stands.
@@ -150,6 +152,12 @@ pub struct OperatorConfig {
     pub programs: Setting<Programs>,
     /// Headers of the `http` tool.
     pub http_headers: Setting<Vec<HttpHeader>>,
+    /// The token of the environment for `otto serve`; it allows everything.
+    pub server_token: Option<Setting<SecretString>>,
+    /// Further tokens for `otto serve`.
+    pub server_tokens: Setting<Vec<ServerToken>>,
+    /// Names beside its address under which `otto serve` is reached.
+    pub server_hosts: Setting<Vec<Arc<str>>>,
     /// The user's home directory, if known.
     pub home: Option<PathBuf>,
     /// The directory of the user's configuration, if known: `config.yml` and `agents/`.

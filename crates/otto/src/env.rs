@@ -47,6 +47,8 @@ pub const OTEL_EXPORTER_OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 pub const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 /// How often metrics are sent.
 pub const OTEL_METRIC_EXPORT_INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
+/// The token of `otto serve`.
+pub const OTTO_SERVER_TOKEN: &str = "OTTO_SERVER_TOKEN";
 /// The provider's key.
 pub const ANTHROPIC_API_KEY: &str = "ANTHROPIC_API_KEY";
 /// The provider's address.
@@ -130,6 +132,11 @@ pub const VARIABLES: &[Variable] = &[
         name: OTEL_METRIC_EXPORT_INTERVAL,
         meaning: "Milliseconds between two sends of metrics; at least 100.",
         default: "60000",
+    },
+    Variable {
+        name: OTTO_SERVER_TOKEN,
+        meaning: "A token for `otto serve` that allows everything; at least 16 characters. Further tokens stand in the operator's config.yml as their SHA-256.",
+        default: "none; without any token only this machine is served, and openly",
     },
     Variable {
         name: ANTHROPIC_API_KEY,

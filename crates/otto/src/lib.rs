@@ -48,6 +48,7 @@ pub mod otlp;
 mod otto;
 mod reload;
 mod retention;
+mod sessions;
 mod suggest;
 mod typed_tool;
 mod user;
@@ -61,8 +62,9 @@ pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::lock::lock_config;
-pub use crate::otto::{Agent, Otto, UnknownAgent, Verified};
+pub use crate::otto::{Agent, Otto, Recovery, UnknownAgent, Verified};
 pub use crate::reload::{ConfigWatch, MakeHost, Reloaded};
+pub use crate::sessions::SessionSummary;
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::prices;
 

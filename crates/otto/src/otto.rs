@@ -29,10 +29,14 @@ use crate::ask_person::AskPerson;
 use crate::audit::Audit;
 use crate::builder::Builder;
 use crate::config::OperatorConfig;
+use crate::sessions::{self, SessionSummary};
 use crate::user::DayBook;
 
 /// BOUND: events kept for whoever looks at an invocation that is followed by its journal.
 const FOLLOWED_EVENTS: usize = 64;
+
+/// BOUND: invocations that a list of sessions is made from.
+const GROUPED_INVOCATIONS: u32 = 10_000;
 
 /// A running Otto. Cheap to clone; all clones are the same Otto.
 #[derive(Clone)]
@@ -66,6 +70,15 @@ pub struct Verified {
 pub struct UnknownAgent {
     name: String,
     hint: String,
+}
+
+/// What became of invocations whose Otto is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// They run again.
+    pub resumed: Vec<InvocationRecord>,
+    /// They do not, and why.
+    pub left: Vec<(InvocationRecord, String)>,
 }
 
 /// An agent of a running Otto, ready to be invoked.
@@ -184,6 +197,51 @@ impl Otto {
         self.inner.engine.store().unfinished().await
     }
 
+    /// Takes up what an Otto left behind that was shut down or died, under the limits it had. What cannot be
+    /// taken up is listed with the reason: an agent that is no longer configured, a session that another
+    /// process drives, or everything while agents are off or the kill switch is thrown.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn recover(&self) -> Result<Recovery, StoreError> {
+        let mut recovery = Recovery::default();
+        let unfinished = self.unfinished().await?;
+        if unfinished.is_empty() {
+            return Ok(recovery);
+        }
+        let killed = self.kill_switch().await?;
+        let registry = self.inner.engine.registry();
+        for record in unfinished {
+            if registry.find(record.invocation).is_some() {
+                continue;
+            }
+            let taken_up = match &killed {
+                Some(row) => Err(format!("the kill switch is thrown: {}", row.reason)),
+                None => self.take_up(&record).await,
+            };
+            match taken_up {
+                Ok(()) => recovery.resumed.push(record),
+                Err(why) => recovery.left.push((record, why)),
+            }
+        }
+        Ok(recovery)
+    }
+
+    async fn take_up(&self, record: &InvocationRecord) -> Result<(), String> {
+        let agent = self
+            .agent(record.agent.as_str())
+            .map_err(|error| error.to_string())?;
+        let options = InvokeOptions {
+            listening: Listening::UpTo(FOLLOWED_EVENTS),
+        };
+        let engine = &self.inner.engine;
+        engine
+            .recover(agent.config, record.invocation, options)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
     /// Invocations, newest first.
     ///
     /// # Errors
@@ -193,6 +251,25 @@ impl Otto {
         query: InvocationQuery,
     ) -> Result<Vec<InvocationRecord>, StoreError> {
         self.inner.engine.store().invocations(query).await
+    }
+
+    /// Sessions, the one with the newest invocation first, at most `limit`; of the newest 10,000 invocations.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn sessions(
+        &self,
+        agent: Option<AgentName>,
+        limit: u32,
+    ) -> Result<Vec<SessionSummary>, StoreError> {
+        let query = InvocationQuery {
+            agent,
+            limit: Some(GROUPED_INVOCATIONS),
+            ..InvocationQuery::default()
+        };
+        let mut sessions = sessions::group(self.invocations(query).await?);
+        sessions.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(sessions)
     }
 
     /// The artifacts of a session.
@@ -348,6 +425,12 @@ impl Otto {
     /// When the store cannot be read.
     pub async fn kill_switch(&self) -> Result<Option<KillRow>, StoreError> {
         self.inner.engine.kill_switch().await
+    }
+
+    /// As [`Otto::shutdown`], for a process that is to be started again: what runs stays unfinished, and
+    /// [`Otto::recover`] of the next one takes it up.
+    pub async fn hand_over(&self, bound: Duration) -> ShutdownReport {
+        self.inner.engine.hand_over(bound).await
     }
 
     /// The prices in force.

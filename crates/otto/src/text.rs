@@ -9,6 +9,23 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use otto_core::Timestamp;
+
+/// A time as RFC 3339 in UTC, with milliseconds; the form of every time that a program or a person is told.
+///
+/// # Example
+/// ```
+/// let at = otto::Timestamp::from_millis(1_000);
+/// assert_eq!(otto::text::rfc3339(at), "1970-01-01T00:00:01.000Z");
+/// ```
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    i64::try_from(at.millis())
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| at.millis().to_string(), |at| format!("{at:.3}"))
+}
+
 /// How line breaks are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lines {

@@ -103,20 +103,21 @@ pub fn prices(operator: &OperatorConfig) -> PriceTable {
     PriceTable::new(&version, models)
 }
 
-/// The built-in patterns, the operator's, and the provider's key itself.
+/// The built-in patterns, the operator's, and the secrets of the environment themselves.
 fn redactor(operator: &OperatorConfig) -> Result<Redactor, OpenError> {
     let secret = |name: &str, value: &SecretString| ExactSecret {
         name: name.to_owned(),
         value: value.expose_secret().to_owned(),
     };
-    let key = operator.api_key.iter();
-    let secrets = key.map(|key| secret("provider-key", &key.value)).chain(
-        operator
-            .http_headers
-            .value
-            .iter()
-            .map(|header| secret("http-header", &header.value)),
-    );
+    let known = [
+        ("provider-key", &operator.api_key),
+        ("server-token", &operator.server_token),
+    ];
+    let known = known
+        .into_iter()
+        .filter_map(|(name, setting)| Some(secret(name, &setting.as_ref()?.value)));
+    let headers = operator.http_headers.value.iter();
+    let secrets = known.chain(headers.map(|header| secret("http-header", &header.value)));
     let config = RedactionConfig {
         patterns: operator.redact.value.clone(),
         secrets: secrets.collect(),

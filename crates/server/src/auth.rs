@@ -3,7 +3,7 @@
 //! Invariant: a token's secret never appears in a `Debug` output, an error or a log.
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
@@ -30,8 +30,19 @@ pub struct Token {
     pub name: String,
     /// What it allows.
     pub scope: TokenScope,
-    secret: SecretString,
+    secret: Secret,
 }
+
+/// A secret, or what is kept of one that never reaches this process's configuration.
+#[derive(Debug, Clone)]
+enum Secret {
+    Text(SecretString),
+    /// Its SHA-256.
+    Digest([u8; 32]),
+}
+
+/// BOUND: a shorter secret can be guessed.
+const MIN_TOKEN_CHARS: usize = 16;
 
 impl Token {
     /// A token.
@@ -40,17 +51,34 @@ impl Token {
         Self {
             name: name.to_owned(),
             scope,
-            secret: SecretString::from(secret.to_owned()),
+            secret: Secret::Text(SecretString::from(secret.to_owned())),
         }
     }
 
-    pub(crate) fn secret_chars(&self) -> usize {
-        self.secret.expose_secret().chars().count()
+    /// A token of whose secret only the SHA-256 is known.
+    #[must_use]
+    pub fn of_digest(name: &str, sha256: [u8; 32], scope: TokenScope) -> Self {
+        Self {
+            name: name.to_owned(),
+            scope,
+            secret: Secret::Digest(sha256),
+        }
+    }
+
+    /// Whether the secret can be guessed. Of a digest nobody can say.
+    pub(crate) fn is_short(&self) -> bool {
+        match &self.secret {
+            Secret::Text(secret) => secret.expose_secret().chars().count() < MIN_TOKEN_CHARS,
+            Secret::Digest(_) => false,
+        }
     }
 
     /// Compares digests, so that neither length nor content can be learned from the time it takes.
     fn matches(&self, given: &str) -> bool {
-        let expected = Sha256::digest(self.secret.expose_secret().as_bytes());
+        let expected: [u8; 32] = match &self.secret {
+            Secret::Text(secret) => Sha256::digest(secret.expose_secret().as_bytes()).into(),
+            Secret::Digest(digest) => *digest,
+        };
         let given = Sha256::digest(given.as_bytes());
         expected
             .iter()
@@ -60,44 +88,64 @@ impl Token {
     }
 }
 
-/// Checks the `Host` header of every request.
+impl TokenScope {
+    /// `read`, `invoke` or `admin`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Invoke => "invoke",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Checks that the `Host` header of a request, and its `Origin` if it has one, name this server.
 pub(crate) async fn check_host(
     State(state): State<AppState>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|value| value.to_str().ok())
-        .or_else(|| {
-            request
-                .uri()
-                .authority()
-                .map(axum::http::uri::Authority::as_str)
-        });
-    match host {
-        Some(host) if state.config.accepts_host(host) => Ok(next.run(request).await),
-        _ => Err(Problem::forbidden(
+    let headers = request.headers();
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value: &HeaderValue| value.to_str().unwrap_or_default())
+    };
+    let host = text(header::HOST).or_else(|| {
+        request
+            .uri()
+            .authority()
+            .map(axum::http::uri::Authority::as_str)
+    });
+    if !host.is_some_and(|host| state.config.accepts_host(host)) {
+        return Err(Problem::forbidden(
             "the Host header names another server; add the name to the server's hosts",
-        )),
+        ));
     }
+    if !text(header::ORIGIN).is_none_or(|origin| state.config.accepts_origin(origin)) {
+        return Err(Problem::forbidden(
+            "the Origin header names another site; this server takes no requests from other sites' pages",
+        ));
+    }
+    Ok(next.run(request).await)
 }
 
 /// Lets a request pass if its token allows `needed`.
 pub(crate) fn authorize(
     state: &AppState,
-    request: &Request,
+    headers: &HeaderMap,
     needed: TokenScope,
 ) -> Result<(), Problem> {
     if state.config.tokens.is_empty() {
         return Ok(());
     }
-    let given = request
-        .headers()
+    let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
     let Some(given) = given else {
         return Err(Problem::unauthorized("send `Authorization: Bearer TOKEN`"));
     };
@@ -112,33 +160,13 @@ pub(crate) fn authorize(
     match found {
         None => Err(Problem::unauthorized("the token is not known here")),
         Some(scope) if scope < needed => Err(Problem::forbidden(&format!(
-            "the token allows {scope:?}, this needs {needed:?}"
+            "the token allows `{}`, this needs `{}`",
+            scope.as_str(),
+            needed.as_str()
         ))),
         Some(_) => Ok(()),
     }
 }
-
-macro_rules! scope_layer {
-    ($name:ident, $scope:expr, $doc:literal) => {
-        #[doc = $doc]
-        pub(crate) async fn $name(
-            State(state): State<AppState>,
-            request: Request,
-            next: Next,
-        ) -> Result<Response, Problem> {
-            authorize(&state, &request, $scope)?;
-            Ok(next.run(request).await)
-        }
-    };
-}
-
-scope_layer!(needs_read, TokenScope::Read, "Routes that look.");
-scope_layer!(
-    needs_invoke,
-    TokenScope::Invoke,
-    "Routes that start, resume and cancel."
-);
-scope_layer!(needs_admin, TokenScope::Admin, "Routes of the kill switch.");
 
 #[cfg(test)]
 mod tests {
@@ -157,5 +185,9 @@ mod tests {
             assert!(!token.matches(other), "{other}");
         }
         assert!(!format!("{token:?}").contains("0123456789abcdef"));
+        let digest = Sha256::digest("0123456789abcdef").into();
+        let token = Token::of_digest("ops", digest, TokenScope::Read);
+        assert!(token.matches("0123456789abcdef"));
+        assert!(!token.matches("0123456789abcdeF"));
     }
 }

@@ -10,12 +10,16 @@
 
 mod auth;
 mod config;
+mod connection;
+mod descriptors;
 mod metrics;
+mod openapi;
 mod problem;
 mod routes;
 mod server;
 mod state;
 
 pub use auth::{Token, TokenScope};
-pub use config::{ConfigProblem, ServerConfig};
-pub use server::{ServeError, Server};
+pub use config::{Bounds, ConfigProblem, ServerConfig};
+pub use server::{Leftovers, ServeError, Server};
+pub use state::{Project, Surroundings};

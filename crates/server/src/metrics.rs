@@ -1,131 +1,131 @@
-//! Figures for a scraper, read when they are asked for.
+//! Figures for a scraper, in the OpenMetrics text format (version 1.0.0), read when they are asked for.
 //!
-//! Money and tokens come from the store, so they survive restarts and count every process on the state
-//! directory; what runs comes from the registry.
+//! The engine's numbers are rendered as they are; what is counted here is only what HTTP adds.
+//!
+//! Invariant: a label value cannot end its line or its quotes.
 
-use std::sync::atomic::AtomicU64;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
-use otto::{Otto, StoreError, UsageGroup, UsageQuery};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use otto::Otto;
+use otto::metrics::{Durations, Family, FamilyKind, Sample, SampleValue};
 
 use crate::problem::Problem;
 
-type Labels = Vec<(&'static str, String)>;
-
-/// Counters of this process.
-#[derive(Debug)]
+/// Counters of this server.
+#[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    http_responses: Family<Labels, Counter>,
+    /// Responses by status.
+    responses: Mutex<BTreeMap<StatusCode, u64>>,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        Self {
-            http_responses: Family::default(),
-        }
-    }
-
     pub(crate) fn http_response(&self, status: StatusCode) {
-        self.http_responses
-            .get_or_create(&vec![("status", status.as_str().to_owned())])
-            .inc();
+        *self.lock().entry(status).or_default() += 1;
     }
 
     pub(crate) async fn render(&self, otto: &Otto) -> Result<String, Problem> {
-        let mut registry = Registry::with_prefix("otto");
-        registry.register(
-            "http_responses",
-            "Responses by status",
-            self.http_responses.clone(),
-        );
-
-        let running: Gauge = Gauge::default();
-        running.set(i64::try_from(otto.engine().registry().count()).unwrap_or(i64::MAX));
-        registry.register("invocations_running", "Invocations that run now", running);
-        let waiting: Gauge = Gauge::default();
-        waiting
-            .set(i64::try_from(otto.engine().settings().admission.waiting()).unwrap_or(i64::MAX));
-        registry.register(
-            "invocations_waiting",
-            "Invocations that wait for admission",
-            waiting,
-        );
-
-        let calls: Family<Labels, Counter> = Family::default();
-        let tokens: Family<Labels, Counter> = Family::default();
-        let cost: Family<Labels, Counter<u64, AtomicU64>> = Family::default();
-        for row in by_agent_and_model(otto).await? {
-            let label = |group| row.key.get(&group).cloned().unwrap_or_default();
-            let labels = vec![
-                ("agent", label(UsageGroup::Agent)),
-                ("model", label(UsageGroup::Model)),
-            ];
-            calls.get_or_create(&labels).inc_by(row.calls);
-            cost.get_or_create(&labels).inc_by(row.cost.picodollars());
-            let classes = [
-                ("input", row.usage.input_tokens),
-                ("output", row.usage.output_tokens),
-                ("cache_read", row.usage.cache_read_tokens),
-                ("cache_write_5m", row.usage.cache_write_5m_tokens),
-                ("cache_write_1h", row.usage.cache_write_1h_tokens),
-            ];
-            for (class, count) in classes {
-                let mut labels = labels.clone();
-                labels.push(("class", class.to_owned()));
-                tokens.get_or_create(&labels).inc_by(count);
-            }
-        }
-        registry.register("model_calls", "Settled model calls", calls);
-        registry.register("tokens", "Tokens by class", tokens);
-        registry.register("cost_picodollars", "Money charged, in picodollars", cost);
-
-        let today = otto.engine().cost_tracker().today().await?;
-        let day = otto
-            .engine()
-            .cost_tracker()
-            .account(otto::core::ledger::Scope::Day(today))
-            .await?;
-        for (name, help, money) in [
-            (
-                "day_spent_picodollars",
-                "Money spent on this UTC day",
-                day.spent_cost,
-            ),
-            (
-                "day_held_picodollars",
-                "Money held on this UTC day",
-                day.held_cost,
-            ),
-            (
-                "day_limit_picodollars",
-                "Limit of this UTC day",
-                otto.engine().settings().ceilings.daily_cost.value,
-            ),
-        ] {
-            let gauge: Gauge = Gauge::default();
-            gauge.set(money.picodollars_i64());
-            registry.register(name, help, gauge);
-        }
         let mut text = String::new();
-        encode(&mut text, &registry).map_err(|_| {
-            Problem::with_status(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "metrics could not be written",
-            )
-        })?;
+        for family in otto.metrics().await? {
+            write_family(&mut text, &family);
+        }
+        write_head(
+            &mut text,
+            "otto_http_responses",
+            "counter",
+            "Responses by status",
+        );
+        for (status, count) in self.lock().iter() {
+            line(
+                &mut text,
+                "otto_http_responses_total",
+                &[("status", status.as_str())],
+                count,
+            );
+        }
+        text.push_str("# EOF\n");
         Ok(text)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<StatusCode, u64>> {
+        // Counts are changed whole, so a poisoned map is still a correct map.
+        self.responses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn by_agent_and_model(otto: &Otto) -> Result<Vec<otto::UsageSum>, StoreError> {
-    let query = UsageQuery {
-        group_by: vec![UsageGroup::Agent, UsageGroup::Model],
-        ..UsageQuery::default()
+fn write_family(text: &mut String, family: &Family) {
+    let kind = match family.kind {
+        FamilyKind::Counter => "counter",
+        FamilyKind::Gauge => "gauge",
+        FamilyKind::Histogram => "histogram",
     };
-    Ok(otto.usage(query).await?.rows)
+    write_head(text, family.name, kind, family.help);
+    for Sample { labels, value } in &family.samples {
+        let labels: Vec<(&str, &str)> = labels
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        match value {
+            SampleValue::Number(number) if family.kind == FamilyKind::Counter => {
+                line(text, &format!("{}_total", family.name), &labels, number);
+            }
+            SampleValue::Number(number) => line(text, family.name, &labels, number),
+            SampleValue::Durations(durations) => {
+                write_histogram(text, family.name, &labels, durations);
+            }
+        }
+    }
+}
+
+/// Buckets are cumulative in the format, and have their bounds in seconds.
+fn write_histogram(text: &mut String, name: &str, labels: &[(&str, &str)], durations: &Durations) {
+    let bucket = format!("{name}_bucket");
+    let mut count = 0;
+    for (index, class) in durations.counts.iter().enumerate() {
+        count += class;
+        let bound = durations
+            .bounds_us
+            .get(index)
+            .map_or_else(|| "+Inf".to_owned(), |bound| seconds(*bound));
+        let mut labels = labels.to_vec();
+        labels.push(("le", &bound));
+        line(text, &bucket, &labels, count);
+    }
+    line(
+        text,
+        &format!("{name}_sum"),
+        labels,
+        seconds(durations.sum_us),
+    );
+    line(text, &format!("{name}_count"), labels, count);
+}
+
+/// Microseconds as seconds, exactly.
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+fn write_head(text: &mut String, name: &str, kind: &str, help: &str) {
+    writeln!(text, "# TYPE {name} {kind}\n# HELP {name} {help}")
+        .expect("writing to a string cannot fail");
+}
+
+fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    text.push_str(name);
+    for (index, (label, value)) in labels.iter().enumerate() {
+        text.push(if index == 0 { '{' } else { ',' });
+        let value = value
+            .replace('\\', "\\\\")
+            .replace('\n', "\\n")
+            .replace('"', "\\\"");
+        write!(text, "{label}=\"{value}\"").expect("writing to a string cannot fail");
+    }
+    if !labels.is_empty() {
+        text.push('}');
+    }
+    writeln!(text, " {value}").expect("writing to a string cannot fail");
 }

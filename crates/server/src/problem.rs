@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use otto::{InvokeError, StoreError};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A response that is not a success.
@@ -17,11 +18,17 @@ pub(crate) struct Problem {
     retry_after_seconds: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// A problem document.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Document<'a> {
+    /// `urn:otto:problem:` and a stable word.
     r#type: String,
+    /// The status in words.
     title: &'a str,
+    /// The status.
     status: u16,
+    /// What was wrong, and what would work.
     detail: &'a str,
 }
 
@@ -57,6 +64,25 @@ impl Problem {
 
     pub(crate) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    pub(crate) fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "cursor-expired", detail)
+    }
+
+    /// The server stops and the invocation goes on with the next one.
+    pub(crate) fn interrupted(invocation: otto::InvocationId) -> Self {
+        let detail = format!(
+            "the server is shutting down; invocation {invocation} goes on when it is back, see its events"
+        );
+        Self {
+            retry_after_seconds: Some(5),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", detail)
+        }
+    }
+
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
     pub(crate) fn with_status(status: StatusCode, detail: impl Into<String>) -> Self {
@@ -116,6 +142,9 @@ impl From<InvokeError> for Problem {
                 Self::new(StatusCode::CONFLICT, "session-busy", detail)
             }
             InvokeError::Duplicate(_) => Self::new(StatusCode::CONFLICT, "duplicate", detail),
+            InvokeError::KeyReused(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail)
+            }
             InvokeError::NotResumable { .. } => {
                 Self::new(StatusCode::CONFLICT, "not-resumable", detail)
             }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use otto::core::port::store::AuditCheck;
-use otto::text::{visible, visible_start};
+use otto::text::{rfc3339, visible, visible_start};
 use otto::{Anchor, Audit as Log, AuditFact, Timestamp, WouldDenyReport};
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::Performed;
 use crate::context::Context;
 use crate::error::{Code, Failure};
 use crate::open;
-use crate::output::{self, Out, Style, Table, To};
+use crate::output::{Out, Style, Table, To};
 
 /// Arguments of `otto audit`.
 #[derive(Debug, Args)]
@@ -135,7 +135,7 @@ async fn show(wanted: Facts, log: Option<&Log>, out: &mut Out) -> Performed {
     for fact in &shown {
         table.row([
             fact.record.to_string(),
-            output::time(Timestamp::from_micros(fact.at_us())),
+            rfc3339(Timestamp::from_micros(fact.at_us())),
             visible(fact.text("what")).into_owned(),
             details(fact),
         ]);

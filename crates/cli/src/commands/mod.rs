@@ -11,6 +11,7 @@ pub(crate) mod kill;
 pub(crate) mod prices;
 pub(crate) mod resume;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod sim;
@@ -37,6 +38,7 @@ pub(crate) fn perform(command: Command, context: &mut Context) -> Performed {
         Command::Usage(command) => command.perform(context),
         Command::Prices(command) => command.perform(context),
         Command::Sim(command) => command.perform(context),
+        Command::Serve(command) => command.perform(context),
         Command::Kill(command) => command.perform(context),
         Command::Audit(command) => command.perform(context),
         Command::Doctor(command) => command.perform(context),

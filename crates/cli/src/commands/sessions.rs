@@ -1,8 +1,8 @@
 //! `otto sessions`
 
 use clap::Args;
-use otto::text::visible_start;
-use otto::{AgentName, InvocationQuery, InvocationRecord, Money, OutcomeKind, SessionId};
+use otto::text::{rfc3339, visible_start};
+use otto::{AgentName, OutcomeKind, SessionSummary};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -22,27 +22,17 @@ pub(crate) struct Sessions {
     limit: u32,
 }
 
-/// BOUND: invocations looked at to find the sessions; a session has one invocation in most cases.
-const MAX_INVOCATIONS: u32 = 10_000;
-
 impl Sessions {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
-        let records = context.runtime()?.block_on(async {
+        let sessions = context.runtime()?.block_on(async {
             let Some(otto) = open::to_look(&operator).await? else {
                 return Ok(Vec::new());
             };
-            let query = InvocationQuery {
-                agent: self.agent.clone(),
-                limit: Some(MAX_INVOCATIONS),
-                ..InvocationQuery::default()
-            };
-            let records = otto.invocations(query).await;
+            let sessions = otto.sessions(self.agent.clone(), self.limit).await;
             open::close(otto).await;
-            records.map_err(crate::error::Failure::from)
+            sessions.map_err(crate::error::Failure::from)
         })?;
-        let mut sessions = group(&records);
-        sessions.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
         if context.out.is_json() {
             for session in &sessions {
                 context.out.json(&describe(session));
@@ -61,10 +51,10 @@ impl Sessions {
             table.row([
                 session.id.to_string(),
                 session.newest.agent.to_string(),
-                output::outcome_word(session.newest).to_owned(),
-                output::time(session.oldest.started_at),
-                show_money(session.charged()),
-                visible_start(&session.oldest.title, 50),
+                output::outcome_word(&session.newest).to_owned(),
+                rfc3339(session.started_at),
+                show_money(session.charged),
+                visible_start(&session.title, 50),
             ]);
         }
         let text = table.render();
@@ -73,59 +63,18 @@ impl Sessions {
     }
 }
 
-/// The invocations of one session.
-struct Session<'a> {
-    id: SessionId,
-    newest: &'a InvocationRecord,
-    oldest: &'a InvocationRecord,
-    records: Vec<&'a InvocationRecord>,
-}
-
-impl Session<'_> {
-    fn charged(&self) -> Money {
-        self.records
-            .iter()
-            .fold(Money::ZERO, |sum, record| sum.saturating_add(record.cost))
-    }
-}
-
-/// Sessions in the order of their newest invocation. `records` are newest first.
-fn group(records: &[InvocationRecord]) -> Vec<Session<'_>> {
-    let mut sessions: Vec<Session<'_>> = Vec::new();
-    let mut places = std::collections::HashMap::new();
-    for record in records {
-        let place = *places.entry(record.session).or_insert_with(|| {
-            sessions.push(Session {
-                id: record.session,
-                newest: record,
-                oldest: record,
-                records: Vec::new(),
-            });
-            sessions.len() - 1
-        });
-        let session = &mut sessions[place];
-        session.oldest = record;
-        session.records.push(record);
-    }
-    sessions
-}
-
-fn describe(session: &Session<'_>) -> Value {
-    let tokens = session
-        .records
-        .iter()
-        .fold(0_u64, |sum, record| sum.saturating_add(record.tokens));
+fn describe(session: &SessionSummary) -> Value {
     json!({
         "id": session.id.to_string(),
         "agent": session.newest.agent.as_str(),
-        "title": &*session.oldest.title,
+        "title": &*session.title,
         "outcome": session.newest.outcome.map_or("running", OutcomeKind::as_str),
-        "parked": output::is_parked(session.newest),
-        "resumable": session.newest.outcome.is_none() || session.newest.resumable,
-        "started_at": output::time(session.oldest.started_at),
-        "finished_at": session.newest.finished_at.map(output::time),
-        "invocations": session.records.len(),
-        "charged": output::money_json(session.charged()),
-        "tokens": tokens,
+        "parked": output::is_parked(&session.newest),
+        "resumable": session.is_resumable(),
+        "started_at": rfc3339(session.started_at),
+        "finished_at": session.newest.finished_at.map(rfc3339),
+        "invocations": session.invocations,
+        "charged": output::money_json(session.charged),
+        "tokens": session.tokens,
     })
 }

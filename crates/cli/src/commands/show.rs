@@ -2,7 +2,7 @@
 
 use clap::Args;
 use otto::core::invocation::OpenCall;
-use otto::text::{visible, visible_lines};
+use otto::text::{rfc3339, visible, visible_lines};
 use otto::{
     ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, SessionId, StoreError,
     Transcript,
@@ -219,10 +219,10 @@ fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: 
         painter.paint(Style::Strong, &format!("invocation {}", record.invocation)),
         record.agent,
         record.model,
-        output::time(record.started_at),
+        rfc3339(record.started_at),
         record
             .finished_at
-            .map(|at| format!(", ended {}", output::time(at)))
+            .map(|at| format!(", ended {}", rfc3339(at)))
             .unwrap_or_default(),
         visible(&record.summary),
         show_money(record.cost),

@@ -6,9 +6,9 @@
 
 use otto::core::invocation::{CancelReason, ModelFailureKind, ToolEnding};
 use otto::core::policy::RefusedBy;
+use otto::text::rfc3339;
 use otto::{
-    ArtifactRef, InvocationRecord, ListenerEvent, Money, Outcome, OutcomeKind, Report, Timestamp,
-    Usage,
+    ArtifactRef, InvocationRecord, ListenerEvent, Money, Outcome, OutcomeKind, Report, Usage,
 };
 use serde_json::{Value, json};
 
@@ -29,14 +29,6 @@ pub(crate) fn usage(usage: &Usage) -> Value {
         "cache_write_1h_tokens": usage.cache_write_1h_tokens,
         "thinking_tokens": usage.thinking_tokens,
     })
-}
-
-/// RFC 3339 in UTC, with milliseconds.
-pub(crate) fn time(at: Timestamp) -> String {
-    i64::try_from(at.millis())
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| at.millis().to_string(), |at| format!("{at:.3}"))
 }
 
 /// A stored file.
@@ -76,8 +68,8 @@ pub(crate) fn record(record: &InvocationRecord) -> Value {
         "agent": record.agent.as_str(),
         "model": record.model.as_str(),
         "title": &*record.title,
-        "started_at": time(record.started_at),
-        "finished_at": record.finished_at.map(time),
+        "started_at": rfc3339(record.started_at),
+        "finished_at": record.finished_at.map(rfc3339),
         "outcome": record.outcome.map_or("running", OutcomeKind::as_str),
         "parked": is_parked(record),
         "summary": &*record.summary,

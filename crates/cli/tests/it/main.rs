@@ -18,6 +18,7 @@ mod listener;
 mod locked;
 mod output;
 mod run;
+mod serve;
 mod stored;
 mod telemetry;
 mod tools;

@@ -28,7 +28,5 @@ pub use clock::{ManualClock, StoreClock};
 pub use journal::{MAX_TEXT_BYTES, append, finish};
 pub use lease::{LeaseRow, MAX_LEASE_TTL, claim, heartbeat, release};
 pub use money::{ReserveAnswer, forfeit_ahead, reserve, settle, sweep, today};
-pub use rows::{Charge, End, InvocationRow, Lapsed, Rows};
-pub use money::{reserve, settle, sweep, today};
 pub use rows::{Charge, End, InvocationRow, KeyRow, Lapsed, Rows};
 pub use submit::{MAX_KEY_BYTES, submit};

@@ -14,7 +14,7 @@ use otto_core::{AgentName, BudgetName, ToolName};
 use otto_engine::SharedBudget;
 
 use super::layers::Layer;
-use super::{Presence, Setting, Sources, prices, programs, tool_policies};
+use super::{Presence, Setting, Sources, prices, programs, server, tool_policies};
 use crate::decode::{Decoder, Field, Fields};
 use crate::diagnostic::{ConfigErrors, Diagnostic, Place, SourceFile, quoted};
 use crate::limits;
@@ -51,6 +51,7 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     REDACT,
     RETENTION,
     AUDIT,
+    SERVER,
 ];
 
 /// The keys below `ceilings`.
@@ -239,6 +240,14 @@ const AUDIT: Field = Field {
     schema: r#"{"type":"boolean"}"#,
 };
 
+const SERVER: Field = Field {
+    name: "server",
+    form: "a mapping such as { hosts: [otto.example.com], tokens: [...] }",
+    meaning: "Who may talk to `otto serve`: names it is reached under, and tokens by their SHA-256.",
+    default: "no names beside its address, no tokens",
+    schema: r#"{"type":"object"}"#,
+};
+
 /// Reads a file, if it is there.
 pub(super) fn read(
     path: &Path,
@@ -331,6 +340,7 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
             .map(|limit| limit.value)
     });
     ceilings(&mut of, &mut layer);
+    serving(&mut of, &mut layer);
     Some(layer)
 }
 
@@ -369,6 +379,25 @@ impl Reading<'_, '_, '_> {
             read.into_iter().collect()
         })
     }
+}
+
+fn serving(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {
+    let Some(node) = of.fields.value(SERVER.name) else {
+        return;
+    };
+    let Some(fields) = of.decoder.fields(node, "`server`", server::SERVER_FIELDS) else {
+        return;
+    };
+    let mut of = Reading {
+        decoder: &mut *of.decoder,
+        fields: &fields,
+    };
+    layer.server_hosts = of.list(&server::HOSTS, |decoder, node, field| {
+        decoder.value(node, field, server::host)
+    });
+    layer.server_tokens = of.list(&server::TOKENS, |decoder, node, _| {
+        server::token(decoder, node)
+    });
 }
 
 fn ceilings(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {

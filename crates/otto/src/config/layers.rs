@@ -20,7 +20,7 @@ use super::file::{self, OPERATOR_FIELDS};
 use super::tool_policies::{self, HttpHeader};
 use super::{
     DEFAULT_ENDPOINT, DEFAULT_RETENTION, DEFAULT_STATE_DIR, Explanation, OperatorConfig, Programs,
-    Setting, Sources,
+    ServerToken, Setting, Sources,
 };
 use crate::diagnostic::{ConfigErrors, Diagnostic, Place, one_of, quoted};
 use crate::env::{self, Environment};
@@ -56,6 +56,9 @@ pub(super) struct Layer {
     pub(super) tool_limits: Option<Setting<BTreeMap<ToolName, ToolPolicy>>>,
     pub(super) programs: Option<Setting<Programs>>,
     pub(super) http_headers: Option<Setting<Vec<HttpHeader>>>,
+    pub(super) server_token: Option<Setting<SecretString>>,
+    pub(super) server_tokens: Option<Setting<Vec<ServerToken>>>,
+    pub(super) server_hosts: Option<Setting<Vec<Arc<str>>>>,
 }
 
 /// What the environment says.
@@ -87,15 +90,17 @@ pub(super) fn of_environment(sources: &Sources<'_>, problems: &mut ConfigErrors)
             file::parse_endpoint,
         ),
         // The value is secret: not even its form is judged here; the provider does.
-        api_key: sources
-            .environment
-            .variable(env::ANTHROPIC_API_KEY)
-            .map(|key| Setting {
-                value: SecretString::from(key.trim()),
-                origin: origin(env::ANTHROPIC_API_KEY),
-            }),
+        api_key: secret(sources.environment, env::ANTHROPIC_API_KEY),
+        server_token: secret(sources.environment, env::OTTO_SERVER_TOKEN),
         ..Layer::default()
     }
+}
+
+fn secret(environment: &Environment, name: &str) -> Option<Setting<SecretString>> {
+    environment.variable(name).map(|secret| Setting {
+        value: SecretString::from(secret.trim()),
+        origin: origin(name),
+    })
 }
 
 fn origin(name: &str) -> Origin {
@@ -319,6 +324,30 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
             )
         },
     );
+    let server_token = merge.pick_optional(
+        "server_token",
+        |layer| layer.server_token.clone(),
+        "not set",
+        |_| "set (not shown)".to_owned(),
+    );
+    let server_tokens = merge.pick(
+        "server.tokens",
+        |layer| layer.server_tokens.clone(),
+        Setting::default_value(Vec::new()),
+        |tokens| {
+            let shown: Vec<String> = tokens
+                .iter()
+                .map(|token| format!("{} ({})", token.name, token.scope.as_str()))
+                .collect();
+            format!("[{}]", shown.join(", "))
+        },
+    );
+    let server_hosts = merge.pick(
+        "server.hosts",
+        |layer| layer.server_hosts.clone(),
+        Setting::default_value(Vec::new()),
+        hosts,
+    );
     OperatorConfig {
         enabled,
         kill_switch,
@@ -345,6 +374,9 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         tool_limits,
         programs,
         http_headers,
+        server_token,
+        server_tokens,
+        server_hosts,
         home: sources.home(),
         config_dir: sources.config_dir(),
         user_state_dir: sources.user_state_dir(),
@@ -521,6 +553,7 @@ fn environment_only(key: &str) -> &'static str {
     let name = match key {
         "kill_switch" => env::OTTO_KILL_SWITCH,
         "api_key" => env::ANTHROPIC_API_KEY,
+        "server_token" => env::OTTO_SERVER_TOKEN,
         _ => return "",
     };
     env::VARIABLES

@@ -59,7 +59,7 @@ const TIER_FIELDS: &[Field] = &[
     CACHE_WRITE_1H,
 ];
 
-const fn field(name: &'static str, form: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, form: &'static str) -> Field {
     Field {
         name,
         form,
@@ -161,7 +161,7 @@ fn count(
         .map(|limit| limit.value)
 }
 
-fn required<'n>(
+pub(super) fn required<'n>(
     decoder: &mut Decoder<'_>,
     fields: &Fields<'n>,
     field: &Field,

@@ -5,28 +5,64 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use otto::SessionId;
+use serde_json::json;
 
+use super::extract::{Id, id};
+use super::view::ArtifactView;
+use super::{READ, Route};
 use crate::problem::Problem;
-use crate::routes::id;
-use crate::routes::view::ArtifactView;
 use crate::state::AppState;
 
-/// `GET /v1/sessions/{id}/artifacts`
-pub(crate) async fn list(
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/sessions/{id}/artifacts", READ, "list_artifacts", list)
+            .summary("List the artifacts of a session")
+            .uuid("id", "The session.")
+            .answers::<Vec<ArtifactView>>(StatusCode::OK, "The artifacts."),
+        Route::get(
+            "/v1/sessions/{id}/artifacts/{*path}",
+            READ,
+            "read_artifact",
+            content,
+        )
+        .summary("Read an artifact, or a range of it")
+        .uuid("id", "The session.")
+        .text("path", "The artifact's path, as the list has it.")
+        .header(
+            "Range",
+            "One range of bytes (RFC 9110, section 14).",
+            json!({"type": "string"}),
+            "bytes=0-99",
+        )
+        .header(
+            "If-None-Match",
+            "The entity tag of what is already there: the SHA-256 in quotes.",
+            json!({"type": "string"}),
+            "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+        )
+        .answers_text(StatusCode::OK, "The content.", ANY)
+        .answers_text(StatusCode::PARTIAL_CONTENT, "The range.", ANY)
+        .answers_nothing(StatusCode::NOT_MODIFIED, "It is already there."),
+    ]
+}
+
+const ANY: &str = "*/*";
+
+async fn list(
     State(state): State<AppState>,
-    Path(session): Path<String>,
+    Id(session): Id<SessionId>,
 ) -> Result<Json<Vec<ArtifactView>>, Problem> {
-    let session: SessionId = id(&session)?;
     let artifacts = state.otto.artifacts(session).await?;
     Ok(Json(artifacts.iter().map(Into::into).collect()))
 }
 
-/// `GET /v1/sessions/{id}/artifacts/{path}`
-pub(crate) async fn content(
+async fn content(
     State(state): State<AppState>,
-    Path((session, path)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path((session, path)) =
+        path.map_err(|_| Problem::bad_request("the path is not UTF-8 text"))?;
     let session: SessionId = id(&session)?;
     // The path is compared with what is listed; it never becomes a file name here.
     let artifacts = state.otto.artifacts(session).await?;
@@ -43,16 +79,29 @@ pub(crate) async fn content(
         Some((_, "json")) => "application/json",
         _ => "application/octet-stream",
     };
+    let is_known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| tag.trim() == "*" || tag.trim().trim_start_matches("W/") == etag);
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
     let bytes = state.otto.read_artifact(artifact).await?;
     let common = [
         (header::CONTENT_TYPE, kind.to_owned()),
-        (header::ETAG, etag),
+        (header::ETAG, etag.clone()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::CONTENT_DISPOSITION, "attachment".to_owned()),
     ];
+    // A range of something else than what the client has parts of would be mixed with them.
+    let is_same = headers
+        .get(header::IF_RANGE)
+        .is_none_or(|value| value.as_bytes() == etag.as_bytes());
     let range = headers
         .get(header::RANGE)
+        .filter(|_| is_same)
         .and_then(|value| value.to_str().ok());
     match range.map(|range| parse_range(range, bytes.len())) {
         None | Some(Range::Ignored) => Ok((common, bytes).into_response()),

@@ -1,178 +1,134 @@
 //! `/v1/invocations/{id}/events`: an invocation as server-sent events, from any point on.
 //!
 //! Events with an `id` come from the durable journal: the id is the journal's sequence, so a client that was
-//! cut off (or whose server was killed) reconnects with `Last-Event-ID` or `?cursor=` and misses nothing and
+//! cut off (or whose server was killed) reconnects with `Last-Event-ID` or `?after=` and misses nothing and
 //! gets nothing twice. Events named `delta` have no id: pieces of text as they stream, for the eye only.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
-use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
-use futures_util::Stream;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use otto::InvocationId;
 use otto::core::invocation::{Event, StopReason, ToolEnding};
 use otto::core::journal;
 use otto::core::message::{BlockView, ToolInput};
-use otto::{InvocationId, ListenerEvent};
+use otto::text::rfc3339;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, watch};
 
+use super::extract::{Id, Params};
+use super::follow::{Cursor, Follower};
+use super::{READ, Route, invocations};
 use crate::problem::Problem;
-use crate::routes::view::RecordView;
-use crate::routes::{id, invocations};
 use crate::state::AppState;
 
-/// An invocation that another process drives is looked at this often.
-const POLL: Duration = Duration::from_millis(250);
+/// The media type of server-sent events.
+pub(super) const KIND: &str = "text/event-stream";
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CursorQuery {
-    cursor: Option<u64>,
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/invocations/{id}/events", READ, "follow_invocation", stream)
+            .summary("Follow an invocation, from any point to its end")
+            .uuid("id", "The invocation.")
+            .header(
+                "Last-Event-ID",
+                "The id of the last event that was received; it goes before `after`.",
+                json!({"type": "string", "pattern": CURSOR_PATTERN}),
+                "1",
+            )
+            .query::<CursorQuery>()
+            .answers_text(StatusCode::OK, "Server-sent events.", KIND)
+            .answers_nothing(
+                StatusCode::NO_CONTENT,
+                "It has ended and the cursor is that of its end: there is nothing more to come back for.",
+            ),
+    ]
 }
 
-/// `GET /v1/invocations/{id}/events`
-pub(crate) async fn stream(
+const CURSOR_PATTERN: &str = r"^[0-9]{1,19}(\.end)?$";
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CursorQuery {
+    /// Only events after the one with this id.
+    #[schemars(extend("pattern" = CURSOR_PATTERN))]
+    after: Option<String>,
+}
+
+async fn stream(
     State(state): State<AppState>,
-    Path(invocation): Path<String>,
+    Id(invocation): Id<InvocationId>,
     headers: HeaderMap,
-    query: Result<Query<CursorQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
-    let invocation: InvocationId = id(&invocation)?;
-    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let last_event_id = match headers.get("last-event-id").map(|value| value.to_str()) {
-        None => None,
-        Some(Ok("")) => None,
-        Some(text) => {
-            let number = text.ok().and_then(|text| text.parse::<u64>().ok());
-            Some(number.ok_or_else(|| {
-                Problem::bad_request("Last-Event-ID is not one of this stream's ids")
-            })?)
-        }
+    Params(query): Params<CursorQuery>,
+) -> Result<Response, Problem> {
+    open(&state, invocation, &headers, query.after.as_deref()).await
+}
+
+/// Whether a client wants events rather than an answer.
+pub(super) fn are_accepted(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .split(',')
+                .any(|kind| kind.split(';').next().unwrap_or_default().trim() == KIND)
+        })
+}
+
+/// The events of an invocation after a cursor.
+pub(super) async fn open(
+    state: &AppState,
+    invocation: InvocationId,
+    headers: &HeaderMap,
+    after: Option<&str>,
+) -> Result<Response, Problem> {
+    let given = match headers.get("last-event-id") {
+        // What a browser sends that has received no id yet.
+        Some(value) if value.is_empty() => after,
+        Some(value) => Some(value.to_str().unwrap_or("?")),
+        None => after,
     };
-    invocations::find(&state, invocation).await?;
-    let follower = Follower::new(
-        state,
-        invocation,
-        last_event_id.or(query.cursor).unwrap_or(0),
-    );
+    let cursor = match given {
+        None => Cursor::default(),
+        Some(text) => Cursor::parse(text)
+            .ok_or_else(|| Problem::bad_request("the cursor is not an id of this stream"))?,
+    };
+    let record = invocations::find(state, invocation).await?;
+    if cursor.sequence > 0 {
+        let known = state
+            .otto
+            .journal_after(invocation, cursor.sequence - 1)
+            .await?;
+        if known.is_empty() {
+            return Err(Problem::gone(format!(
+                "event {} of invocation {invocation} is not there; follow it from the beginning",
+                cursor.sequence
+            )));
+        }
+        let is_over = known.len() == 1 && record.outcome.is_some();
+        let is_running = state.otto.engine().registry().find(invocation).is_some();
+        if cursor.knows_end && is_over && !is_running {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    let follower = Follower::new(state.clone(), invocation, cursor);
     let events = futures_util::stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
-        Some((Ok(event), follower))
+        Some((Ok::<_, Infallible>(event), follower))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
-}
-
-/// Follows one invocation: what is durable, then what comes.
-struct Follower {
-    state: AppState,
-    invocation: InvocationId,
-    cursor: u64,
-    ready: VecDeque<SseEvent>,
-    progress: Option<watch::Receiver<u64>>,
-    deltas: Option<broadcast::Receiver<ListenerEvent>>,
-    is_done: bool,
-}
-
-impl Follower {
-    fn new(state: AppState, invocation: InvocationId, cursor: u64) -> Self {
-        let running = state.otto.engine().registry().find(invocation);
-        Self {
-            progress: running.as_ref().map(otto::RunningInvocation::progress),
-            deltas: running
-                .as_ref()
-                .and_then(otto::RunningInvocation::subscribe),
-            state,
-            invocation,
-            cursor,
-            ready: VecDeque::new(),
-            is_done: false,
-        }
-    }
-
-    async fn next(&mut self) -> Option<SseEvent> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            if self.is_done {
-                return None;
-            }
-            // Whether it has ended is read first: what the journal holds after that is all there will be.
-            let record = invocations::find(&self.state, self.invocation).await.ok()?;
-            let entries = self
-                .state
-                .otto
-                .journal_after(self.invocation, self.cursor)
-                .await
-                .ok()?;
-            for entry in entries {
-                self.cursor = entry.sequence;
-                if let Some((name, data)) = describe(&entry.payload) {
-                    self.push(name, &data);
-                }
-            }
-            if record.outcome.is_some() {
-                self.cursor += 1;
-                let data = serde_json::to_value(RecordView::from(&record)).unwrap_or_default();
-                self.push("finished", &data);
-                self.is_done = true;
-            } else if self.ready.is_empty() {
-                self.wait().await;
-            }
-        }
-    }
-
-    fn push(&mut self, name: &'static str, data: &Value) {
-        let event = SseEvent::default()
-            .id(self.cursor.to_string())
-            .event(name)
-            .data(data.to_string());
-        self.ready.push_back(event);
-    }
-
-    /// Waits until there may be more to tell.
-    async fn wait(&mut self) {
-        tokio::select! {
-            () = progressed(&mut self.progress) => {}
-            delta = next_delta(&mut self.deltas) => {
-                let event = SseEvent::default().event("delta").data(json!({ "text": delta }).to_string());
-                self.ready.push_back(event);
-            }
-        }
-    }
-}
-
-async fn progressed(progress: &mut Option<watch::Receiver<u64>>) {
-    if let Some(receiver) = progress {
-        let changed = tokio::time::timeout(POLL, receiver.changed()).await;
-        if !matches!(changed, Ok(Err(_))) {
-            return;
-        }
-        *progress = None;
-    }
-    tokio::time::sleep(POLL).await;
-}
-
-async fn next_delta(deltas: &mut Option<broadcast::Receiver<ListenerEvent>>) -> String {
-    while let Some(receiver) = deltas {
-        match receiver.recv().await {
-            Ok(ListenerEvent::Text(text)) => return text,
-            // Deltas are for the eye: what was missed is in the block that follows.
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => *deltas = None,
-        }
-    }
-    std::future::pending().await
+    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let place = format!("/v1/invocations/{invocation}");
+    Ok(([(header::LOCATION, place)], sse).into_response())
 }
 
 /// The public form of a journaled event; `None` for steps that only the machine needs.
-fn describe(line: &str) -> Option<(&'static str, Value)> {
+pub(super) fn describe(line: &str) -> Option<(&'static str, Value)> {
     let (at, event) = journal::decode(line).ok()?;
     let (name, mut data) = match event {
         Event::Started(spec) => (
@@ -248,7 +204,26 @@ fn describe(line: &str) -> Option<(&'static str, Value)> {
         }
     };
     if let Value::Object(fields) = &mut data {
-        fields.insert("at_ms".to_owned(), at.millis().into());
+        fields.insert("at".to_owned(), rfc3339(at).into());
     }
     Some((name, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_wanted_by_their_media_type() {
+        for (accept, wanted) in [
+            ("text/event-stream", true),
+            ("application/json, text/event-stream;q=0.9", true),
+            ("*/*", false),
+            ("application/json", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(are_accepted(&headers), wanted, "{accept}");
+        }
+        assert!(!are_accepted(&HeaderMap::new()));
+    }
 }

@@ -1,35 +1,54 @@
 //! `/health/live`, `/health/ready`: whether the process runs, and whether it can do its work.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::{Access, Route};
 use crate::state::AppState;
 
-#[derive(Serialize)]
-pub(crate) struct Ready {
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/health/live", Access::Open, "live", live)
+            .summary("Whether the process runs")
+            .answers::<Live>(StatusCode::OK, "It runs."),
+        Route::get("/health/ready", Access::Open, "ready", ready)
+            .summary("Whether it can do its work, by component")
+            .answers::<Ready>(StatusCode::OK, "It can.")
+            .answers::<Ready>(StatusCode::SERVICE_UNAVAILABLE, "It cannot, and why."),
+    ]
+}
+
+/// The process runs.
+#[derive(Serialize, JsonSchema)]
+struct Live {
+    live: bool,
+}
+
+/// Whether it can do its work.
+#[derive(Serialize, JsonSchema)]
+struct Ready {
     ready: bool,
     components: Vec<Component>,
 }
 
-#[derive(Serialize)]
+/// A part of it.
+#[derive(Serialize, JsonSchema)]
 struct Component {
-    name: Arc<str>,
+    name: String,
     ready: bool,
+    /// What is wrong, also with a part that does its work all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Arc<str>>,
+    reason: Option<String>,
 }
 
-/// `GET /health/live`
-pub(crate) async fn live() -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "live": true }))
+async fn live() -> Json<Live> {
+    Json(Live { live: true })
 }
 
-/// `GET /health/ready`
-pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Ready>) {
+async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Ready>) {
     let report = state.otto.health().await;
     let ready = report.is_ready();
     let components = report
@@ -37,8 +56,8 @@ pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Re
         .into_iter()
         .map(|component| Component {
             ready: component.condition.is_ready(),
-            reason: component.condition.reason().cloned(),
-            name: component.name,
+            reason: component.condition.reason().map(ToString::to_string),
+            name: component.name.to_string(),
         })
         .collect();
     let status = if ready {

@@ -1,99 +1,165 @@
 //! `/v1/invocations`: start, list, look, cancel.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use otto::core::invocation::{CancelReason, Outcome};
 use otto::{
-    AgentName, Budgets, InvocationId, InvocationQuery, InvocationRecord, InvokeError, Limit, Money,
-    SessionId, TaskSpec, WorkflowId,
+    AgentName, InvocationId, InvocationQuery, InvocationRecord, InvokeError, SessionId, TaskSpec,
+    WorkflowId,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::extract::{Body, Id, Params, id};
+use super::limits::LimitsBody;
+use super::view::{IdsView, RecordView, ReportView};
+use super::{INVOKE, READ, Route, events};
 use crate::problem::Problem;
-use crate::routes::view::{IdsView, RecordView, ReportView};
-use crate::routes::{id, json_body};
 use crate::state::AppState;
 
 /// BOUND: an idempotency key is an id, not a document.
 const MAX_KEY_CHARS: usize = 128;
 /// BOUND: rows of one list.
-const MAX_ROWS: u32 = 1_000;
-/// Where a limit of a request was set, as messages name it.
-const ORIGIN: &str = "the HTTP request";
+pub(super) const MAX_ROWS: u32 = 1_000;
+const DEFAULT_ROWS: u32 = 100;
 
-#[derive(Deserialize)]
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::post("/v1/invocations", INVOKE, "create_invocation", create)
+            .summary("Invoke an agent on a task")
+            .header(
+                "Idempotency-Key",
+                "Asking twice with the same key is one invocation. The same key with another body is refused.",
+                json!({"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}),
+                "order-17",
+            )
+            .takes::<Create>()
+            .answers::<Accepted>(StatusCode::ACCEPTED, "It runs. It is recorded and survives a crash.")
+            .answers::<CreatedView>(StatusCode::OK, "The report, with `wait`; or the invocation that this key was used for; or its events, when they are accepted.")
+            .answers_text(StatusCode::OK, "", events::KIND),
+        Route::get("/v1/invocations", READ, "list_invocations", list)
+            .summary("List invocations, newest first")
+            .query::<ListQuery>()
+            .answers::<Vec<RecordView>>(StatusCode::OK, "The invocations."),
+        Route::get("/v1/invocations/{id}", READ, "show_invocation", show)
+            .summary("Show an invocation")
+            .uuid("id", "The invocation.")
+            .answers::<RecordView>(StatusCode::OK, "The invocation."),
+        Route::get("/v1/invocations/{id}/transcript", READ, "show_transcript", transcript)
+            .summary("The transcript so far, one message per line")
+            .uuid("id", "The invocation.")
+            .answers_text(StatusCode::OK, "JSON lines.", "application/x-ndjson"),
+        Route::post("/v1/invocations/{id}/cancel", INVOKE, "cancel_invocation", cancel)
+            .summary("Ask a running invocation to end")
+            .uuid("id", "The invocation.")
+            .answers_nothing(StatusCode::ACCEPTED, "It was asked; its events tell when it has ended."),
+    ]
+}
+
+/// What is to be done.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+pub(super) struct Create {
+    /// The agent's name.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
     agent: String,
+    /// The task in words.
+    #[schemars(length(min = 1))]
     task: String,
-    #[serde(default)]
+    /// Join this session instead of beginning a new one.
+    #[schemars(extend("format" = "uuid"))]
     session: Option<String>,
-    #[serde(default)]
+    /// Draw on the budget of this workflow.
+    #[schemars(extend("format" = "uuid"))]
     workflow: Option<String>,
+    /// Limits that narrow the agent's.
     #[serde(default)]
-    budgets: BudgetsBody,
-    /// Answer when the invocation has ended, not when it has begun.
+    budgets: LimitsBody,
+    /// Answer when it has ended, with its report, not when it has begun.
     #[serde(default)]
     wait: bool,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct BudgetsBody {
-    time_ms: Option<u64>,
-    tokens: Option<u64>,
-    cost_usd: Option<String>,
-    turns: Option<u32>,
-}
-
-#[derive(Serialize)]
+/// An invocation that has begun.
+#[derive(Serialize, JsonSchema)]
 struct Accepted {
     #[serde(flatten)]
     ids: IdsView,
+    /// Where its events are.
     events: String,
 }
 
-#[derive(Deserialize)]
+/// A report, or the invocation that an idempotency key was used for before.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum CreatedView {
+    Report(ReportView),
+    Earlier(RecordView),
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ListQuery {
+struct ListQuery {
+    /// Only this session.
+    #[schemars(extend("format" = "uuid"))]
     session: Option<String>,
+    /// Only this agent.
+    #[schemars(extend("pattern" = r"^[A-Za-z0-9_-]{1,64}$"))]
     agent: Option<String>,
+    /// At most this many; 100 when it is not said, and never more than 1,000.
+    #[schemars(extend("maximum" = u32::MAX))]
     limit: Option<u32>,
 }
 
-/// `POST /v1/invocations`
-pub(crate) async fn create(
+async fn create(
     State(state): State<AppState>,
-    request: Request,
+    headers: HeaderMap,
+    Body(body): Body<Create>,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key(request.headers())?;
-    let body: Create = json_body(request).await?;
+    let key = idempotency_key(&headers)?;
     let agent = state
         .otto
         .agent(&body.agent)
         .map_err(|error| Problem::not_found(error.to_string()))?;
     let task = TaskSpec {
         input: Arc::from(body.task),
-        budgets: budgets(&body.budgets)?,
+        budgets: body.budgets.budgets("budgets")?,
         session: body.session.as_deref().map(id::<SessionId>).transpose()?,
         workflow: body.workflow.as_deref().map(id::<WorkflowId>).transpose()?,
         idempotency_key: key,
     };
-    let handle = match agent.invoke_followed(task).await {
+    let wants_events = events::are_accepted(&headers);
+    let mut handle = match agent.invoke_followed(task).await {
         Ok(handle) => handle,
         // Submitting twice with one key is one invocation: the answer is the one it already has.
-        Err(InvokeError::Duplicate(earlier)) => return already_there(&state, earlier).await,
+        Err(InvokeError::Duplicate(earlier)) if wants_events => {
+            return events::open(&state, earlier, &headers, None).await;
+        }
+        Err(InvokeError::Duplicate(earlier)) => {
+            let record = find(&state, earlier).await?;
+            return Ok(Json(RecordView::from(&record)).into_response());
+        }
         Err(error) => return Err(error.into()),
     };
     let ids = handle.ids();
+    if wants_events {
+        return events::open(&state, ids.invocation, &HeaderMap::new(), None).await;
+    }
     if body.wait {
         let report = handle.report().await?;
+        if is_interrupted(&report.outcome) {
+            return Err(Problem::interrupted(ids.invocation));
+        }
         return Ok(Json(ReportView::from(&report)).into_response());
     }
+    // Whoever is told of it may rely on it.
+    handle.durable().await;
     let place = format!("/v1/invocations/{}", ids.invocation);
     let accepted = Accepted {
         ids: ids.into(),
@@ -106,9 +172,13 @@ pub(crate) async fn create(
     Ok(response)
 }
 
-async fn already_there(state: &AppState, invocation: InvocationId) -> Result<Response, Problem> {
-    let record = find(state, invocation).await?;
-    Ok(Json(RecordView::from(&record)).into_response())
+const fn is_interrupted(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Cancelled {
+            reason: CancelReason::Shutdown
+        }
+    )
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Problem> {
@@ -126,93 +196,53 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Problem> {
     Ok(Some(Arc::from(text)))
 }
 
-fn budgets(body: &BudgetsBody) -> Result<Budgets, Problem> {
-    let positive = |name: &str, value: Option<u64>| match value {
-        Some(0) => Err(Problem::unprocessable(format!(
-            "budgets.{name} is 0; it must be at least 1"
-        ))),
-        other => Ok(other),
-    };
-    let cost = body
-        .cost_usd
-        .as_deref()
-        .map(str::parse::<Money>)
-        .transpose();
-    let cost =
-        cost.map_err(|error| Problem::unprocessable(format!("budgets.cost_usd: {error}")))?;
-    let turns = positive("turns", body.turns.map(u64::from))?;
-    Ok(Budgets {
-        time: positive("time_ms", body.time_ms)?
-            .map(|ms| Limit::new(Duration::from_millis(ms), ORIGIN)),
-        tokens: positive("tokens", body.tokens)?.map(|tokens| Limit::new(tokens, ORIGIN)),
-        cost: cost.map(|cost| Limit::new(cost, ORIGIN)),
-        turns: turns
-            .and_then(|turns| u32::try_from(turns).ok())
-            .map(|turns| Limit::new(turns, ORIGIN)),
-    })
-}
-
-/// `GET /v1/invocations`
-pub(crate) async fn list(
+async fn list(
     State(state): State<AppState>,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    Params(query): Params<ListQuery>,
 ) -> Result<Json<Vec<RecordView>>, Problem> {
-    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let agent = query.agent.as_deref().map(id::<AgentName>).transpose()?;
     let query = InvocationQuery {
         invocation: None,
         session: query.session.as_deref().map(id::<SessionId>).transpose()?,
-        agent,
-        limit: Some(query.limit.unwrap_or(100).min(MAX_ROWS)),
+        agent: query.agent.as_deref().map(id::<AgentName>).transpose()?,
+        limit: Some(query.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS)),
     };
     let records = state.otto.invocations(query).await?;
     Ok(Json(records.iter().map(Into::into).collect()))
 }
 
-/// `GET /v1/invocations/{id}`
-pub(crate) async fn show(
+async fn show(
     State(state): State<AppState>,
-    Path(invocation): Path<String>,
+    Id(invocation): Id<InvocationId>,
 ) -> Result<Json<RecordView>, Problem> {
-    let record = find(&state, id(&invocation)?).await?;
+    let record = find(&state, invocation).await?;
     Ok(Json(RecordView::from(&record)))
 }
 
-/// `GET /v1/invocations/{id}/transcript`
-pub(crate) async fn transcript(
+async fn transcript(
     State(state): State<AppState>,
-    Path(invocation): Path<String>,
+    Id(invocation): Id<InvocationId>,
 ) -> Result<Response, Problem> {
-    let invocation: InvocationId = id(&invocation)?;
     find(&state, invocation).await?;
     let text = state.otto.transcript(invocation).await?.to_jsonl();
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
 }
 
-/// `POST /v1/invocations/{id}/cancel`
-pub(crate) async fn cancel(
+async fn cancel(
     State(state): State<AppState>,
-    Path(invocation): Path<String>,
+    Id(invocation): Id<InvocationId>,
 ) -> Result<StatusCode, Problem> {
-    let invocation: InvocationId = id(&invocation)?;
-    match state.otto.engine().registry().find(invocation) {
-        Some(running) => {
-            running.cancel();
-            Ok(StatusCode::ACCEPTED)
-        }
-        None => {
-            let record = find(&state, invocation).await?;
-            let state = record
-                .outcome
-                .map_or("not running in this process", otto::OutcomeKind::as_str);
-            Err(Problem::conflict(format!(
-                "invocation {invocation} cannot be canceled: {state}"
-            )))
-        }
+    if let Some(running) = state.otto.engine().registry().find(invocation) {
+        running.cancel();
+        return Ok(StatusCode::ACCEPTED);
     }
+    let record = find(&state, invocation).await?;
+    Err(Problem::conflict(match record.outcome {
+        Some(outcome) => format!("invocation {invocation} has ended: {outcome}"),
+        None => format!("invocation {invocation} does not run in this process"),
+    }))
 }
 
-pub(crate) async fn find(
+pub(super) async fn find(
     state: &AppState,
     invocation: InvocationId,
 ) -> Result<InvocationRecord, Problem> {

@@ -2,99 +2,114 @@
 
 mod agents;
 mod artifacts;
+mod configuration;
 mod events;
+mod extract;
+mod follow;
 mod health;
 mod invocations;
 mod kill;
+mod limits;
 mod metrics;
+mod prices;
+mod route;
 mod sessions;
 mod usage;
 mod view;
 
-use std::time::Duration;
+use std::panic::AssertUnwindSafe;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use futures_util::FutureExt;
+
+pub(crate) use route::{Access, Answer, Parameter, Route};
 
 use crate::auth;
+use crate::auth::TokenScope;
+use crate::openapi;
 use crate::problem::Problem;
 use crate::state::AppState;
 
-/// BOUND: a task with its input is text; a larger body is a mistake or an attack.
-const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
-/// BOUND: the body of a request has to arrive within this time.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const READ: Access = Access::Token(TokenScope::Read);
+const INVOKE: Access = Access::Token(TokenScope::Invoke);
+const ADMIN: Access = Access::Token(TokenScope::Admin);
 
-/// All routes.
+/// All routes, in the order of the documentation.
+pub(crate) fn all() -> Vec<Route> {
+    let mut routes = Vec::new();
+    routes.extend(invocations::routes());
+    routes.extend(events::routes());
+    routes.extend(sessions::routes());
+    routes.extend(artifacts::routes());
+    routes.extend(usage::routes());
+    routes.extend(prices::routes());
+    routes.extend(agents::routes());
+    routes.extend(kill::routes());
+    routes.extend(configuration::routes());
+    routes.extend(health::routes());
+    routes.extend(metrics::routes());
+    routes.push(
+        Route::get("/openapi.json", Access::Open, "openapi", document)
+            .summary("This document")
+            .answers_text(StatusCode::OK, "The document.", "application/json"),
+    );
+    routes
+}
+
+/// The router of all routes.
 pub(crate) fn router(state: AppState) -> Router {
-    let read = Router::new()
-        .route("/v1/invocations", get(invocations::list))
-        .route("/v1/invocations/{id}", get(invocations::show))
-        .route("/v1/invocations/{id}/events", get(events::stream))
-        .route(
-            "/v1/invocations/{id}/transcript",
-            get(invocations::transcript),
-        )
-        .route("/v1/sessions/{id}", get(sessions::show))
-        .route("/v1/sessions/{id}/artifacts", get(artifacts::list))
-        .route(
-            "/v1/sessions/{id}/artifacts/{*path}",
-            get(artifacts::content),
-        )
-        .route("/v1/usage", get(usage::query))
-        .route("/v1/agents", get(agents::list))
-        .route("/v1/tools", get(agents::tools))
-        .route("/v1/kill", get(kill::show))
-        .route("/metrics", get(metrics::text))
-        .route_layer(from_fn_with_state(state.clone(), auth::needs_read));
-    let invoke = Router::new()
-        .route("/v1/invocations", post(invocations::create))
-        .route("/v1/invocations/{id}/cancel", post(invocations::cancel))
-        .route("/v1/sessions/{id}/resume", post(sessions::resume))
-        .route_layer(from_fn_with_state(state.clone(), auth::needs_invoke));
-    let admin = Router::new()
-        .route("/v1/kill", put(kill::throw).delete(kill::lift))
-        .route_layer(from_fn_with_state(state.clone(), auth::needs_admin));
-    let open = Router::new()
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready));
-    read.merge(invoke)
-        .merge(admin)
-        .merge(open)
+    let mut router = Router::new();
+    for route in all() {
+        let path = route.path;
+        router = router.route(path, route.handler(&state));
+    }
+    router
         .fallback(no_such_path)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
         .layer(from_fn(problem_documents))
-        .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn_with_state(state.clone(), auth::check_host))
+        .layer(from_fn(catch_panics))
+        .layer(from_fn_with_state(state.clone(), count))
         .with_state(state)
 }
 
+async fn document() -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, openapi::DOCUMENT.as_str()).into_response()
+}
+
 async fn no_such_path() -> Problem {
-    Problem::not_found("there is no such path")
+    Problem::not_found("there is no such path; /openapi.json lists them")
 }
 
 /// Turns the refusals of the framework (wrong method, wrong type) into problem documents.
 async fn problem_documents(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     let status = response.status();
     let is_plain = response
         .headers()
-        .get(axum::http::header::CONTENT_TYPE)
+        .get(header::CONTENT_TYPE)
         .is_none_or(|value| value.as_bytes().starts_with(b"text/plain"));
     if (status.is_client_error() || status.is_server_error()) && is_plain {
-        let allow = response.headers().get(axum::http::header::ALLOW).cloned();
-        let mut problem = Problem::with_status(status, words(status)).into_response();
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = Problem::with_status(status, words(status)).into_response();
         if let Some(allow) = allow {
-            problem
-                .headers_mut()
-                .insert(axum::http::header::ALLOW, allow);
+            response.headers_mut().insert(header::ALLOW, allow);
         }
-        return problem;
     }
+    // What is told here is somebody's work and money: no cache keeps it, no browser guesses its type.
+    let headers = response.headers_mut();
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -103,9 +118,15 @@ fn words(status: StatusCode) -> &'static str {
         StatusCode::METHOD_NOT_ALLOWED => {
             "this path does not take that method; see the Allow header"
         }
-        StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than 4 MiB",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "send `Content-Type: application/json`",
         _ => "the request was refused",
+    }
+}
+
+/// A bug in one request is one failed request.
+async fn catch_panics(request: Request, next: Next) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => Problem::internal("the server made a mistake; its log says more").into_response(),
     }
 }
 
@@ -115,49 +136,29 @@ async fn count(State(state): State<AppState>, request: Request, next: Next) -> R
     response
 }
 
-/// Reads a JSON body within its bounds; says what was wrong with it.
-pub(crate) async fn json_body<T: serde::de::DeserializeOwned>(
-    request: Request,
-) -> Result<T, Problem> {
-    let is_json = request
-        .headers()
-        .get(axum::http::header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value
-                .split(';')
-                .next()
-                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-        });
-    if !is_json {
-        return Err(Problem::with_status(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            words(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        ));
-    }
-    let reading = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES);
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => {
-            return Err(Problem::with_status(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                words(StatusCode::PAYLOAD_TOO_LARGE),
-            ));
-        }
-        Err(_) => {
-            return Err(Problem::with_status(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body did not arrive in 30 seconds",
-            ));
-        }
-    };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Problem::bad_request(format!("the body is not what this path takes: {error}"))
-    })
-}
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::Service;
 
-/// Reads an id from the path.
-pub(crate) fn id<T: std::str::FromStr<Err = otto::InvalidId>>(text: &str) -> Result<T, Problem> {
-    text.parse()
-        .map_err(|error: otto::InvalidId| Problem::bad_request(error.to_string()))
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_failed_request() {
+        async fn broken() -> &'static str {
+            panic!("planted")
+        }
+        let mut router = Router::new()
+            .route("/", get(broken))
+            .layer(from_fn(catch_panics));
+        let response = router.call(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let kind = &response.headers()[header::CONTENT_TYPE];
+        assert_eq!(kind, "application/problem+json");
+        let text = axum::body::to_bytes(response.into_body(), 10_000)
+            .await
+            .unwrap();
+        assert!(!String::from_utf8_lossy(&text).contains("planted"));
+    }
 }

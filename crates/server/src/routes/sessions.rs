@@ -1,51 +1,140 @@
-//! `/v1/sessions`: a session's invocations, and taking it up again.
-
-use std::time::Duration;
+//! `/v1/sessions`: what belongs together, and taking it up again.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use otto::{Budgets, InvocationQuery, Limit, Money, ResumeOptions, SessionId, UnknownCallDecision};
+use otto::text::rfc3339;
+use otto::{
+    AgentName, InvocationQuery, Listening, ResumeOptions, SessionId, SessionSummary,
+    UnknownCallDecision,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::extract::{Body, Id, Params, id};
+use super::invocations::MAX_ROWS;
+use super::limits::LimitsBody;
+use super::view::{IdsView, MoneyView, RecordView};
+use super::{INVOKE, READ, Route};
 use crate::problem::Problem;
-use crate::routes::view::{IdsView, RecordView};
-use crate::routes::{id, json_body};
 use crate::state::AppState;
 
-const ORIGIN: &str = "the HTTP request";
+const DEFAULT_ROWS: u32 = 20;
+/// BOUND: events kept for whoever looks at a resumed invocation.
+const FOLLOWED_EVENTS: usize = 64;
 
-#[derive(Serialize)]
-pub(crate) struct SessionView {
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/sessions", READ, "list_sessions", list)
+            .summary("List sessions, the one with the newest invocation first")
+            .query::<ListQuery>()
+            .answers::<Vec<SessionView>>(StatusCode::OK, "The sessions."),
+        Route::get("/v1/sessions/{id}", READ, "show_session", show)
+            .summary("Show a session's invocations, newest first")
+            .uuid("id", "The session.")
+            .answers::<SessionDetail>(StatusCode::OK, "The session."),
+        Route::post("/v1/sessions/{id}/resume", INVOKE, "resume_session", resume)
+            .summary("Take the newest resumable invocation of a session up again")
+            .uuid("id", "The session.")
+            .takes::<Resume>()
+            .answers::<IdsView>(StatusCode::ACCEPTED, "It runs again."),
+    ]
+}
+
+/// A session of a list.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SessionSummary")]
+struct SessionView {
+    id: String,
+    /// The agent of the newest invocation.
+    agent: String,
+    /// The first line of the first task.
+    title: String,
+    /// The outcome of the newest invocation; `running` while it has none.
+    outcome: &'static str,
+    resumable: bool,
+    started_at: String,
+    finished_at: Option<String>,
+    /// How many invocations it has.
+    invocations: usize,
+    charged: MoneyView,
+    tokens: u64,
+}
+
+/// A session.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Session")]
+struct SessionDetail {
     id: String,
     invocations: Vec<RecordView>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    /// Only sessions of this agent.
+    #[schemars(extend("pattern" = r"^[A-Za-z0-9_-]{1,64}$"))]
+    agent: Option<String>,
+    /// At most this many; 20 when it is not said, and never more than 1,000.
+    #[schemars(extend("maximum" = u32::MAX))]
+    limit: Option<u32>,
+}
+
+/// How an invocation is taken up again.
+#[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 struct Resume {
+    /// Limits in place of those it had, up to the operator's ceilings.
     #[serde(default)]
-    raise: RaiseBody,
-    /// `run_again` or `tell_model`, for a call of unknown outcome that waits for a person.
-    decision: Option<String>,
+    raise: LimitsBody,
+    /// What becomes of a tool call that was running when Otto ended and may not be repeated without a word.
+    decision: Option<Decision>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RaiseBody {
-    time_ms: Option<u64>,
-    tokens: Option<u64>,
-    cost_usd: Option<String>,
-    turns: Option<u32>,
+/// A person's word on a call of unknown outcome.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Decision {
+    /// Run it again.
+    RunAgain,
+    /// Do not; tell the model that its outcome is unknown.
+    TellModel,
 }
 
-/// `GET /v1/sessions/{id}`
-pub(crate) async fn show(
+impl From<SessionSummary> for SessionView {
+    fn from(session: SessionSummary) -> Self {
+        Self {
+            id: session.id.to_string(),
+            agent: session.newest.agent.to_string(),
+            title: session.title.to_string(),
+            outcome: session
+                .newest
+                .outcome
+                .map_or("running", otto::OutcomeKind::as_str),
+            resumable: session.is_resumable(),
+            started_at: rfc3339(session.started_at),
+            finished_at: session.newest.finished_at.map(rfc3339),
+            invocations: session.invocations,
+            charged: session.charged.into(),
+            tokens: session.tokens,
+        }
+    }
+}
+
+async fn list(
     State(state): State<AppState>,
-    Path(session): Path<String>,
-) -> Result<Json<SessionView>, Problem> {
-    let session: SessionId = id(&session)?;
+    Params(query): Params<ListQuery>,
+) -> Result<Json<Vec<SessionView>>, Problem> {
+    let agent = query.agent.as_deref().map(id::<AgentName>).transpose()?;
+    let limit = query.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS);
+    let sessions = state.otto.sessions(agent, limit).await?;
+    Ok(Json(sessions.into_iter().map(Into::into).collect()))
+}
+
+async fn show(
+    State(state): State<AppState>,
+    Id(session): Id<SessionId>,
+) -> Result<Json<SessionDetail>, Problem> {
     let query = InvocationQuery {
         session: Some(session),
         ..InvocationQuery::default()
@@ -54,51 +143,25 @@ pub(crate) async fn show(
     if records.is_empty() {
         return Err(Problem::not_found(format!("there is no session {session}")));
     }
-    Ok(Json(SessionView {
+    Ok(Json(SessionDetail {
         id: session.to_string(),
         invocations: records.iter().map(Into::into).collect(),
     }))
 }
 
-/// `POST /v1/sessions/{id}/resume`
-pub(crate) async fn resume(
+async fn resume(
     State(state): State<AppState>,
-    Path(session): Path<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let session: SessionId = id(&session)?;
-    let body: Resume = json_body(request).await?;
-    let decision = match body.decision.as_deref() {
-        None => None,
-        Some("run_again") => Some(UnknownCallDecision::RunAgain),
-        Some("tell_model") => Some(UnknownCallDecision::TellModel),
-        Some(_) => {
-            return Err(Problem::unprocessable(
-                "decision is `run_again` or `tell_model`",
-            ));
-        }
-    };
-    let cost = body
-        .raise
-        .cost_usd
-        .as_deref()
-        .map(str::parse::<Money>)
-        .transpose();
-    let cost = cost.map_err(|error| Problem::unprocessable(format!("raise.cost_usd: {error}")))?;
-    let raise = Budgets {
-        time: body
-            .raise
-            .time_ms
-            .map(|ms| Limit::new(Duration::from_millis(ms), ORIGIN)),
-        tokens: body.raise.tokens.map(|tokens| Limit::new(tokens, ORIGIN)),
-        cost: cost.map(|cost| Limit::new(cost, ORIGIN)),
-        turns: body.raise.turns.map(|turns| Limit::new(turns, ORIGIN)),
-    };
+    Id(session): Id<SessionId>,
+    Body(body): Body<Resume>,
+) -> Result<(StatusCode, Json<IdsView>), Problem> {
     let options = ResumeOptions {
-        raise,
-        decision,
-        ..ResumeOptions::default()
+        listening: Listening::UpTo(FOLLOWED_EVENTS),
+        raise: body.raise.budgets("raise")?,
+        decision: body.decision.map(|decision| match decision {
+            Decision::RunAgain => UnknownCallDecision::RunAgain,
+            Decision::TellModel => UnknownCallDecision::TellModel,
+        }),
     };
     let handle = state.otto.resume(session, options).await?;
-    Ok((StatusCode::ACCEPTED, Json(IdsView::from(handle.ids()))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(IdsView::from(handle.ids()))))
 }

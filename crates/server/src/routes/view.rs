@@ -1,78 +1,102 @@
-//! The JSON shapes of responses, converted by hand from the library's types.
+//! The JSON shapes of responses, converted by hand from the library's types. They are those of the command's JSON
+//! lines, documented in `docs/cli.md`.
 
+use otto::text::rfc3339;
 use otto::{ArtifactRef, InvocationRecord, Money, Report, Usage};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-#[derive(Serialize)]
-pub(crate) struct IdsView {
-    pub(crate) invocation: String,
-    pub(crate) session: String,
-    pub(crate) task: String,
+/// The ids of an invocation.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Ids")]
+pub(super) struct IdsView {
+    pub(super) invocation: String,
+    pub(super) session: String,
+    pub(super) task: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) workflow: Option<String>,
+    pub(super) workflow: Option<String>,
 }
 
 /// Money as exact picodollars and as text for people.
-#[derive(Serialize)]
-pub(crate) struct MoneyView {
-    pub(crate) picodollars: u64,
-    pub(crate) usd: String,
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Money")]
+pub(super) struct MoneyView {
+    pub(super) picodollars: u64,
+    pub(super) usd: String,
 }
 
-#[derive(Serialize)]
-pub(crate) struct UsageView {
-    pub(crate) input_tokens: u64,
-    pub(crate) output_tokens: u64,
-    pub(crate) cache_read_tokens: u64,
-    pub(crate) cache_write_5m_tokens: u64,
-    pub(crate) cache_write_1h_tokens: u64,
-    pub(crate) thinking_tokens: u64,
+/// Tokens by class.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tokens")]
+pub(super) struct UsageView {
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) cache_read_tokens: u64,
+    pub(super) cache_write_5m_tokens: u64,
+    pub(super) cache_write_1h_tokens: u64,
+    pub(super) thinking_tokens: u64,
 }
 
-#[derive(Serialize)]
-pub(crate) struct ReportView {
+/// How an invocation ended.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Report")]
+pub(super) struct ReportView {
     #[serde(flatten)]
-    pub(crate) ids: IdsView,
-    pub(crate) agent: String,
-    pub(crate) outcome: &'static str,
-    pub(crate) summary: String,
-    pub(crate) text: String,
-    pub(crate) turns: u32,
-    pub(crate) tool_calls: u32,
-    pub(crate) model_calls: u32,
-    pub(crate) usage: UsageView,
-    pub(crate) charged: MoneyView,
-    pub(crate) duration_ms: u64,
-    pub(crate) artifacts: Vec<ArtifactView>,
+    pub(super) ids: IdsView,
+    pub(super) agent: String,
+    /// `completed`, `budget_exhausted`, `deadline`, `cancelled`, `refused`, `provider_failed` or `failed`.
+    pub(super) outcome: &'static str,
+    /// The outcome in a line.
+    pub(super) summary: String,
+    /// The agent's last words.
+    pub(super) text: String,
+    pub(super) turns: u32,
+    pub(super) tool_calls: u32,
+    pub(super) model_calls: u32,
+    /// Calls charged at their hold because no usage record came.
+    pub(super) unconfirmed_calls: u32,
+    pub(super) usage: UsageView,
+    pub(super) charged: MoneyView,
+    pub(super) duration_ms: u64,
+    pub(super) artifacts: Vec<ArtifactView>,
 }
 
-#[derive(Serialize)]
-pub(crate) struct ArtifactView {
-    pub(crate) path: String,
-    pub(crate) kind: &'static str,
-    pub(crate) size_bytes: u64,
-    pub(crate) sha256: String,
+/// A stored file.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Artifact")]
+pub(super) struct ArtifactView {
+    pub(super) path: String,
+    /// `transcript`, `result` or `intermediate`.
+    pub(super) kind: &'static str,
+    pub(super) size_bytes: u64,
+    pub(super) sha256: String,
 }
 
-#[derive(Serialize)]
-pub(crate) struct RecordView {
-    pub(crate) invocation: String,
-    pub(crate) session: String,
+/// An invocation.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Invocation")]
+pub(super) struct RecordView {
+    pub(super) invocation: String,
+    pub(super) session: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) workflow: Option<String>,
-    pub(crate) agent: String,
-    pub(crate) model: String,
-    pub(crate) title: String,
-    pub(crate) started_at_ms: u64,
+    pub(super) workflow: Option<String>,
+    pub(super) agent: String,
+    pub(super) model: String,
+    /// The first line of its task.
+    pub(super) title: String,
+    pub(super) started_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) finished_at_ms: Option<u64>,
-    /// `running` until it has ended.
-    pub(crate) outcome: &'static str,
-    pub(crate) summary: String,
-    pub(crate) text: String,
-    pub(crate) resumable: bool,
-    pub(crate) charged: MoneyView,
-    pub(crate) tokens: u64,
+    pub(super) finished_at: Option<String>,
+    /// As in a report; `running` until it has ended.
+    pub(super) outcome: &'static str,
+    /// The outcome in a line.
+    pub(super) summary: String,
+    /// The agent's last words.
+    pub(super) text: String,
+    /// Whether it may be taken up again.
+    pub(super) resumable: bool,
+    pub(super) charged: MoneyView,
+    pub(super) tokens: u64,
 }
 
 impl From<otto::Ids> for IdsView {
@@ -130,6 +154,7 @@ impl From<&Report> for ReportView {
             turns: report.turns,
             tool_calls: report.totals.tool_calls,
             model_calls: report.totals.calls,
+            unconfirmed_calls: report.totals.unconfirmed_calls,
             usage: (&report.totals.usage).into(),
             charged: report.charged.into(),
             duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
@@ -147,8 +172,8 @@ impl From<&InvocationRecord> for RecordView {
             agent: record.agent.to_string(),
             model: record.model.to_string(),
             title: record.title.to_string(),
-            started_at_ms: record.started_at.millis(),
-            finished_at_ms: record.finished_at.map(otto::Timestamp::millis),
+            started_at: rfc3339(record.started_at),
+            finished_at: record.finished_at.map(rfc3339),
             outcome: record.outcome.map_or("running", otto::OutcomeKind::as_str),
             summary: record.summary.to_string(),
             text: record.result.to_string(),

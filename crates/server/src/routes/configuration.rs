@@ -1,0 +1,264 @@
+//! `/v1/config`, `/v1/check`, `/v1/doctor`: the configuration as it would be read now, and the machine.
+//!
+//! Invariant: no credential is told; an explanation holds "set" where one stands.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use otto::config::{self, OperatorConfig, SYSTEM_CONFIG, Sources, agent_schema, explain_agent};
+use otto::load::{self, Agents, KnownTool, LoadRequest};
+use otto::{ConfigErrors, Diagnostic, ToolHost};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{READ, Route};
+use crate::problem::Problem;
+use crate::state::{AppState, Project};
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/config", READ, "explain_configuration", explain)
+            .summary("Every effective value of the configuration files, and where it was set")
+            .answers::<Vec<ExplanationView>>(StatusCode::OK, "The values."),
+        Route::get("/v1/config/schema", READ, "show_agent_schema", schema)
+            .summary("The JSON Schema of the agent file")
+            .answers::<serde_json::Value>(StatusCode::OK, "The schema."),
+        Route::get("/v1/check", READ, "check_configuration", check)
+            .summary("Check every configuration file as it is now")
+            .answers::<CheckView>(StatusCode::OK, "Every problem."),
+        Route::get("/v1/doctor", READ, "examine_machine", doctor)
+            .summary("Examine the sandbox of this machine")
+            .answers::<DoctorView>(
+                StatusCode::OK,
+                "What is enforced for tools, and why not more.",
+            ),
+    ]
+}
+
+/// One effective value.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Explanation")]
+struct ExplanationView {
+    key: String,
+    value: String,
+    origin: String,
+    overridden: Vec<OverriddenView>,
+    meaning: &'static str,
+}
+
+/// A value that did not count.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Overridden")]
+struct OverriddenView {
+    value: String,
+    origin: String,
+}
+
+/// Every problem of the configuration files.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Check")]
+struct CheckView {
+    /// How many agents are valid; none while there is an error.
+    agents: usize,
+    errors: usize,
+    warnings: usize,
+    problems: Vec<DiagnosticView>,
+}
+
+/// One problem of a configuration file.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Diagnostic")]
+struct DiagnosticView {
+    severity: &'static str,
+    message: String,
+    source: String,
+    line: Option<u64>,
+    column: Option<u64>,
+    expected: Option<String>,
+    help: Option<String>,
+}
+
+/// The sandbox of this machine.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Sandbox")]
+struct DoctorView {
+    /// `l2`, `l1` or `none`.
+    level: &'static str,
+    /// Why no tool can run.
+    refusal: Option<String>,
+    /// Why no program can run.
+    exec_refusal: Option<String>,
+    uid: u32,
+    kernel: String,
+    mechanisms: Vec<MechanismView>,
+    checks: Vec<AttackView>,
+}
+
+/// One mechanism of the kernel.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Mechanism")]
+struct MechanismView {
+    name: &'static str,
+    works: bool,
+    detail: String,
+    fix: Option<String>,
+}
+
+/// One attack or control of the self-test.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SelfTest")]
+struct AttackView {
+    domain: &'static str,
+    name: &'static str,
+    passed: bool,
+    outcome: String,
+}
+
+impl From<&Diagnostic> for DiagnosticView {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        let position = diagnostic.place.position.as_ref();
+        Self {
+            severity: diagnostic.severity.as_str(),
+            message: diagnostic.message.clone(),
+            source: diagnostic.place.source.to_string(),
+            line: position.map(|position| position.line as u64),
+            column: position.map(|position| position.column as u64),
+            expected: diagnostic.expected.clone(),
+            help: diagnostic.help.clone(),
+        }
+    }
+}
+
+/// Reads all files, off the async threads.
+async fn read(state: &AppState) -> Result<Result<(OperatorConfig, Agents), ConfigErrors>, Problem> {
+    let project =
+        state.surroundings.project.clone().ok_or_else(|| {
+            Problem::not_found("this server was started without configuration files")
+        })?;
+    tokio::task::spawn_blocking(move || load_all(&project))
+        .await
+        .map_err(|_| Problem::internal("the configuration could not be read"))
+}
+
+fn load_all(project: &Project) -> Result<(OperatorConfig, Agents), ConfigErrors> {
+    let operator = config::load_operator(&Sources {
+        environment: &project.environment,
+        project: &project.path,
+        system: Some(SYSTEM_CONFIG.as_ref()),
+    })?;
+    let agents = load::load(&LoadRequest {
+        project: &project.path,
+        operator: &operator,
+        tools: &KnownTool::base_tools(),
+        prices: &otto::prices(&operator),
+        environment: &project.environment,
+        protected: &operator.protected_paths(),
+    })?;
+    Ok((operator, agents))
+}
+
+async fn explain(State(state): State<AppState>) -> Result<Json<Vec<ExplanationView>>, Problem> {
+    let (operator, agents) = read(&state)
+        .await?
+        .map_err(|errors| Problem::conflict(format!("the configuration is broken: {errors}")))?;
+    let all = operator
+        .explanations()
+        .iter()
+        .cloned()
+        .chain(agents.iter().flat_map(explain_agent));
+    Ok(Json(
+        all.map(|explanation| ExplanationView {
+            key: explanation.key,
+            value: explanation.value,
+            origin: explanation.origin.to_string(),
+            overridden: explanation
+                .overridden
+                .into_iter()
+                .map(|(value, origin)| OverriddenView {
+                    value,
+                    origin: origin.to_string(),
+                })
+                .collect(),
+            meaning: explanation.meaning,
+        })
+        .collect(),
+    ))
+}
+
+async fn schema() -> Json<serde_json::Value> {
+    Json(agent_schema())
+}
+
+async fn check(State(state): State<AppState>) -> Result<Json<CheckView>, Problem> {
+    Ok(Json(match read(&state).await? {
+        Ok((operator, agents)) => {
+            let problems: Vec<DiagnosticView> = operator
+                .warnings()
+                .iter()
+                .chain(agents.warnings())
+                .map(Into::into)
+                .collect();
+            CheckView {
+                agents: agents.iter().count(),
+                errors: 0,
+                warnings: problems.len(),
+                problems,
+            }
+        }
+        Err(errors) => CheckView {
+            agents: 0,
+            errors: errors.error_count(),
+            warnings: errors.diagnostics().len() - errors.error_count(),
+            problems: errors.diagnostics().iter().map(Into::into).collect(),
+        },
+    }))
+}
+
+async fn doctor(State(state): State<AppState>) -> Result<Json<DoctorView>, Problem> {
+    let host = state
+        .surroundings
+        .sandbox
+        .as_ref()
+        .ok_or_else(|| Problem::not_found("this server was started without a sandbox"))?;
+    let report = match host.doctor().await {
+        Ok(report) => report,
+        Err(error) => {
+            return Ok(Json(DoctorView {
+                level: host.enforcement().as_str(),
+                refusal: Some(error.to_string()),
+                exec_refusal: None,
+                uid: rustix::process::getuid().as_raw(),
+                kernel: String::new(),
+                mechanisms: Vec::new(),
+                checks: Vec::new(),
+            }));
+        }
+    };
+    Ok(Json(DoctorView {
+        level: report.level.as_str(),
+        refusal: report.refusal,
+        exec_refusal: report.exec_refusal,
+        uid: report.uid,
+        kernel: report.kernel,
+        mechanisms: report
+            .mechanisms
+            .into_iter()
+            .map(|mechanism| MechanismView {
+                name: mechanism.name,
+                works: mechanism.works,
+                detail: mechanism.detail,
+                fix: mechanism.fix,
+            })
+            .collect(),
+        checks: report
+            .checks
+            .into_iter()
+            .map(|check| AttackView {
+                domain: check.domain,
+                name: check.name,
+                passed: check.passed,
+                outcome: check.outcome,
+            })
+            .collect(),
+    }))
+}

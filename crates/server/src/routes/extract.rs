@@ -1,0 +1,113 @@
+//! Reading requests: ids of the path, query parameters, JSON bodies, each within its bounds and refused with words
+//! that say what was wrong.
+
+use std::str::FromStr;
+
+use axum::RequestPartsExt;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use otto::InvalidId;
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+use crate::state::AppState;
+
+/// BOUND: a task with its input is text; a larger body is a mistake or an attack.
+pub(crate) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// The only parameter of the path, as an id.
+pub(crate) struct Id<T>(pub(crate) T);
+
+impl<T> FromRequestParts<AppState> for Id<T>
+where
+    T: FromStr<Err = InvalidId>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        let Text(text) = parts.extract().await?;
+        Ok(Self(id(&text)?))
+    }
+}
+
+/// The only parameter of the path.
+pub(crate) struct Text(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Text {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match parts.extract().await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(_) => Err(Problem::bad_request("the path is not UTF-8 text")),
+        }
+    }
+}
+
+/// The query.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(error) => Err(Problem::bad_request(format!(
+                "the query is not what this path takes: {}",
+                error.body_text()
+            ))),
+        }
+    }
+}
+
+/// A JSON body.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            return Err(Problem::with_status(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "send `Content-Type: application/json`",
+            ));
+        }
+        let patience = state.config.bounds.body;
+        let reading = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES);
+        let bytes = match tokio::time::timeout(patience, reading).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => {
+                return Err(Problem::with_status(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the body is larger than 4 MiB, or it broke off",
+                ));
+            }
+            Err(_) => {
+                return Err(Problem::with_status(
+                    StatusCode::REQUEST_TIMEOUT,
+                    format!("the body did not arrive within {patience:?}"),
+                ));
+            }
+        };
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            Problem::bad_request(format!("the body is not what this path takes: {error}"))
+        })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Reads an id.
+pub(crate) fn id<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T, Problem> {
+    text.parse()
+        .map_err(|error: InvalidId| Problem::bad_request(error.to_string()))
+}

@@ -1,0 +1,198 @@
+//! A server for one test.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use otto::config::OperatorConfig;
+use otto::{AgentBuilder, AnthropicConfig, Otto};
+use otto_scripted::{Script, ScriptedServer, ServerOptions};
+use otto_server::{Leftovers, Server, ServerConfig, Surroundings};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// BOUND: nothing here takes longer, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server, the model behind it and a client.
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) model: ScriptedServer,
+    pub(crate) otto: Otto,
+    client: Client,
+    stop: watch::Sender<bool>,
+    serving: Option<JoinHandle<Leftovers>>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: String,
+}
+
+/// A server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    pub(crate) id: Option<String>,
+    pub(crate) name: String,
+    pub(crate) data: Value,
+}
+
+impl World {
+    /// A server whose model plays this script, with an agent named `helper`.
+    pub(crate) async fn new(script: &str) -> Self {
+        Self::with(script, |_| ()).await
+    }
+
+    pub(crate) async fn with(script: &str, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let prices = Arc::new(otto::prices(&OperatorConfig::defaults("/".as_ref())));
+        let script = Script::parse(script, "test.yml").unwrap();
+        let model = ScriptedServer::start(script, ServerOptions::new(prices))
+            .await
+            .unwrap();
+        let mut provider = AnthropicConfig::new("any".into());
+        provider.base_url = model.base_url().parse().unwrap();
+        let agent = AgentBuilder::new("helper", "claude-haiku-4-5").cost("$0.50");
+        let otto = Otto::builder()
+            .enabled(true)
+            .anthropic(provider)
+            .unwrap()
+            .agent(agent.build().unwrap())
+            .open()
+            .await
+            .unwrap();
+        let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap());
+        change(&mut config);
+        let server = Server::bind(config).await.unwrap();
+        let address = server.local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let serving = server.serve(otto.clone(), Surroundings::default(), stopping);
+        Self {
+            address,
+            model,
+            otto,
+            client: Client::builder().timeout(PATIENCE).build().unwrap(),
+            stop,
+            serving: Some(tokio::spawn(async move { serving.await.unwrap() })),
+        }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Orders the end and waits for it.
+    pub(crate) async fn stop(&mut self) -> Leftovers {
+        self.stop.send_replace(true);
+        self.serving.take().unwrap().await.unwrap()
+    }
+
+    /// Orders the end.
+    pub(crate) fn begin_to_stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl Answer {
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
+        Self::read(request.send().await.unwrap()).await
+    }
+
+    pub(crate) async fn read(response: Response) -> Self {
+        Self {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: response.text().await.unwrap(),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}: {self:?}"))
+            .to_str()
+            .unwrap()
+    }
+
+    /// The answer is a problem document with this word.
+    #[track_caller]
+    pub(crate) fn problem(self, status: u16, word: &str) -> Self {
+        let told = self.expect(status);
+        assert_eq!(told.header("content-type"), "application/problem+json");
+        let document = told.json();
+        assert_eq!(
+            document["type"],
+            format!("urn:otto:problem:{word}"),
+            "{told:?}"
+        );
+        assert_eq!(document["status"], status);
+        assert!(!document["detail"].as_str().unwrap().is_empty(), "{told:?}");
+        told
+    }
+}
+
+/// Reads events until the stream ends, or `enough` says so.
+pub(crate) async fn read_events(
+    response: Response,
+    mut enough: impl FnMut(&Told) -> bool,
+) -> Vec<Told> {
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut told = Vec::new();
+    let mut text = String::new();
+    let mut bytes = response.bytes_stream();
+    while let Some(Ok(chunk)) = bytes.next().await {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let event = parse(event);
+            text = rest.to_owned();
+            if let Some(event) = event {
+                let is_enough = enough(&event);
+                told.push(event);
+                if is_enough {
+                    return told;
+                }
+            }
+        }
+    }
+    told
+}
+
+fn parse(text: &str) -> Option<Told> {
+    let mut told = Told::default();
+    for line in text.lines() {
+        match line.split_once(':') {
+            Some(("id", id)) => told.id = Some(id.trim().to_owned()),
+            Some(("event", name)) => told.name = name.trim().to_owned(),
+            Some(("data", data)) => told.data = serde_json::from_str(data).unwrap(),
+            _ => {}
+        }
+    }
+    (!told.name.is_empty()).then_some(told)
+}

@@ -1,0 +1,134 @@
+//! `cargo xtask fuzz-http`: requests made from the OpenAPI document, against the real binary and a scripted model.
+//!
+//! It needs `schemathesis` (Python) on the path or in `SCHEMATHESIS`; without it, it says so and does nothing, unless
+//! `OTTO_TEST_REQUIRE_TOOLS` is set. It starts two processes in a directory of its own, and ends both.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::shell;
+
+/// BOUND: how long requests are made.
+const SECONDS: &str = "120";
+/// What every answer is checked for. Left out is `positive_data_acceptance`: a request may keep the schema and be
+/// refused by its meaning (a range behind the end, a key that was used for something else).
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_headers_conformance,response_schema_conformance,negative_data_rejection,\
+                      unsupported_method";
+/// The kill switch would end the trial, and a follower of an invocation reads to its end.
+const LEFT_OUT: &str = "^/v1/kill$";
+
+const AGENT: &str = "name: helper\nmodel: claude-haiku-4-5\ntools: [fs.read]\nworking_dir: .\n";
+const SCRIPT: &str = "turns: [{ text: Hello, repeat: forever }]\n";
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let seconds = match args {
+        [] => SECONDS,
+        [flag, seconds] if flag == "--seconds" && seconds.parse::<u32>().is_ok() => seconds,
+        _ => bail!("usage: cargo xtask fuzz-http [--seconds N]"),
+    };
+    let program = std::env::var("SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".to_owned());
+    let is_there = Command::new(&program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !is_there {
+        if std::env::var_os("OTTO_TEST_REQUIRE_TOOLS").is_some() {
+            bail!("`{program}` is not there; `pip install schemathesis` installs it");
+        }
+        println!(
+            "fuzz-http: skipped, `{program}` is not there; `pip install schemathesis` installs it"
+        );
+        return Ok(());
+    }
+    shell::cargo(&["build", "--package", "otto-cli"])?;
+    let folder = std::env::temp_dir().join(format!("otto-fuzz-http-{}", std::process::id()));
+    fs::create_dir_all(folder.join(".otto/agents")).context("make a project")?;
+    let fuzzed = fuzz(&program, &folder, seconds);
+    fs::remove_dir_all(&folder).context("remove the project")?;
+    fuzzed
+}
+
+fn fuzz(program: &str, folder: &Path, seconds: &str) -> Result<()> {
+    fs::write(folder.join(".otto/agents/helper.yml"), AGENT)?;
+    fs::write(folder.join("script.yml"), SCRIPT)?;
+    let model = Started::new(folder, &["sim", "--script", "script.yml"], &[])?;
+    let server = Started::new(
+        folder,
+        &["serve", "--bind", "127.0.0.1:0"],
+        &[
+            ("OTTO_ENABLED", "true"),
+            ("ANTHROPIC_BASE_URL", &model.base_url),
+            ("ANTHROPIC_API_KEY", "any"),
+        ],
+    )?;
+    let status = Command::new(program)
+        .arg("run")
+        .arg(format!("{}/openapi.json", server.base_url))
+        .args(["--checks", CHECKS, "--exclude-path-regex", LEFT_OUT])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-time",
+            seconds,
+        ])
+        .args(["--request-timeout", "30", "--continue-on-failure"])
+        .current_dir(folder)
+        .status()
+        .context("run schemathesis")?;
+    if !status.success() {
+        bail!("schemathesis found what is above");
+    }
+    Ok(())
+}
+
+/// A process of the built binary; ends with this value.
+struct Started {
+    child: Child,
+    base_url: String,
+}
+
+impl Started {
+    fn new(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
+        let mut child = Command::new(shell::root().join("target/debug/otto"))
+            .args(args)
+            .arg("--json")
+            .current_dir(folder)
+            .env("HOME", folder)
+            .env("XDG_CONFIG_HOME", folder)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the binary")?;
+        let stdout = child.stdout.take().context("read what it says")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let said: Value = serde_json::from_str(&line).unwrap_or_default();
+        let Some(base_url) = said["base_url"].as_str() else {
+            // It has ended, or ends with this.
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("`otto {}` does not listen: {line}", args.join(" "));
+        };
+        Ok(Self {
+            base_url: base_url.to_owned(),
+            child,
+        })
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Ended already, if anything.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
