@@ -80,8 +80,12 @@ pub(crate) enum Command {
     Show(commands::show::Show),
     /// Show what was spent
     Usage(commands::usage::Usage),
+    /// Show what a task could cost, before anything is spent
+    Plan(commands::plan::Plan),
     /// Show the models and what they cost
     Prices(commands::prices::Prices),
+    /// Test the masking of secrets, or clean a past session
+    Redact(commands::redact::Redact),
     /// Serve a scripted model on this machine, for tests and trials
     Sim(commands::sim::Sim),
     /// Serve agents over HTTP

@@ -112,10 +112,29 @@ pub(crate) async fn to_look(operator: &OperatorConfig) -> Result<Option<Otto>, F
 
 /// Opens the store without a provider, creating it if need be.
 pub(crate) async fn to_write(operator: &OperatorConfig) -> Result<Otto, Failure> {
-    Ok(Builder::configured_with(operator)?
-        .client(Arc::new(NoProvider::new(operator)))
-        .open()
-        .await?)
+    Ok(without_provider(operator)?.open().await?)
+}
+
+/// Opens an Otto that knows agents and tools and runs neither. Where nothing was ever stored, nothing is created.
+pub(crate) async fn to_plan(
+    context: &Context,
+    operator: &OperatorConfig,
+    agents: &Agents,
+) -> Result<Otto, Failure> {
+    let host = otto::worker_host(&context.booted, operator, &operator.state_dir.value);
+    let builder = without_provider(operator)?
+        .base_tools(Arc::new(host))
+        .agents(agents.iter().map(|agent| (*agent.config).clone()));
+    let builder = if operator.state_dir.value.exists() {
+        builder
+    } else {
+        builder.in_memory()
+    };
+    Ok(builder.open().await?)
+}
+
+fn without_provider(operator: &OperatorConfig) -> Result<Builder, Failure> {
+    Ok(Builder::configured_with(operator)?.client(Arc::new(NoProvider::new(operator))))
 }
 
 /// Ends an Otto in an orderly way.

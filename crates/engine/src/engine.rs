@@ -370,7 +370,7 @@ impl Engine {
         settings.admission.enter()
     }
 
-    fn model_of(&self, agent: &AgentConfig) -> Result<Arc<ModelSpec>, InvokeError> {
+    pub(crate) fn model_of(&self, agent: &AgentConfig) -> Result<Arc<ModelSpec>, InvokeError> {
         self.shared
             .client
             .prices()
@@ -408,7 +408,7 @@ impl Engine {
         }
     }
 
-    fn spec(
+    pub(crate) fn spec(
         &self,
         agent: &AgentConfig,
         ids: &Ids,

@@ -187,6 +187,13 @@ impl Builder {
         self
     }
 
+    /// Keeps everything in memory, as a builder does that was told nothing else.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.keep = Keep::InMemory;
+        self
+    }
+
     /// Keeps everything in a store of your own.
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>, blobs: Option<Arc<dyn Blobs>>) -> Self {

@@ -46,6 +46,7 @@ mod lock;
 #[cfg(feature = "otel")]
 pub mod otlp;
 mod otto;
+mod plan;
 mod reload;
 mod retention;
 mod sessions;
@@ -63,10 +64,11 @@ pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::lock::lock_config;
 pub use crate::otto::{Agent, Otto, Recovery, UnknownAgent, Verified};
+pub use crate::plan::{BoundBy, Plan};
 pub use crate::reload::{ConfigWatch, MakeHost, Reloaded};
 pub use crate::sessions::SessionSummary;
 pub use crate::typed_tool::TypedTool;
-pub use crate::wiring::prices;
+pub use crate::wiring::{prices, redactor};
 
 pub use otto_anthropic::{AnthropicClient, AnthropicConfig, ExportError, read_export};
 pub use otto_core as core;
@@ -101,7 +103,7 @@ pub use otto_engine::{
 pub use otto_sandbox::{
     Connections, DoctorReport, LockConfig, LockError, MainLock, WorkerHost, lock_main,
 };
-pub use otto_store_embedded::{Finding, FindingKind, ScrubReport, VerifyReport};
+pub use otto_store_embedded::{Cleaned, Finding, FindingKind, ScrubReport, VerifyReport};
 pub use otto_tools::definitions as base_tools;
 
 /// The README's example is compiled with the documentation tests.

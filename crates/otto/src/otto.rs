@@ -23,7 +23,8 @@ use otto_engine::{
     ResumeOptions, ShutdownReport, ToolBus, ToolBusError, UsageReport, metrics::Family,
 };
 
-use otto_store_embedded::{EmbeddedStore, ScrubReport, VerifyReport};
+use otto_core::redact::Redactor;
+use otto_store_embedded::{Cleaned, EmbeddedStore, ScrubReport, VerifyReport};
 
 use crate::ask_person::AskPerson;
 use crate::audit::Audit;
@@ -346,6 +347,26 @@ impl Otto {
         Ok(Transcript::whole(&invocation, said))
     }
 
+    /// Redacts everything stored of a session again, with the patterns of now: its journal, its words and its
+    /// artifacts. `None` for a store that is not the embedded one.
+    ///
+    /// # Errors
+    /// When the session is unknown or running, or something cannot be read or written.
+    pub async fn redact_session(
+        &self,
+        session: SessionId,
+        redactor: Redactor,
+    ) -> Result<Option<Cleaned>, StoreError> {
+        let embedded = self.inner.embedded.as_ref().and_then(Weak::upgrade);
+        let Some(store) = embedded else {
+            return Ok(None);
+        };
+        store
+            .redact_session(session, Arc::new(redactor))
+            .await
+            .map(Some)
+    }
+
     /// The tool calls of an invocation that were started and have no result, with their exact inputs. For a
     /// parked invocation: those that wait for a person's word.
     ///
@@ -519,6 +540,10 @@ fn damaged(error: otto_core::journal::FoldError) -> StoreError {
 }
 
 impl Agent {
+    pub(crate) const fn otto(&self) -> &Otto {
+        &self.otto
+    }
+
     /// The agent's configuration.
     #[must_use]
     pub fn config(&self) -> &AgentConfig {

@@ -42,10 +42,8 @@ pub fn add_invocation(sums: &mut BTreeMap<String, ToolUsage>, lines: &[Arc<str>]
         };
         match event {
             Event::Started(started) => spec = Some(started),
-            Event::ReservationGranted { .. } => {
-                if !asked.is_empty() {
-                    answered = std::mem::take(&mut asked);
-                }
+            Event::ReservationGranted { .. } if !asked.is_empty() => {
+                answered = std::mem::take(&mut asked);
             }
             Event::BlockReceived { block, .. } => {
                 if let BlockView::ToolCall(call) = &block.view {

@@ -103,8 +103,11 @@ pub fn prices(operator: &OperatorConfig) -> PriceTable {
     PriceTable::new(&version, models)
 }
 
-/// The built-in patterns, the operator's, and the secrets of the environment themselves.
-fn redactor(operator: &OperatorConfig) -> Result<Redactor, OpenError> {
+/// What masks secrets: the built-in patterns, the operator's, and the credentials that Otto holds.
+///
+/// # Errors
+/// When a pattern of the operator cannot be used.
+pub fn redactor(operator: &OperatorConfig) -> Result<Redactor, OpenError> {
     let secret = |name: &str, value: &SecretString| ExactSecret {
         name: name.to_owned(),
         value: value.expose_secret().to_owned(),

@@ -8,7 +8,9 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod kill;
+pub(crate) mod plan;
 pub(crate) mod prices;
+pub(crate) mod redact;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod serve;
@@ -37,6 +39,8 @@ pub(crate) fn perform(command: Command, context: &mut Context) -> Performed {
         Command::Show(command) => command.perform(context),
         Command::Usage(command) => command.perform(context),
         Command::Prices(command) => command.perform(context),
+        Command::Plan(command) => command.perform(context),
+        Command::Redact(command) => command.perform(context),
         Command::Sim(command) => command.perform(context),
         Command::Serve(command) => command.perform(context),
         Command::Kill(command) => command.perform(context),

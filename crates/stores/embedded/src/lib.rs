@@ -36,6 +36,7 @@ mod error;
 mod presence;
 mod queue;
 mod reader;
+mod redact;
 mod state_dir;
 mod store;
 mod verify;
@@ -43,6 +44,7 @@ mod writer;
 
 pub use artifacts::{Checkpointer, DamagedArtifact, RetentionPolicy, RetentionReport, ScrubReport};
 pub use config::{DEFAULT_ARTIFACT_BYTES_MAX, FaultPoints, NoFaults, StoreConfig, SystemClock};
+pub use redact::Cleaned;
 pub use state_dir::create_state_dir;
 pub use store::EmbeddedStore;
 pub use verify::{Finding, FindingKind, VerifyReport};

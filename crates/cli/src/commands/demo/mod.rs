@@ -181,7 +181,7 @@ impl Stage<'_> {
             .await?;
         let id = act.id();
         act.kill()?;
-        output.extend(self.to_its_end(act).await?.output);
+        output.extend(self.until_its_end(act).await?.output);
         server.idle().await;
         let spoken = self.context.out.painter(To::Answer).paint(
             Style::Bad,
@@ -199,13 +199,13 @@ impl Stage<'_> {
 
         // The second: taken up again.
         let act = self.begin(&["resume", &session])?;
-        output.extend(self.to_its_end(act).await?.output);
+        output.extend(self.until_its_end(act).await?.output);
         server.idle().await;
         let after_resume = server.billed();
 
         // The third: it would spend more than it may.
         let act = self.begin(&["run", "spender", SPEND_TASK])?;
-        output.extend(self.to_its_end(act).await?.output);
+        output.extend(self.until_its_end(act).await?.output);
         server.idle().await;
 
         let collected = Collected {
@@ -224,7 +224,7 @@ impl Stage<'_> {
     async fn ask_the_provider(&mut self) -> Performed {
         self.say("  the provider's model; the directory is read-only");
         let act = self.begin(&["run", "reporter", TASK])?;
-        let ended = self.to_its_end(act).await?;
+        let ended = self.until_its_end(act).await?;
         let report = self.scene.work.join(REPORT);
         if report.is_file() {
             let shown = visible(&report.to_string_lossy()).into_owned();
@@ -323,7 +323,7 @@ impl Stage<'_> {
         Ok(shown)
     }
 
-    async fn to_its_end(&mut self, mut act: Act) -> Result<Ended, Failure> {
+    async fn until_its_end(&mut self, mut act: Act) -> Result<Ended, Failure> {
         while let Some(piece) = act.next().await {
             self.context.out.bytes(&piece);
         }

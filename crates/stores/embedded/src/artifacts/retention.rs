@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use otto_core::port::store::{Durability, StoreError};
+use otto_core::port::store::{ArtifactRef, Durability, StoreError};
 use otto_core::{SessionId, Timestamp};
 use rusqlite::{Connection, params};
 
@@ -137,6 +137,20 @@ impl Checkpointer {
             Ok(())
         };
         self.inner.change(Durability::Synced, change).await
+    }
+
+    /// Ends what was begun by marking rows as `deleting`: files first, then their rows.
+    pub(crate) async fn remove_marked(
+        &self,
+        session: SessionId,
+        artifacts: Vec<ArtifactRef>,
+    ) -> Result<(), StoreError> {
+        let victims = artifacts.into_iter().map(|artifact| Victim {
+            session,
+            path: artifact.path,
+            size: artifact.size_bytes,
+        });
+        self.remove(session, victims.collect()).await.map(drop)
     }
 
     async fn remove(

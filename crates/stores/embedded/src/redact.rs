@@ -1,0 +1,268 @@
+//! Cleaning a session that was stored before somebody knew what is a secret.
+//!
+//! Journal entries, the words of its invocations and its artifacts are redacted again with the patterns of now.
+//! Redaction keeps JSON as JSON, so the journal folds as before; that is tried before anything is written. What
+//! is replaced is overwritten in the database's pages and in its log as well.
+//!
+//! It changes no number of the ledger, no time and no id, and not the audit log, which holds no content.
+//!
+//! Invariant: at no instant is an artifact gone: the clean one is durable before the old one is removed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otto_core::port::store::{
+    ArtifactDraft, ArtifactRef, AuditLog, AuditRecord, Blobs, ClaimOutcome, Dispatch, Durability,
+    Entry, InvocationQuery, StoreError,
+};
+use otto_core::redact::Redactor;
+use otto_core::store_rules::artifact_name;
+use otto_core::{InvocationId, SessionId, journal};
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use crate::db::codec::{count, read_count, read_text};
+use crate::db::open;
+use crate::error::{Fault, invalid, unavailable};
+use crate::reader;
+use crate::store::EmbeddedStore;
+use crate::writer::many;
+
+/// What a cleaning has changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Invocations that were looked at.
+    pub invocations: u64,
+    /// Journal entries that held something to mask.
+    pub entries: u64,
+    /// Artifacts that did.
+    pub artifacts: u64,
+}
+
+/// How long the session is kept from others meanwhile.
+const LEASE_TTL: Duration = Duration::from_secs(300);
+
+impl EmbeddedStore {
+    /// Redacts everything stored of a session again.
+    ///
+    /// # Errors
+    /// `Invalid` when the session is running, or its journal would no longer fold; `NotFound` for an unknown
+    /// one. What was cleaned before an error stays clean; calling again goes on.
+    pub async fn redact_session(
+        &self,
+        session: SessionId,
+        redactor: Arc<Redactor>,
+    ) -> Result<Cleaned, StoreError> {
+        let query = InvocationQuery {
+            session: Some(session),
+            ..InvocationQuery::default()
+        };
+        let found = self
+            .inner
+            .ask("list invocations", move |connection| {
+                reader::invocations(connection, &query)
+            })
+            .await?;
+        if found.is_empty() {
+            return Err(StoreError::NotFound {
+                what: Arc::from(format!("session {session}")),
+            });
+        }
+        let claimed = self.claim(session, self.node().clone(), LEASE_TTL).await?;
+        let ClaimOutcome::Claimed(lease) = claimed else {
+            let detail =
+                format!("redact session {session}: it is running; wait for its end or cancel it");
+            return Err(invalid(Arc::from(detail)));
+        };
+        let invocations: Vec<InvocationId> = found.iter().map(|record| record.invocation).collect();
+        let cleaned = self.clean(session, invocations, redactor).await;
+        // A lease that cannot be given back runs out by itself.
+        let _ = self.release(lease).await;
+        cleaned
+    }
+
+    async fn clean(
+        &self,
+        session: SessionId,
+        invocations: Vec<InvocationId>,
+        redactor: Arc<Redactor>,
+    ) -> Result<Cleaned, StoreError> {
+        let mut cleaned = Cleaned {
+            invocations: invocations.len() as u64,
+            ..Cleaned::default()
+        };
+        // Contents first: one that is not written yet is made from the journal as it was.
+        let mut old = Vec::new();
+        for artifact in self.list(session).await? {
+            let content = self.get(artifact.clone()).await?;
+            let Some((clean, (invocation, kind))) =
+                redact_file(&redactor, &content).zip(artifact_name::parse(&artifact.path))
+            else {
+                continue;
+            };
+            let mark = format!("-{}-", kind.as_str());
+            let name = artifact
+                .path
+                .split_once(&mark)
+                .map_or("clean", |(_, name)| name);
+            self.put(ArtifactDraft {
+                session,
+                invocation,
+                kind,
+                name: Arc::from(name),
+                content: Arc::from(clean),
+            })
+            .await?;
+            old.push(artifact);
+        }
+        cleaned.artifacts = old.len() as u64;
+        let (path, marked) = (self.inner.path.clone(), old.clone());
+        cleaned.entries = self
+            .checkpointer()
+            .blocking(move || {
+                rewrite(&path, &invocations, &marked, &redactor)
+                    .map_err(|fault| fault.into_store_error("redact a session", &path))
+            })
+            .await?;
+        self.checkpointer().remove_marked(session, old).await?;
+        let at = self.inner.clock.now();
+        let fact = serde_json::json!({
+            "at_us": at.micros(),
+            "what": "session_redacted",
+            "session": session.to_string(),
+            "entries": cleaned.entries,
+            "artifacts": cleaned.artifacts,
+        });
+        let record = AuditRecord {
+            at,
+            text: Arc::from(fact.to_string()),
+        };
+        self.append_audit(vec![record], Durability::Synced).await?;
+        Ok(cleaned)
+    }
+}
+
+/// The text of a file with its secrets masked; `None` if there are none, or it is no text.
+fn redact_file(redactor: &Redactor, content: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(content).ok()?;
+    // A line that is JSON stays JSON: a transcript is read back.
+    let clean: Vec<String> = text
+        .split('\n')
+        .map(|line| {
+            if line.starts_with('{') {
+                redactor.redact_json(line).into_owned()
+            } else {
+                line.to_owned()
+            }
+        })
+        .collect();
+    let clean = redactor.redact(&clean.join("\n")).into_owned();
+    (clean != text).then(|| clean.into_bytes())
+}
+
+/// Rewrites rows on a connection of its own, so that what is replaced is overwritten and not only unlinked.
+fn rewrite(
+    path: &std::path::Path,
+    invocations: &[InvocationId],
+    replaced: &[ArtifactRef],
+    redactor: &Redactor,
+) -> Result<u64, Fault> {
+    let mut connection = open::writer(path)?;
+    connection.execute_batch("PRAGMA secure_delete = ON;")?;
+    let mut changed = 0;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for invocation in invocations {
+        let unwritten: i64 = transaction.query_row(
+            "SELECT count(*) FROM unwritten WHERE invocation = ?1",
+            params![invocation.as_bytes()],
+            |row| row.get(0),
+        )?;
+        if unwritten > 0 {
+            let detail = format!(
+                "redact invocation {invocation}: its files are still being written; try again in a moment"
+            );
+            return Err(unavailable(Arc::from(detail)).into());
+        }
+        changed += rewrite_journal(&transaction, *invocation, redactor)?;
+        rewrite_words(&transaction, *invocation, redactor)?;
+    }
+    for artifact in replaced {
+        // From here on retention removes it, should this process end before it does.
+        transaction.execute(
+            "UPDATE artifacts SET deleting = 1 WHERE session = ?1 AND path = ?2",
+            params![artifact.session.as_bytes(), &*artifact.path],
+        )?;
+    }
+    transaction.commit()?;
+    // The log holds the old pages until they are written over.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
+    Ok(changed)
+}
+
+fn rewrite_journal(
+    connection: &Connection,
+    invocation: InvocationId,
+    redactor: &Redactor,
+) -> Result<u64, Fault> {
+    let mut statement = connection
+        .prepare("SELECT sequence, payload FROM journal WHERE invocation = ?1 ORDER BY sequence")?;
+    let before: Vec<Entry> = many(&mut statement, params![invocation.as_bytes()], |row| {
+        Ok(Entry {
+            sequence: read_count(row, 0)?,
+            payload: read_text(row, 1)?,
+        })
+    })?;
+    let after: Vec<Entry> = before
+        .iter()
+        .map(|entry| Entry {
+            sequence: entry.sequence,
+            payload: Arc::from(redactor.redact_json(&entry.payload)),
+        })
+        .collect();
+    if journal::fold(&before).is_ok()
+        && let Err(error) = journal::fold(&after)
+    {
+        let detail = format!(
+            "redact the journal of invocation {invocation}: it could no longer be read ({error}); a pattern masks more than content"
+        );
+        return Err(invalid(Arc::from(detail)).into());
+    }
+    let mut update = connection
+        .prepare("UPDATE journal SET payload = ?3 WHERE invocation = ?1 AND sequence = ?2")?;
+    let mut changed = 0;
+    for (before, after) in before.iter().zip(&after) {
+        if before.payload != after.payload {
+            update.execute(params![
+                invocation.as_bytes(),
+                count(after.sequence),
+                &*after.payload
+            ])?;
+            changed += 1;
+        }
+    }
+    Ok(changed)
+}
+
+/// The title, the summary and the result of an invocation.
+fn rewrite_words(
+    connection: &Connection,
+    invocation: InvocationId,
+    redactor: &Redactor,
+) -> Result<(), Fault> {
+    let mut statement = connection
+        .prepare("SELECT title, summary, result FROM invocations WHERE invocation = ?1")?;
+    let words = many(&mut statement, params![invocation.as_bytes()], |row| {
+        Ok([read_text(row, 0)?, read_text(row, 1)?, read_text(row, 2)?])
+    })?;
+    for [title, summary, result] in words {
+        connection.execute(
+            "UPDATE invocations SET title = ?2, summary = ?3, result = ?4 WHERE invocation = ?1",
+            params![
+                invocation.as_bytes(),
+                &*redactor.redact(&title),
+                &*redactor.redact(&summary),
+                &*redactor.redact(&result),
+            ],
+        )?;
+    }
+    Ok(())
+}
