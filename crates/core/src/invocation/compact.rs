@@ -270,7 +270,7 @@ impl Invocation {
     /// What the last compaction has made of the history; `None` before the first.
     #[must_use]
     pub fn last_compaction(&self) -> Option<LastCompaction> {
-        (self.totals.compactions > 0).then(|| LastCompaction {
+        (self.totals.compactions > 0).then_some(LastCompaction {
             replaced_replies: self.compaction.replaced_replies,
             kept_messages: self.compaction.kept,
             is_summarized: self.compaction.is_summarized,

@@ -77,7 +77,7 @@ fn exchange(
         });
         match number % 3 {
             0 => bus.replace(version),
-            1 => bus.exchange(&[definition.name.clone()], &[version], None),
+            1 => bus.exchange(std::slice::from_ref(&definition.name), &[version], None),
             // Another tool comes and goes; nobody calls it.
             _ => {
                 let name = otto_core::ToolName::new("visitor").unwrap();

@@ -183,7 +183,7 @@ fn can_share_syncs() -> bool {
             && name
                 .release()
                 .to_str()
-                .is_ok_and(|release| is_since_5_8(release))
+                .is_ok_and(is_since_5_8)
     })
 }
 

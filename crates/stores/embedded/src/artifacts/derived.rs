@@ -27,6 +27,9 @@ use crate::queue::Queue;
 use crate::reader::entries_after;
 use crate::writer::{Job, SqlRows, job_then, many};
 
+/// A path and what belongs there.
+type Content = (Arc<str>, Arc<[u8]>);
+
 /// BOUND: bytes of one invocation's artifacts that are taken with its end; more are stored one by one.
 const TAKEN_MAX: usize = 1024 * 1024;
 
@@ -181,7 +184,7 @@ pub(super) fn remake(
 fn remake_all(
     connection: &Connection,
     wanted: &[Known],
-) -> Result<Vec<(Arc<str>, Arc<[u8]>)>, Fault> {
+) -> Result<Vec<Content>, Fault> {
     let mut made: Option<(InvocationId, u64, Vec<DerivedArtifact>)> = None;
     let mut found = Vec::new();
     for Known {
@@ -330,7 +333,7 @@ impl FileWriter {
         &self,
         connection: &Connection,
         unwritten: &Unwritten,
-    ) -> Result<Vec<(Arc<str>, Arc<[u8]>)>, Fault> {
+    ) -> Result<Vec<Content>, Fault> {
         let of_session = rows::of_session(connection, unwritten.session)?;
         let wanted: Vec<Known> = of_session
             .into_iter()
