@@ -17,6 +17,9 @@ pub struct StoreConfig {
     pub state_dir: PathBuf,
     /// The name of this process, unique per start: a restart is a takeover.
     pub node: Arc<str>,
+    /// Names the life of this machine since it was last switched on. A lease from an earlier one belongs to a
+    /// process that is dead for sure. The default is the kernel's boot id; empty means unknown.
+    pub boot: Arc<str>,
     /// Decides leases and UTC days.
     pub clock: Arc<dyn StoreClock>,
     /// Most bytes of artifacts kept at a time. Above it, storing answers `Full`.
@@ -54,11 +57,18 @@ impl StoreConfig {
         Self {
             state_dir: state_dir.into(),
             node: node.into(),
+            boot: boot_id(),
             clock: Arc::new(SystemClock),
             artifact_bytes_max: DEFAULT_ARTIFACT_BYTES_MAX,
             faults: Arc::new(NoFaults),
         }
     }
+}
+
+/// The kernel's name of this boot; empty where there is none.
+fn boot_id() -> Arc<str> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Arc::from(id.trim())
 }
 
 impl std::fmt::Debug for StoreConfig {

@@ -4,7 +4,8 @@
 //! back when the process dies, however it dies. Whoever opens the store next finds the lock free, knows for
 //! sure that the node is dead, and expires its leases: nobody waits for a dead process.
 //!
-//! A node without a file is unknown, not dead: its leases end by time.
+//! A node without a file is unknown, not dead: its leases end by time. Only a power loss takes the file of a
+//! node, and the boot id that is kept in the database shows that one has happened.
 //!
 //! Invariant: a file is removed only under its exclusive lock, and whoever locks a file checks that it still
 //! has its name.
@@ -60,11 +61,13 @@ pub(crate) fn announce(state_dir: &StateDir, node: &str) -> Result<Presence, Sto
     Err(fail(Errno::AGAIN))
 }
 
-/// Nodes whose process is dead. Calls `bury` with each; if that succeeds its file is removed.
+/// Nodes whose process is dead. Calls `bury` with each; if that succeeds its file is removed. Returns the nodes
+/// whose process is alive.
 pub(crate) fn bury_dead(
     state_dir: &StateDir,
     mut bury: impl FnMut(&str) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<String>, StoreError> {
+    let mut alive = Vec::new();
     let path = state_dir.path.join(NODES);
     let fail = |errno| from_errno(errno, "look for dead processes in", &path);
     let nodes = open_or_create_dir(&state_dir.handle, NODES).map_err(fail)?;
@@ -81,16 +84,20 @@ pub(crate) fn bury_dead(
             Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR) => continue,
             Err(errno) => return Err(fail(errno)),
         };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
-            || !is_named(&nodes, name, &file).map_err(fail)?
-        {
+        let is_alive = flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
+        if !is_alive && !is_named(&nodes, name, &file).map_err(fail)? {
             continue;
         }
         let mut node = [0; NAME_MAX];
         let length = read(&file, &mut node[..]).map_err(fail)?;
-        if let Ok(node) = std::str::from_utf8(&node[..length])
-            && file_name(node) == name
-        {
+        let node = std::str::from_utf8(&node[..length])
+            .ok()
+            .filter(|node| file_name(node) == name);
+        if is_alive {
+            alive.extend(node.map(str::to_owned));
+            continue;
+        }
+        if let Some(node) = node {
             bury(node)?;
         }
         match unlinkat(&nodes, name, AtFlags::empty()) {
@@ -98,7 +105,7 @@ pub(crate) fn bury_dead(
             Err(errno) => return Err(fail(errno)),
         }
     }
-    Ok(())
+    Ok(alive)
 }
 
 /// Whether the process of a node, by its tag, is alive or unknown.

@@ -409,3 +409,44 @@ fn a_store_that_is_being_opened_waits_its_turn() {
     }
     assert_eq!(block_on(stores[0].unfinished()).unwrap().len(), 8);
 }
+
+/// A power loss takes the file that shows whose process is dead: found by the power losses of `otto-crash`.
+#[test]
+fn a_session_is_free_at_once_after_a_power_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = dir.path().join("live");
+    let store = open(&live, "victim");
+    let lease = submit(&store, 1);
+    append(&store, &lease, 1, 1).unwrap();
+    // What the loss leaves: the database with its log, and no file of the node.
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    for name in ["otto.db", "otto.db-wal"] {
+        std::fs::copy(live.join(name), state.join(name)).unwrap();
+    }
+    let successor = |boot: &str, node| {
+        let mut config = config(&state, node);
+        config.boot = boot.into();
+        EmbeddedStore::open(config).unwrap()
+    };
+    let claim = |store: &EmbeddedStore| {
+        block_on(store.claim(session(1), store.node().clone(), TTL)).unwrap()
+    };
+    let unknown = successor("", "second");
+    assert!(
+        matches!(claim(&unknown), ClaimOutcome::Held { .. }),
+        "without a boot id it may be alive"
+    );
+    let third = successor("another boot", "third");
+    assert!(matches!(claim(&third), ClaimOutcome::Claimed(_)));
+    let fourth = successor("another boot", "fourth");
+    assert!(
+        matches!(claim(&fourth), ClaimOutcome::Held { .. }),
+        "the living keep their leases"
+    );
+    let fifth = successor("yet another boot", "fifth");
+    assert!(
+        matches!(claim(&fifth), ClaimOutcome::Held { .. }),
+        "whatever the boot id says"
+    );
+}
