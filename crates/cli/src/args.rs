@@ -94,6 +94,10 @@ pub(crate) enum Command {
     Kill(commands::kill::Kill),
     /// Show the audit log, or what audit mode let pass
     Audit(commands::audit::Audit),
+    /// Check everything that is stored, and repair what can be repaired safely
+    Verify(commands::verify::Verify),
+    /// Copy the database to a file while it is in use, and verify the copy
+    Backup(commands::backup::Backup),
     /// Examine this machine and this project
     Doctor(commands::doctor::Doctor),
     /// Explain the configuration, or print the schema of the agent file

@@ -34,6 +34,7 @@ pub mod load;
 pub mod reconcile;
 pub mod text;
 pub mod tool_usage;
+pub mod upkeep;
 
 mod agent;
 mod ask_person;

@@ -5,12 +5,13 @@ use std::path::Path;
 use clap::Args;
 use otto::config::OperatorConfig;
 use otto::text::visible;
-use otto::{DoctorReport, Enforcement, LockConfig, LockError, MainLock, ToolHost};
+use otto::{DoctorReport, Enforcement, LockConfig, LockError, MainLock, ToolHost, upkeep};
 use serde_json::{Value, json};
 
 use crate::Performed;
 use crate::context::Context;
-use crate::error::Code;
+use crate::error::{Code, Failure};
+use crate::open;
 use crate::output::{Painter, Style, To};
 
 /// Arguments of `otto doctor`.
@@ -90,6 +91,8 @@ impl Doctor {
             }
         }
         let operator = operator.as_ref().unwrap_or(&defaults);
+        // A runtime of its own: its threads have ended before this process is locked.
+        findings.extend(context.runtime()?.block_on(of_store(operator)));
         let scratch = std::env::temp_dir();
         // Everything that is read has been read; from here on this process stands as one that runs agents.
         findings.push(of_lock(&otto::lock_main(&LockConfig {
@@ -246,6 +249,42 @@ fn of_lock(locked: &Result<MainLock, LockError>) -> Finding {
         ),
         Err(error) => Finding::new(NAME, Standing::Broken, error.to_string()),
     }
+}
+
+/// What is stored; nothing is said while nothing is.
+async fn of_store(operator: &OperatorConfig) -> Option<Finding> {
+    match summary(operator).await {
+        Ok(None) => None,
+        Ok(Some(summary)) => {
+            let detail = format!(
+                "opens; {} bytes, {} unfinished invocations, {} audit records",
+                summary.database_bytes, summary.unfinished, summary.audit.0.sequence
+            );
+            Some(match summary.unfinished {
+                0 => Finding::new("store", Standing::Good, detail),
+                _ => Finding::new("store", Standing::Notice, detail)
+                    .fix("`otto sessions` lists them, `otto resume SESSION` goes on; one that is running needs nothing"),
+            })
+        }
+        Err(failure) => Some(
+            Finding::new("store", Standing::Broken, failure.message)
+                .fix("`otto verify` says more; docs/durability.md says how to restore a backup"),
+        ),
+    }
+}
+
+async fn summary(operator: &OperatorConfig) -> Result<Option<upkeep::Summary>, Failure> {
+    let state_dir = &operator.state_dir.value;
+    if !state_dir.join("otto.db").exists() {
+        return Ok(None);
+    }
+    // Opened as for any other look: a state directory that is not the user's is refused.
+    let otto = open::to_look(operator).await?;
+    let summary = upkeep::summary(state_dir).await;
+    if let Some(otto) = otto {
+        open::close(otto).await;
+    }
+    Ok(summary?)
 }
 
 fn of_sandbox(report: &DoctorReport) -> Finding {

@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod demo;
@@ -19,6 +20,7 @@ pub(crate) mod show;
 pub(crate) mod sim;
 pub(crate) mod tools;
 pub(crate) mod usage;
+pub(crate) mod verify;
 mod watch;
 
 use crate::Performed;
@@ -45,6 +47,8 @@ pub(crate) fn perform(command: Command, context: &mut Context) -> Performed {
         Command::Serve(command) => command.perform(context),
         Command::Kill(command) => command.perform(context),
         Command::Audit(command) => command.perform(context),
+        Command::Verify(command) => command.perform(context),
+        Command::Backup(command) => command.perform(context),
         Command::Doctor(command) => command.perform(context),
         Command::Config(command) => command.perform(context),
     }

@@ -168,3 +168,114 @@ fn a_higher_limit_takes_a_stopped_session_up_again() {
         .otto(["resume", "0190b3c2-7d4e-7abc-8def-0123456789ab"])
         .expect(2);
 }
+
+/// Every artifact of the state directory, as paths.
+fn artifacts(world: &World, session: &str) -> Vec<std::path::PathBuf> {
+    let dir = world.path("project/var/otto/sessions").join(session);
+    let mut paths: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn verify_finds_every_damaged_artifact_and_repair_makes_it_again() {
+    let (world, id) = world_with_a_session();
+    let ran = world.otto(["verify"]).expect(0);
+    assert!(
+        ran.stdout.contains("is sound: 1 journals") && ran.stdout.contains("anchor"),
+        "{ran:?}"
+    );
+    let paths = artifacts(&world, &id);
+    assert_eq!(paths.len(), 3, "{paths:?}");
+    let before: Vec<Vec<u8>> = paths
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    // One is torn, one has zeros at its end. One is gone, which is no damage: its bytes are in the journal.
+    std::fs::write(&paths[0], &before[0][..before[0].len() / 2]).unwrap();
+    let mut zeros = before[1].clone();
+    let length = zeros.len();
+    zeros[length - 5..].fill(0);
+    std::fs::write(&paths[1], zeros).unwrap();
+    std::fs::remove_file(&paths[2]).unwrap();
+    let (code, lines) = world.json(["verify"]);
+    let damages: Vec<_> = lines
+        .iter()
+        .filter(|line| line["type"] == "damage")
+        .collect();
+    assert_eq!((code, damages.len()), (1, 2), "{lines:?}");
+    for damage in damages {
+        assert_eq!(damage["kind"], "artifact");
+        assert!(damage["advice"].as_str().unwrap().contains("--repair"));
+    }
+    let ran = world.otto(["verify", "--repair"]).expect(0);
+    assert_eq!(
+        ran.stdout.matches("made again from the journal").count(),
+        2,
+        "{ran:?}"
+    );
+    assert_eq!(artifacts(&world, &id), paths);
+    for (path, content) in paths.iter().zip(&before) {
+        assert_eq!(&std::fs::read(path).unwrap(), content, "{}", path.display());
+    }
+    let aside = std::fs::read_dir(world.path("project/var/otto/damaged")).unwrap();
+    assert_eq!(aside.count(), 2, "what was damaged stays for inspection");
+    world.otto(["verify"]).expect(0);
+}
+
+#[test]
+fn verify_says_what_to_do_about_a_damaged_database() {
+    let (world, _) = world_with_a_session();
+    let database = world.path("project/var/otto/otto.db");
+    let whole = std::fs::read(&database).unwrap();
+    std::fs::write(&database, &whole[..whole.len() / 2]).unwrap();
+    let _ = std::fs::remove_file(world.path("project/var/otto/otto.db-wal"));
+    let ran = world.otto(["verify"]).expect(1);
+    assert!(
+        ran.stderr.contains("truncated") && ran.stderr.contains("restore a backup"),
+        "{ran:?}"
+    );
+    let ran = world.otto(["doctor"]);
+    assert!(ran.stdout.contains("restore a backup"), "{ran:?}");
+    world.otto(["verify", "--anchor", "nonsense"]).expect(2);
+}
+
+#[test]
+fn an_anchor_that_the_log_does_not_meet_is_damage() {
+    let (world, _) = world_with_a_session();
+    let (_, lines) = world.json(["verify"]);
+    let anchor = lines.last().unwrap()["anchor"].as_str().unwrap().to_owned();
+    world.otto(["verify", "--anchor", &anchor]).expect(0);
+    let other = format!("9:{}", "ab".repeat(32));
+    let (code, lines) = world.json(["verify", "--anchor", &other]);
+    assert_eq!((code, &lines[0]["kind"]), (1, &"audit".into()), "{lines:?}");
+}
+
+#[test]
+fn a_backup_is_restored_by_copying_it() {
+    let (world, id) = world_with_a_session();
+    let file = world.path("home/backup.db");
+    let file = file.to_str().unwrap();
+    let (code, lines) = world.json(["backup", file]);
+    assert_eq!((code, &lines[0]["type"]), (0, &"backup".into()));
+    world.otto(["backup", file]).expect(1);
+    let state = world.path("project/var/otto");
+    let restored = world.path("project/var/restored");
+    std::fs::create_dir(&restored).unwrap();
+    std::fs::copy(file, restored.join("otto.db")).unwrap();
+    std::fs::create_dir(restored.join("sessions")).unwrap();
+    std::fs::rename(
+        state.join("sessions").join(&id),
+        restored.join("sessions").join(&id),
+    )
+    .unwrap();
+    let world = world.set("OTTO_STATE_DIR", restored.to_str().unwrap());
+    world.otto(["verify"]).expect(0);
+    world.otto(["show", &id]).expect(0);
+    let nothing = world.set("OTTO_STATE_DIR", "/nonexistent/otto");
+    nothing.otto(["backup", file]).expect(2);
+    nothing.otto(["verify"]).expect(0);
+}

@@ -1,7 +1,10 @@
 //! A copy of the database while it is in use.
 //!
-//! The copy is one consistent snapshot, written compactly under another name, synced, and given its name
-//! only when it is whole. Artifacts are plain files that never change: copy `sessions/` beside it.
+//! The copy is one consistent snapshot, written compactly under another name, synced, read again as a whole
+//! and checked as `verify` does, and given its name only then. Artifacts are plain files that never change:
+//! copy `sessions/` beside it.
+//!
+//! Invariant: a file under the name that was asked for is a whole backup.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -14,16 +17,18 @@ use rusqlite::params;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::db::open;
-use crate::error::{from_errno, from_io, from_sql, invalid};
+use crate::error::{damaged, from_errno, from_io, from_sql, invalid};
 use crate::store::EmbeddedStore;
+use crate::verify;
 
 impl EmbeddedStore {
-    /// Copies the database to a file that is not there yet; returns its length in bytes.
+    /// Copies the database to a file that is not there yet and verifies the copy; returns its length in bytes.
     ///
     /// Cancel safety: dropped before it is done, the copy goes on and appears or not.
     ///
     /// # Errors
-    /// `Invalid` when the file exists; `Full`, `ReadOnly` and `Unavailable` when it cannot be written.
+    /// `Invalid` when the file exists; `Full`, `ReadOnly` and `Unavailable` when it cannot be written;
+    /// `Damaged` when the copy does not pass the checks: then no file stays.
     pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<u64, StoreError> {
         let (from, to) = (self.inner.path.clone(), to.into());
         self.checkpointer().blocking(move || copy(&from, &to)).await
@@ -45,6 +50,7 @@ fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
     name.push(".partial");
     let partial = to.with_file_name(name);
     let written = write(from, &partial).and_then(|size| {
+        check(&partial)?;
         match renameat_with(CWD, &partial, CWD, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(size),
             Err(rustix::io::Errno::EXIST) => Err(exists()),
@@ -64,6 +70,22 @@ fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
         .and_then(|parent| parent.sync_all())
         .map_err(|error| from_io(&error, "sync the directory of the backup", parent))?;
     written
+}
+
+/// Reads the copy as a whole: a backup that cannot be restored is worse than none.
+fn check(partial: &Path) -> Result<(), StoreError> {
+    let attempted = "verify the backup";
+    let connection = open::reader(partial).map_err(|error| from_sql(&error, attempted, partial))?;
+    let report = verify::examine(&connection, None)
+        .map_err(|fault| fault.into_store_error(attempted, partial))?;
+    match report.findings.first() {
+        None => Ok(()),
+        Some(finding) => Err(damaged(Arc::from(format!(
+            "{attempted} `{}`: {}; the store itself is damaged: run `otto verify`",
+            partial.display(),
+            finding.detail
+        )))),
+    }
 }
 
 fn write(from: &Path, partial: &Path) -> Result<u64, StoreError> {

@@ -11,7 +11,9 @@ use otto_core::port::store::{ArtifactRef, StoreError};
 use otto_core::store_rules::artifact_name as name;
 use otto_core::store_rules::artifact_name::hex;
 use otto_core::{SessionId, Timestamp};
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, fstat, fsync, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, OFlags, RenameFlags, fstat, fsync, renameat_with, unlinkat,
+};
 use rustix::io::{Errno, read};
 use sha2::{Digest, Sha256};
 
@@ -23,6 +25,11 @@ use crate::state_dir::{StateDir, open_dir, open_file, open_or_create_dir, remove
 
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const TEMP_PREFIX: &str = ".tmp-";
+/// Where damaged files are moved, below the state directory.
+const DAMAGED: &str = "damaged";
+
+/// BOUND: how often the file of one name can be moved aside.
+const ASIDE_MAX: u32 = 1_000;
 
 /// BOUND: a session's directory that retention removes meanwhile is made anew at most this often.
 const ATTEMPTS: usize = 10;
@@ -214,6 +221,37 @@ impl Disk {
             Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
             Err(errno) => Err(fail(errno)),
         }
+    }
+
+    /// Moves what stands under an artifact's name into the directory of damaged things, durably; returns its
+    /// new path, or `None` if there is nothing to move.
+    pub(super) fn set_aside(
+        &self,
+        session: SessionId,
+        file: &str,
+    ) -> Result<Option<PathBuf>, StoreError> {
+        let path = self.path(session).join(file);
+        let fail = |errno| from_errno(errno, "move aside", &path);
+        let dir = match self.dir(session) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(fail(errno)),
+        };
+        let aside = open_or_create_dir(&self.state_dir.handle, DAMAGED).map_err(fail)?;
+        for number in 0..ASIDE_MAX {
+            let name = format!("{session}.{file}.{number}");
+            match renameat_with(&dir, file, &aside, &name, RenameFlags::NOREPLACE) {
+                Ok(()) => {
+                    fsync(&aside).map_err(fail)?;
+                    fsync(&dir).map_err(fail)?;
+                    return Ok(Some(self.state_dir.path.join(DAMAGED).join(name)));
+                }
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(fail(errno)),
+            }
+        }
+        Err(fail(Errno::EXIST))
     }
 
     /// Removes the temporary files that dead processes left in a session's directory; returns how many.

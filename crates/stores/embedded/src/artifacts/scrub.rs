@@ -4,10 +4,11 @@
 //! files of dead processes) and reports the rest. It never removes or changes an artifact.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use otto_core::SessionId;
-use otto_core::port::store::{ArtifactRef, StoreError};
+use otto_core::port::store::{ArtifactRef, Durability, StoreError};
 use otto_core::store_rules::artifact_name;
 use rusqlite::params;
 
@@ -109,6 +110,31 @@ impl Checkpointer {
             self.scrub_session(session, &mut report).await?;
         }
         Ok(report)
+    }
+
+    /// Moves a damaged artifact's file into `damaged/` below the state directory; returns its new path, or
+    /// `None` if there is no file. Its row stays: the artifact counts as missing until the same content is
+    /// stored again, or its row is given up.
+    ///
+    /// # Errors
+    /// When the file cannot be moved.
+    pub async fn set_aside(&self, artifact: &ArtifactRef) -> Result<Option<PathBuf>, StoreError> {
+        let (session, path) = (artifact.session, artifact.path.clone());
+        self.on_disk(move |disk| disk.set_aside(session, &path))
+            .await
+    }
+
+    /// Gives up the row of an artifact whose file is gone: it is no longer listed or counted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_up(&self, artifact: &ArtifactRef) -> Result<(), StoreError> {
+        let (session, path) = (artifact.session, artifact.path.clone());
+        self.inner
+            .change(Durability::Synced, move |rows, _| {
+                rows::delete(rows, session, &path)
+            })
+            .await
     }
 
     async fn scrub_session(
