@@ -292,6 +292,7 @@ impl ContextStore {
     }
 
     /// Removes least recently used contexts that nobody uses until `needed` bytes are free; returns the bytes.
+    /// Removes none if all of them together are not enough: the write fails then and costs nobody anything.
     fn evict(&self, needed: usize, writing: ContextId) -> usize {
         let mut contexts = self
             .inner
@@ -304,6 +305,14 @@ impl ContextStore {
             .map(|(id, context)| (context.last_used.load(Ordering::Relaxed), *id))
             .collect();
         idle.sort_unstable();
+        let could_free: usize = idle
+            .iter()
+            .filter_map(|(_, id)| contexts.get(id))
+            .map(|context| context.size())
+            .sum();
+        if could_free < needed {
+            return 0;
+        }
         let mut freed = 0;
         for (_, id) in idle {
             if freed >= needed {
@@ -371,8 +380,20 @@ impl Context {
     fn remove(&self) -> usize {
         let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
         content.is_removed = true;
-        content
-            .entries
+        content.size()
+    }
+
+    fn size(&self) -> usize {
+        self.content
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .size()
+    }
+}
+
+impl Content {
+    fn size(&self) -> usize {
+        self.entries
             .iter()
             .map(|(key, value)| entry_size(key, value))
             .sum()

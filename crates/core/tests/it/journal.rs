@@ -733,3 +733,61 @@ fn print_golden() {
         println!("{kind}\t{}", encode(GOLDEN_TIME, &event));
     }
 }
+
+/// The journal of a whole invocation as version 1 wrote it, and the artifacts that it gave then. Never edit
+/// them: a later version must give the same bytes, or what was acknowledged can no longer be made again.
+const WHOLE: &str = include_str!("../golden/journal-v1/whole/journal.jsonl");
+const WHOLE_ARTIFACTS: [(&str, &[u8]); 3] = [
+    (
+        "transcript.jsonl",
+        include_bytes!("../golden/journal-v1/whole/transcript.jsonl"),
+    ),
+    (
+        "transcript.md",
+        include_bytes!("../golden/journal-v1/whole/transcript.md"),
+    ),
+    (
+        "result.md",
+        include_bytes!("../golden/journal-v1/whole/result.md"),
+    ),
+];
+
+fn whole_entries() -> Vec<Entry> {
+    (1..)
+        .zip(WHOLE.lines())
+        .map(|(sequence, line)| Entry {
+            sequence,
+            payload: Arc::from(line),
+        })
+        .collect()
+}
+
+#[test]
+fn an_old_journal_is_replayed_to_the_same_end() {
+    let entries = whole_entries();
+    let machine = fold(&entries).unwrap();
+    let outcome = machine.outcome().expect("it ended");
+    assert!(
+        matches!(outcome, otto_core::invocation::Outcome::Completed { text } if &**text == "It says: buy milk"),
+        "{outcome}"
+    );
+    assert_eq!(machine.totals().calls, 2);
+    let Event::Started(spec) = decode(WHOLE.lines().next().unwrap()).unwrap().1 else {
+        panic!("a journal begins with its start")
+    };
+    let artifacts = otto_core::derived::of_journal(&spec.invocation, &entries).unwrap();
+    assert_eq!(artifacts.len(), WHOLE_ARTIFACTS.len());
+    for (artifact, (name, content)) in artifacts.iter().zip(WHOLE_ARTIFACTS) {
+        assert_eq!(artifact.name, name);
+        assert!(*artifact.content == *content, "{name} has other bytes");
+    }
+}
+
+#[test]
+fn an_old_journal_can_be_taken_up_from_every_entry() {
+    let entries = whole_entries();
+    for length in 1..entries.len() {
+        let machine = fold(&entries[..length]).unwrap();
+        assert!(machine.outcome().is_none(), "{length} entries are no end");
+    }
+}

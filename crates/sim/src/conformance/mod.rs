@@ -5,7 +5,7 @@
 //! tested beside it.
 
 mod block_on;
-pub(crate) mod draw;
+pub mod draw;
 
 pub mod blobs;
 pub mod store;

@@ -6,6 +6,7 @@
     reason = "what a run did is told by its test"
 )]
 
+mod contexts;
 mod engine;
 mod planted;
 mod worlds;

@@ -257,3 +257,159 @@ fn mark(
     }
     Ok(marked)
 }
+
+#[cfg(test)]
+mod tests {
+    use otto_core::InvocationId;
+    use otto_sim::conformance::draw::Draw;
+
+    use super::*;
+    use crate::db::schema;
+
+    /// Random stores that are compared with the model.
+    const CASES: u64 = 20_000;
+
+    /// An artifact as the model knows it.
+    #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+    struct Kept {
+        created_at: Timestamp,
+        session: SessionId,
+        path: String,
+        size: u64,
+        deleting: bool,
+    }
+
+    /// What goes, written as plainly as possible: first what was begun, then the oldest as long as a bound is
+    /// passed; what is protected is passed over and counts against the bounds.
+    fn expected(
+        artifacts: &[Kept],
+        protected: &BTreeSet<SessionId>,
+        policy: &RetentionPolicy,
+        now: Timestamp,
+    ) -> Vec<String> {
+        let mut going: Vec<String> = artifacts
+            .iter()
+            .filter(|artifact| artifact.deleting)
+            .map(|artifact| artifact.path.clone())
+            .collect();
+        going.sort();
+        let mut left: Vec<&Kept> = artifacts.iter().filter(|kept| !kept.deleting).collect();
+        left.sort();
+        loop {
+            let bytes: u64 = left.iter().map(|kept| kept.size).sum();
+            let oldest = left
+                .iter()
+                .position(|kept| !protected.contains(&kept.session));
+            let Some(oldest) = oldest else { return going };
+            let is_old = policy
+                .max_age
+                .is_some_and(|age| left[oldest].created_at.after(age) <= now);
+            let are_many = policy.max_count.is_some_and(|max| left.len() as u64 > max);
+            let are_large = policy.max_bytes.is_some_and(|max| bytes > max);
+            if !is_old && !are_many && !are_large {
+                return going;
+            }
+            going.push(left.remove(oldest).path.clone());
+        }
+    }
+
+    #[test]
+    fn what_goes_is_what_the_model_says() {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&connection, 0).unwrap();
+        let mut passed_over = 0;
+        for seed in 0..CASES {
+            let mut draw = Draw::new(seed);
+            connection.execute_batch("BEGIN").unwrap();
+            let (artifacts, protected) = random_store(&connection, &mut draw);
+            let mut maybe = |bound: u64| (draw.below(3) == 0).then(|| draw.below(bound));
+            let policy = RetentionPolicy {
+                max_age: maybe(50).map(Duration::from_millis),
+                max_count: maybe(8),
+                max_bytes: maybe(400),
+            };
+            let now = Timestamp::from_millis(draw.below(100));
+            let mut found: Vec<String> = victims(&connection, &policy, now, &BTreeSet::new())
+                .unwrap()
+                .into_iter()
+                .map(|victim| victim.path.to_string())
+                .collect();
+            let begun = artifacts.iter().filter(|kept| kept.deleting).count();
+            found[..begun].sort();
+            let expected = expected(&artifacts, &protected, &policy, now);
+            assert_eq!(
+                found, expected,
+                "seed {seed}: {policy:?} at {now:?} of {artifacts:?}"
+            );
+            passed_over += u64::from(!protected.is_empty() && !found.is_empty());
+            connection.execute_batch("ROLLBACK").unwrap();
+        }
+        assert!(
+            passed_over > CASES / 10,
+            "the cases protect too little: {passed_over}"
+        );
+    }
+
+    /// Some sessions, of which some are pinned and some unfinished, and some artifacts.
+    fn random_store(connection: &Connection, draw: &mut Draw) -> (Vec<Kept>, BTreeSet<SessionId>) {
+        let mut protected = BTreeSet::new();
+        let mut artifacts = Vec::new();
+        for number in 0..1 + draw.below(4) {
+            let byte = u8::try_from(number).unwrap();
+            let session = SessionId::from_parts(Timestamp::EPOCH, [byte; 10]);
+            let invocation = InvocationId::from_parts(Timestamp::EPOCH, [byte; 10]);
+            let (pinned, finished) = (draw.below(4) == 0, draw.below(4) != 0);
+            if pinned || !finished {
+                protected.insert(session);
+            }
+            connection
+                .prepare_cached(
+                    "INSERT INTO sessions (session, node, epoch, until, ttl, pinned) VALUES (?1, NULL, 1, 0, 0, ?2)",
+                )
+                .unwrap()
+                .execute(params![session.as_bytes(), pinned])
+                .unwrap();
+            let end = finished.then_some((5, "completed"));
+            connection
+                .prepare_cached(
+                    "INSERT INTO invocations (invocation, session, agent, model, title, started_at, finished_at, outcome)
+                    VALUES (?1, ?2, 'a', 'm', 't', 1, ?3, ?4)",
+                )
+                .unwrap()
+                .execute(params![
+                        invocation.as_bytes(),
+                        session.as_bytes(),
+                        end.map(|(at, _)| at),
+                        end.map(|(_, outcome)| outcome)
+                    ])
+                .unwrap();
+            for file in 0..draw.below(4) {
+                let kept = Kept {
+                    created_at: Timestamp::from_millis(draw.below(60)),
+                    session,
+                    path: format!("{number}-{file}"),
+                    size: draw.below(120),
+                    // Only what may go is ever marked.
+                    deleting: !pinned && finished && draw.below(8) == 0,
+                };
+                connection
+                    .prepare_cached(
+                        "INSERT INTO artifacts (session, path, invocation, kind, size, sha256, created_at, deleting)
+                        VALUES (?1, ?2, ?3, 'result', ?4, '', ?5, ?6)",
+                )
+                .unwrap()
+                .execute(params![
+                            session.as_bytes(),
+                            kept.path,
+                            invocation.as_bytes(),
+                            kept.size.cast_signed(),
+                            crate::db::codec::time(kept.created_at),
+                            kept.deleting
+                        ])
+                    .unwrap();
+                artifacts.push(kept);
+            }
+        }
+        (artifacts, protected)
+    }
+}
