@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod crash;
 mod fuzz_http;
 mod shell;
 mod sim;
@@ -32,6 +33,8 @@ usage: cargo xtask COMMAND
   fuzz-http [--seconds N]
                          requests made from the OpenAPI document, with schemathesis, against the real binary
   soak-serve             a thousand followers through a kill of the server, ten thousand idle connections
+  crash [--all] [--scenario NAME] [--inject KIND] [--point N] [--power]
+                         kills at every system call, injects faults, cuts the power; checks what is left
   bench [NAME] [ARGS]    runs a benchmark in release mode: invocation, sandbox, store, runtime
 ";
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         "sim" => sim::run(&rest),
         "fuzz-http" => fuzz_http::run(&rest),
         "soak-serve" => soak_serve::run(&rest),
+        "crash" => crash::run(&rest),
         "bench" => bench::run(&rest),
         "soak" => soak::run(&rest),
         "" | "help" | "--help" | "-h" => {

@@ -4,7 +4,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{shell, sim, soak, tidy};
+use crate::{crash, shell, sim, soak, tidy};
+
+/// Cases of each property of `core`.
+const PROPERTY_CASES: &str = "20000";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let is_fast = match args {
@@ -34,8 +37,21 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             &[("RUSTDOCFLAGS", "-D warnings")],
         )?;
     }
+    // Ten times as many random cases of ledger, journal and redactor as above; unoptimized that would take minutes.
+    shell::cargo_with(
+        &[
+            "test",
+            "--release",
+            "--package",
+            "otto-core",
+            "--test",
+            "it",
+        ],
+        &[("PROPTEST_CASES", PROPERTY_CASES)],
+    )?;
     sim::run(&[])?;
     soak::smoke()?;
+    crash::run(&[])?;
     println!("all checks passed");
     Ok(())
 }

@@ -60,6 +60,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "otto-anthropic",
         ],
     ),
+    (
+        "otto-crash",
+        &["otto", "otto-scripted", "otto-sim", "otto-store-embedded"],
+    ),
     ("xtask", &[]),
 ];
 
