@@ -256,7 +256,7 @@ fn jobs_of<'a>(scenario: &'a Scenario, points: u64, options: &Options) -> Vec<Jo
             add(Injection::Kill);
         }
         for (offset, injection) in (0..).zip(Injection::FAULTS) {
-            if is_chosen || (point / scenario.stride + 6 * offset) % 24 == 0 {
+            if is_chosen || (point / scenario.stride + 6 * offset).is_multiple_of(24) {
                 add(injection);
             }
         }

@@ -16,8 +16,8 @@ impl Draw {
     /// The stream of numbers of one thing: the same seed and names give the same stream.
     pub(crate) fn stream(seed: u64, name: u64, number: u64) -> Self {
         let mut outer = Self::new(seed ^ name.wrapping_mul(0xD6E8_FEB8_6659_FD93));
-        let mut inner = Self::new(outer.next() ^ number.wrapping_mul(0xA076_1D64_78BD_642F));
-        Self::new(inner.next())
+        let mut inner = Self::new(outer.number() ^ number.wrapping_mul(0xA076_1D64_78BD_642F));
+        Self::new(inner.number())
     }
 
     /// Whether something happens that happens `permille` times in a thousand. Draws one number in any case.
@@ -45,7 +45,7 @@ impl Draw {
 
     /// Ten bytes for an id.
     pub(crate) fn id_bytes(&mut self) -> [u8; 10] {
-        let (a, b) = (self.next().to_le_bytes(), self.next().to_le_bytes());
+        let (a, b) = (self.number().to_le_bytes(), self.number().to_le_bytes());
         let mut bytes = [0; 10];
         bytes[..8].copy_from_slice(&a);
         bytes[8..].copy_from_slice(&b[..2]);

@@ -155,7 +155,7 @@ fn traces_and_metrics_arrive_at_a_receiver() {
     let [agent] = named("invoke_agent helper")[..] else {
         panic!("one invocation: {spans:#?}");
     };
-    let chats = named("chat claude-haiku-4-5");
+    let chats = named("chat claude-haiku-4-5-20251001");
     let tools = named("execute_tool grep");
     assert_eq!((chats.len(), tools.len()), (2, 1), "{spans:#?}");
     assert_eq!(agent["traceId"], hex(&started["task"]));

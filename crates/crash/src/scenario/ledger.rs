@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use otto::core::agent::Limit;
 use otto::core::id::ReservationId;
 use otto::core::ledger::{
-    Quote, ReserveOutcome, ReserveRequest, ScopeKey, ScopeLimits, Settlement,
+    LookAhead, Quote, ReserveOutcome, ReserveRequest, ScopeKey, ScopeLimits, Settlement,
 };
 use otto::core::model::Usage;
 use otto::core::port::store::*;
@@ -120,6 +120,9 @@ pub(super) fn submit(store: &EmbeddedStore, n: u8) -> Result<Lease, StoreError> 
         workflow: None,
         title: Arc::from("Review src/"),
         idempotency_key: None,
+        fingerprint: None,
+        entries: Vec::new(),
+        durability: Durability::Relaxed,
         at: NOON,
     };
     match block_on(store.submit(submission))? {
@@ -158,6 +161,7 @@ fn reserve(
     block_on(store.reserve(ReserveCall {
         lease: lease.clone(),
         request,
+        look_ahead: LookAhead::None,
         entries,
     }))
 }

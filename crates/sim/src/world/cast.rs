@@ -164,7 +164,7 @@ fn role(seed: u64, number: usize, now: Timestamp, shared: &Shared, faults: &mut 
             parallel_tools: draw.small(1, 5),
         },
         scopes,
-        seed: draw.next(),
+        seed: draw.number(),
     };
     let cancelled = faults.strikes(FaultKind::Cancel, draw);
     let cancelled_after = draw.delay(1, 60_000);

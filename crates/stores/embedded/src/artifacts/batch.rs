@@ -179,11 +179,7 @@ fn can_share_syncs() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
         let name = rustix::system::uname();
-        cfg!(target_os = "linux")
-            && name
-                .release()
-                .to_str()
-                .is_ok_and(is_since_5_8)
+        cfg!(target_os = "linux") && name.release().to_str().is_ok_and(is_since_5_8)
     })
 }
 

@@ -181,10 +181,7 @@ pub(super) fn remake(
 }
 
 /// The same for several artifacts, by path; what cannot be made is left out.
-fn remake_all(
-    connection: &Connection,
-    wanted: &[Known],
-) -> Result<Vec<Content>, Fault> {
+fn remake_all(connection: &Connection, wanted: &[Known]) -> Result<Vec<Content>, Fault> {
     let mut made: Option<(InvocationId, u64, Vec<DerivedArtifact>)> = None;
     let mut found = Vec::new();
     for Known {
@@ -329,11 +326,7 @@ impl FileWriter {
     }
 
     /// The files of an invocation whose process is dead: from its journal, or as far as they are there.
-    fn lost(
-        &self,
-        connection: &Connection,
-        unwritten: &Unwritten,
-    ) -> Result<Vec<Content>, Fault> {
+    fn lost(&self, connection: &Connection, unwritten: &Unwritten) -> Result<Vec<Content>, Fault> {
         let of_session = rows::of_session(connection, unwritten.session)?;
         let wanted: Vec<Known> = of_session
             .into_iter()

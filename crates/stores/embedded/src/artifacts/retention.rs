@@ -363,7 +363,7 @@ mod tests {
                 protected.insert(session);
             }
             connection
-                .prepare_cached(
+                .prepare(
                     "INSERT INTO sessions (session, node, epoch, until, ttl, pinned) VALUES (?1, NULL, 1, 0, 0, ?2)",
                 )
                 .unwrap()
@@ -371,7 +371,7 @@ mod tests {
                 .unwrap();
             let end = finished.then_some((5, "completed"));
             connection
-                .prepare_cached(
+                .prepare(
                     "INSERT INTO invocations (invocation, session, agent, model, title, started_at, finished_at, outcome)
                     VALUES (?1, ?2, 'a', 'm', 't', 1, ?3, ?4)",
                 )
@@ -393,7 +393,7 @@ mod tests {
                     deleting: !pinned && finished && draw.below(8) == 0,
                 };
                 connection
-                    .prepare_cached(
+                    .prepare(
                         "INSERT INTO artifacts (session, path, invocation, kind, size, sha256, created_at, deleting)
                         VALUES (?1, ?2, ?3, 'result', ?4, '', ?5, ?6)",
                 )
