@@ -64,7 +64,7 @@ pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::lock::lock_config;
-pub use crate::otto::{Agent, Otto, Recovery, UnknownAgent, Verified};
+pub use crate::otto::{Agent, Otto, Pin, Recovery, UnknownAgent, Verified};
 pub use crate::plan::{BoundBy, Plan};
 pub use crate::reload::{ConfigWatch, MakeHost, Reloaded};
 pub use crate::sessions::SessionSummary;

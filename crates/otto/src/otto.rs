@@ -418,6 +418,24 @@ impl Otto {
         }))
     }
 
+    /// Keeps the artifacts of a session whatever the retention says, or lets it decide again.
+    ///
+    /// # Errors
+    /// `NotFound` for a session that was never recorded, `Invalid` for a store that is not the embedded one;
+    /// when the store cannot be written.
+    pub async fn set_pinned(&self, session: SessionId, pin: Pin) -> Result<(), StoreError> {
+        let embedded = self.inner.embedded.as_ref().and_then(Weak::upgrade);
+        let store = embedded.ok_or_else(|| StoreError::Invalid {
+            detail: Arc::from(format!(
+                "pin session {session}: only a store in a state directory has a retention"
+            )),
+        })?;
+        match pin {
+            Pin::Keep => store.checkpointer().pin(session).await,
+            Pin::Release => store.checkpointer().unpin(session).await,
+        }
+    }
+
     /// A new workflow, for tasks that are to share one budget.
     #[must_use]
     pub fn new_workflow(&self) -> WorkflowId {
@@ -603,4 +621,13 @@ impl Agent {
             .invoke(self.config.clone(), task.into(), options)
             .await
     }
+}
+
+/// Whether the artifacts of a session outlive the retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// They stay.
+    Keep,
+    /// The retention decides.
+    Release,
 }

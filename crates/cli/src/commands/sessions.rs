@@ -1,8 +1,10 @@
 //! `otto sessions`
 
+use std::sync::Arc;
+
 use clap::Args;
 use otto::text::{rfc3339, visible_start};
-use otto::{AgentName, OutcomeKind, SessionSummary};
+use otto::{AgentName, OutcomeKind, Pin, SessionId, SessionSummary, StoreError};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -20,11 +22,46 @@ pub(crate) struct Sessions {
     /// Most sessions to list
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     limit: u32,
+    /// Keep the artifacts of this session whatever their age
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["agent", "unpin"])]
+    pin: Option<SessionId>,
+    /// Let the artifacts of this session go with their age again
+    #[arg(long, value_name = "SESSION", conflicts_with = "agent")]
+    unpin: Option<SessionId>,
 }
 
 impl Sessions {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
+        let pinned = self.pin.map(|session| (session, Pin::Keep));
+        if let Some((session, pin)) = pinned.or(self.unpin.map(|session| (session, Pin::Release))) {
+            let done = context.runtime()?.block_on(async {
+                let Some(otto) = open::to_look(&operator).await? else {
+                    return Err(StoreError::NotFound {
+                        what: Arc::from(format!("session {session}")),
+                    }
+                    .into());
+                };
+                let done = otto.set_pinned(session, pin).await;
+                open::close(otto).await;
+                done.map_err(crate::error::Failure::from)
+            });
+            done?;
+            if context.out.is_json() {
+                context
+                    .out
+                    .json(&json!({ "id": session.to_string(), "pinned": pin == Pin::Keep }));
+            } else {
+                let what = match pin {
+                    Pin::Keep => "its artifacts stay whatever their age",
+                    Pin::Release => "its artifacts go with their age",
+                };
+                context
+                    .out
+                    .line(To::Progress, &format!("session {session}: {what}"));
+            }
+            return Ok(Code::Completed);
+        }
         let sessions = context.runtime()?.block_on(async {
             let Some(otto) = open::to_look(&operator).await? else {
                 return Ok(Vec::new());
