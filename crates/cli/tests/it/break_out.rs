@@ -168,7 +168,6 @@ fn judge(lines: &[Value]) -> usize {
             .is_some_and(|input| input["path"] == "/etc/passwd")
     });
     assert_eq!(passwd.unwrap()["refused_by"], "kernel");
-    println!("{attempts} attempts: {summary}");
     denied
 }
 

@@ -288,6 +288,10 @@ fn the_operators_limits_hold_for_single_calls() {
 }
 
 /// Whether a program is there; says so if it is not, and fails where the tests must not be skipped.
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test says so where test output is read"
+)]
 #[track_caller]
 fn is_installed(program: &str, args: &[&str], package: &str) -> bool {
     let ran = Command::new(program).args(args).output();
