@@ -7,11 +7,6 @@
     clippy::unwrap_used,
     reason = "a helper of a test that cannot go on fails the test"
 )]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test says what it counted, and what it skipped and why"
-)]
 
 mod audit;
 mod break_out;
