@@ -13,6 +13,7 @@
 mod calls;
 mod invocation;
 mod measure;
+mod sandbox;
 mod serve;
 mod store;
 mod table;
@@ -22,10 +23,13 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask bench invocation [--rounds N]
        cargo xtask bench store
+       cargo xtask bench sandbox [--brief]
        cargo xtask bench runtime serve [--rounds N]
 ";
 
 fn main() -> ExitCode {
+    // The launcher of the sandbox is this program started once more.
+    let booted = otto::boot();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
             Ok(rounds) => serve::run(rounds),
             Err(_) => Err(anyhow::anyhow!("--rounds needs a number")),
         },
+        ["sandbox"] => sandbox::run(&booted, sandbox::Effort::Full),
+        ["sandbox", "--brief"] => sandbox::run(&booted, sandbox::Effort::Brief),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match result {

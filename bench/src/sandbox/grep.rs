@@ -1,62 +1,65 @@
-//! What `grep` costs beside the walk and search of the ripgrep crates themselves.
+//! What `grep` costs beside the walk and search of the ripgrep crates themselves, in CPU time of this process.
 //!
-//! `cargo run --release -p otto-tools --example grep_cost [FILES] [ROUNDS]` makes a tree of source-like files in a
-//! temporary directory, searches it both ways in turn, and prints the CPU time of each round and the median ratio.
 //! The other side is what a program gets from `ignore`'s sequential walker with the same engine and settings,
 //! counting matches and formatting nothing.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a measurement prepares its tree and prints its result"
-)]
-
-use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, bail, ensure};
 use grep_regex::RegexMatcherBuilder;
 use grep_searcher::sinks::Bytes;
 use grep_searcher::{BinaryDetection, SearcherBuilder};
 use otto_sandbox::{Access, Dir, WorkerAnswer, WorkerCtx, WorkerRequest};
-use rustix::time::{ClockId, clock_gettime};
+
+use super::table::{Table, Target, ms};
+use super::{Effort, Place, own_dir};
+use crate::measure::{Stopwatch, median};
 
 const PATTERN: &str = r"fn needle_\w+\(";
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>());
-    let files = numbers.next().transpose()?.unwrap_or(30_000);
-    let rounds = numbers.next().transpose()?.unwrap_or(15);
-    let base = tempfile::tempdir()?;
-    let root = fs::canonicalize(base.path())?;
+pub(super) fn measure(place: &Place, table: &mut Table) -> Result<()> {
+    let root = own_dir(place, "tree")?;
+    let files = match place.effort {
+        Effort::Brief => 500,
+        Effort::Full => 20_000,
+    };
     plant(&root, files)?;
-    let (ours_found, theirs_found) = (ours(&root)?, theirs(&root)?);
-    if ours_found != theirs_found {
-        return Err(format!("{ours_found} matches here, {theirs_found} there").into());
-    }
-    println!("{files} files, {ours_found} matches, {rounds} rounds");
-    let mut ratios = Vec::new();
-    for round in 0..rounds {
+    let (found, expected) = (ours(&root)?, theirs(&root)?);
+    ensure!(found == expected, "{found} matches here, {expected} there");
+    let (mut floor, mut otto, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..place.effort.of(15) {
         // The order changes, so that neither side always finds the warmer cache.
         let (first, second) = if round % 2 == 0 {
-            (cpu(|| ours(&root))?, cpu(|| theirs(&root))?)
+            let first = cpu(|| ours(&root))?;
+            (first, cpu(|| theirs(&root))?)
         } else {
-            let theirs = cpu(|| theirs(&root))?;
-            (cpu(|| ours(&root))?, theirs)
+            let second = cpu(|| theirs(&root))?;
+            (cpu(|| ours(&root))?, second)
         };
-        ratios.push(first.as_secs_f64() / second.as_secs_f64());
-        println!(
-            "tool {first:>9.1?}   crates {second:>9.1?}   ratio {:.3}",
-            ratios[ratios.len() - 1]
-        );
+        ratios.push(first / second);
+        otto.push(first);
+        floor.push(second);
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.3}", ratios[ratios.len() / 2]);
+    table.add(
+        &format!("`grep` over {files} files beside the ripgrep crates, CPU"),
+        &ms(median(floor)),
+        &ms(median(otto)),
+        (median(ratios), "x"),
+        Target::AtMost(1.05),
+    );
     Ok(())
 }
 
-fn plant(root: &Path, files: usize) -> Result<(), Box<dyn Error>> {
+/// CPU time of this process, in milliseconds.
+fn cpu(run: impl Fn() -> Result<usize>) -> Result<f64> {
+    let watch = Stopwatch::start();
+    run()?;
+    Ok(watch.stop().1.as_secs_f64() * 1e3)
+}
+
+fn plant(root: &Path, files: usize) -> Result<()> {
     fs::write(root.join(".gitignore"), "target/\n*.log\n/build\n")?;
     fs::create_dir(root.join(".git"))?;
     for i in 0..files {
@@ -84,20 +87,7 @@ fn plant(root: &Path, files: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn cpu(run: impl Fn() -> Result<usize, Box<dyn Error>>) -> Result<Duration, Box<dyn Error>> {
-    let now = || {
-        let time = clock_gettime(ClockId::ProcessCPUTime);
-        Duration::new(
-            u64::try_from(time.tv_sec).unwrap_or(0),
-            u32::try_from(time.tv_nsec).unwrap_or(0),
-        )
-    };
-    let before = now();
-    run()?;
-    Ok(now() - before)
-}
-
-fn ours(root: &Path) -> Result<usize, Box<dyn Error>> {
+fn ours(root: &Path) -> Result<usize> {
     let dir = Dir::open(root, Access::ReadOnly)?;
     let ctx = WorkerCtx {
         working_dir: Some(dir),
@@ -113,11 +103,11 @@ fn ours(root: &Path) -> Result<usize, Box<dyn Error>> {
     };
     match otto_tools::dispatch(&ctx, &request) {
         WorkerAnswer::Done { content } => Ok(content.lines().count() - 1),
-        other => Err(format!("{other:?}").into()),
+        other => bail!("{other:?}"),
     }
 }
 
-fn theirs(root: &Path) -> Result<usize, Box<dyn Error>> {
+fn theirs(root: &Path) -> Result<usize> {
     let matcher = RegexMatcherBuilder::new()
         .multi_line(true)
         .line_terminator(Some(b'\n'))
