@@ -10,11 +10,12 @@
 )]
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use otto::config::OperatorConfig;
@@ -37,6 +38,11 @@ conversations:
       - text: "{{ result.file }}"
 "#;
 
+/// Marks every process that the test starts; they start at most the model.
+const CHILD: &str = "OTTO_TEST_CHILD";
+// BOUND: an application takes seconds; on a machine where it takes longer the test has failed.
+const LONGEST: Duration = Duration::from_secs(120);
+
 /// What the tool with a bug attempts.
 const ATTEMPTS: [&str; 7] = [
     "passwd",
@@ -56,9 +62,14 @@ fn main() {
     // First, in every role: this very program is also started as its own launcher.
     let booted = otto::boot();
     let args: Vec<String> = std::env::args().skip(1).collect();
+    let is_child = std::env::var_os(CHILD).is_some();
     match args.first().map(String::as_str) {
-        Some("--model") => model(),
-        Some("--application") => application(&booted, args[1] == "locked", Path::new(&args[2])),
+        Some("--model") if is_child => model(),
+        Some("--application") if is_child => {
+            application(&booted, args[1] == "locked", Path::new(&args[2]))
+        }
+        // Nothing that this test starts may start the test again.
+        _ if is_child => panic!("a child of the test was given no role: {args:?}"),
         Some("--list") => println!("a_locked_application_holds_its_own_tools: test"),
         _ => test(),
     }
@@ -68,14 +79,7 @@ fn test() {
     for (state, expected) in [("locked", EACCES), ("unlocked", 0)] {
         let temp = tempfile::tempdir().unwrap();
         let place = temp.path().canonicalize().unwrap();
-        let output = Command::new("/proc/self/exe")
-            .args(["--application", state])
-            .arg(&place)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{state}: {text}\n{errors}");
+        let text = run_application(state, &place);
         for thread in ["task", "blocking", "thread"] {
             for attempt in ATTEMPTS {
                 let line = format!("{thread} {attempt}: {expected}");
@@ -87,6 +91,32 @@ fn test() {
         assert!(text.contains("internal error"), "the panic is told\n{text}");
         println!("test a_locked_application_holds_its_own_tools ({state}) ... ok");
     }
+}
+
+/// What the application prints; it is killed when it does not end.
+fn run_application(state: &str, place: &Path) -> String {
+    let mut process = Command::new("/proc/self/exe")
+        .args(["--application", state])
+        .arg(place)
+        .env(CHILD, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    let (send, printed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text);
+        let _ = send.send(read.map(|_| text));
+    });
+    let printed = printed.recv_timeout(LONGEST);
+    if printed.is_err() {
+        let _ = process.kill();
+    }
+    let status = process.wait().unwrap();
+    let text = printed.expect("the application ends").unwrap();
+    assert!(status.success(), "{state}: {text}");
+    text
 }
 
 /// The scripted model as a process of its own: its port has to be known before the lock. It ends with its
@@ -117,6 +147,7 @@ impl Model {
     fn start() -> Self {
         let mut process = Command::new("/proc/self/exe")
             .arg("--model")
+            .env(CHILD, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -195,7 +226,7 @@ fn application(booted: &otto::Booted, is_locked: bool, place: &Path) {
             println!("other: {}", report.text());
         }
         println!("{}\n{}", attacker.text(), panicker.text());
-        otto.shutdown(std::time::Duration::from_secs(5)).await;
+        otto.shutdown(Duration::from_secs(5)).await;
     });
     io::stdout().flush().unwrap();
 }

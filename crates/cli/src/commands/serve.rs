@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::Performed;
 use crate::context::Context;
 use crate::error::{Code, ENABLE_HINT, Failure};
+use crate::lock;
 use crate::open;
 use crate::output::{Out, Style, To};
 use crate::signals::{Ask, Signals, kill_reason};
@@ -49,7 +50,8 @@ impl Serve {
         let agents = context.agents(&operator)?;
         context.out.warnings(agents.warnings());
         let config = server_config(self.bind, &operator);
-        context.runtime()?.block_on(async {
+        let runtime = lock::locked_runtime(context, &operator)?;
+        runtime.block_on(async {
             let mut signals =
                 Signals::new().map_err(|error| Failure::doing("listen for signals", &error))?;
             // Before the state is opened: whoever finds the port taken has changed nothing.
