@@ -29,6 +29,7 @@ mod launcher;
 mod lock;
 mod overlap;
 mod probe;
+mod shared;
 mod spec;
 mod sys;
 mod wire;

@@ -42,17 +42,26 @@ pub(crate) mod to_otto {
     pub(crate) const ENDED: u8 = 5;
     pub(crate) const ATTACKED: u8 = 6;
     pub(crate) const EXECUTED: u8 = 7;
+    /// As `DONE` for a large text: it is in the sealed memory whose handle comes with the frame, and the payload
+    /// is its length. The text is copied once instead of twice, and without a wait for every buffer full.
+    pub(crate) const SHARED: u8 = 8;
 }
 
 bitmask! {
     /// The layers that confine a process. Production uses the sets of the levels; tests take single layers
     /// away to prove that each is needed.
-    Layers: u8 {
+    Layers: u16 {
+        // Namespaces of its own but for the network, and the mount view that they make possible.
         NAMESPACES = 1,
         CAPABILITIES = 2,
         LANDLOCK = 4,
         SECCOMP = 8,
         LIMITS = 16,
+        // Protected paths stay as they are.
+        PROTECTED = 32,
+        // A network namespace of its own.
+        NETWORK = 64,
+        NO_NEW_PRIVS = 128,
     }
 }
 
@@ -61,9 +70,28 @@ impl Layers {
     pub(crate) const L1: Self = Self::CAPABILITIES
         .with(Self::LANDLOCK)
         .with(Self::SECCOMP)
-        .with(Self::LIMITS);
+        .with(Self::LIMITS)
+        .with(Self::PROTECTED)
+        .with(Self::NO_NEW_PRIVS);
     /// Namespaces, Landlock and seccomp.
-    pub(crate) const L2: Self = Self::L1.with(Self::NAMESPACES);
+    pub(crate) const L2: Self = Self::L1.with(Self::NAMESPACES).with(Self::NETWORK);
+
+    /// The layers with these names, for tests.
+    pub(crate) fn named(names: &[&str]) -> Self {
+        names.iter().fold(Self::NONE, |layers, name| {
+            layers.with(match *name {
+                "namespaces" => Self::NAMESPACES,
+                "capabilities" => Self::CAPABILITIES,
+                "landlock" => Self::LANDLOCK,
+                "seccomp" => Self::SECCOMP,
+                "limits" => Self::LIMITS,
+                "protected" => Self::PROTECTED,
+                "network" => Self::NETWORK,
+                "no_new_privs" => Self::NO_NEW_PRIVS,
+                _ => Self::NONE,
+            })
+        })
+    }
 
     /// The layers of a level.
     pub(crate) const fn of(level: Enforcement) -> Self {

@@ -16,6 +16,7 @@ use crate::ctx::{Dispatch, Egress, StopFlag, ToolFailure, WorkerAnswer, WorkerCt
 use crate::dir::{Access, Dir};
 use crate::egress::Client;
 use crate::probe::attacks::{self, Attack};
+use crate::shared;
 use crate::spec::{MAX_REQUEST_FRAME_BYTES, WorkerSpec, to_otto, to_worker};
 use crate::wire::{self, Frame};
 
@@ -106,6 +107,11 @@ fn as_fd(dir: &Dir) -> BorrowedFd<'_> {
 
 fn send(stream: &UnixStream, answer: WorkerAnswer) -> io::Result<()> {
     match answer {
+        WorkerAnswer::Done { content }
+            if content.len() >= shared::FROM_BYTES && shared::send(stream, content.as_bytes())? =>
+        {
+            Ok(())
+        }
         WorkerAnswer::Done { content } => {
             wire::write_frame(&mut &*stream, to_otto::DONE, content.as_bytes())
         }

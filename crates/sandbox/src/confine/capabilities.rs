@@ -15,10 +15,15 @@ use crate::spec::{OrFail, SetupFailure, Stage};
 // BOUND: capabilities are numbered from 0; a 64-bit set has no more.
 const MAX_CAPABILITY: u32 = 63;
 
-/// Drops all capabilities from every set and forbids to gain any.
+/// No program that this process runs, or that those run, gains a user, a group or a capability that it does not
+/// have. The kernel wants it before Landlock and seccomp as well, unless a process is privileged.
+pub(crate) fn gain_none() -> Result<(), SetupFailure> {
+    set_no_new_privs(true).or_fail(Stage::Capabilities, "set no_new_privs")
+}
+
+/// Drops all capabilities from every set.
 pub(crate) fn drop_all() -> Result<(), SetupFailure> {
     const STAGE: Stage = Stage::Capabilities;
-    set_no_new_privs(true).or_fail(STAGE, "set no_new_privs")?;
     clear_ambient_capability_set().or_fail(STAGE, "clear the ambient set")?;
     let held = capabilities(None).or_fail(STAGE, "read the capabilities")?;
     if held.effective.contains(CapabilitySet::SETPCAP) {

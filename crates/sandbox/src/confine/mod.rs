@@ -65,6 +65,9 @@ pub(crate) fn worker(
         without_view(spec, real)?
     };
     lock_memory()?;
+    if spec.layers.contains(Layers::NO_NEW_PRIVS) {
+        capabilities::gain_none()?;
+    }
     if spec.layers.contains(Layers::CAPABILITIES) {
         capabilities::drop_all()?;
     }
@@ -153,7 +156,7 @@ fn open_granted(spec: &WorkerSpec) -> Result<Opened, SetupFailure> {
 /// Without a mount view nothing can be taken out of a directory that may be changed: Landlock knows only
 /// "everything below". So a directory that holds Otto's own settings is not given out for writing at all.
 fn without_view(spec: &WorkerSpec, opened: Opened) -> Result<Opened, SetupFailure> {
-    if spec.layers == Layers::NONE {
+    if !spec.layers.contains(Layers::PROTECTED) {
         return Ok(opened);
     }
     if let (Some(dir), true) = (&opened.working_dir, spec.kind.writes()) {

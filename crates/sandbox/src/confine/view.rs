@@ -20,7 +20,7 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
-use crate::spec::{OrFail, SetupFailure, Stage, WorkerSpec};
+use crate::spec::{Layers, OrFail, SetupFailure, Stage, WorkerSpec};
 use crate::sys::{MountFlags, mount_set};
 
 use super::Opened;
@@ -56,7 +56,7 @@ pub(super) fn worker(spec: &WorkerSpec, granted: Opened) -> Result<Opened, Setup
     };
     if let Some(mount) = working_dir {
         let dir = root.bind_dir(WORKING_DIR, &mount)?;
-        if spec.kind.writes() {
+        if spec.kind.writes() && spec.layers.contains(Layers::PROTECTED) {
             protect(&dir, &spec.protected)?;
         }
         opened.working_dir = Some(dir);

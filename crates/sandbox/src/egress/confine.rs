@@ -34,6 +34,9 @@ pub(super) fn enter(
 ) -> Result<(), SetupFailure> {
     die_with_launcher()?;
     lock_memory()?;
+    if layers.contains(Layers::NO_NEW_PRIVS) {
+        capabilities::gain_none()?;
+    }
     if layers.contains(Layers::CAPABILITIES) {
         capabilities::drop_all()?;
     }

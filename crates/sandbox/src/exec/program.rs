@@ -60,6 +60,9 @@ pub(super) fn become_program(
 
 fn confine(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
     let in_namespaces = spec.layers.contains(Layers::NAMESPACES);
+    if spec.layers.contains(Layers::NO_NEW_PRIVS) {
+        capabilities::gain_none()?;
+    }
     if spec.layers.contains(Layers::CAPABILITIES) {
         capabilities::drop_all()?;
     }

@@ -77,7 +77,7 @@ fn prepare(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
             sys::loopback_up(socket.as_fd())
                 .or_fail(Stage::Namespaces, "bring the loopback interface up")?;
         }
-    } else if spec.layers != Layers::NONE {
+    } else if spec.layers.contains(Layers::PROTECTED) {
         confine::refuse_protected(&working_dir, &spec.protected)?;
     }
     confine::lock_memory()?;

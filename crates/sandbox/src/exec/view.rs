@@ -17,7 +17,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 use crate::confine::namespaces::Ids;
 use crate::confine::view::{NewRoot, attach, attach_on, clone, private, protect, tmpfs};
-use crate::spec::{ExecSpec, OrFail, SetupFailure, Stage};
+use crate::spec::{ExecSpec, Layers, OrFail, SetupFailure, Stage};
 use crate::sys::MountFlags;
 
 const STAGE: Stage = Stage::MountView;
@@ -116,7 +116,7 @@ pub(super) fn enter(spec: &ExecSpec, working_dir: OwnedFd, ids: Ids) -> Result<(
     for bind in &binds {
         let at = make_path(&root, &bind.path)?;
         attach_on(&bind.mount, &at)?;
-        if bind.is_working_dir {
+        if bind.is_working_dir && spec.layers.contains(Layers::PROTECTED) {
             let inside = open_in(&root, &bind.path)?;
             protect(&inside, &spec.protected)?;
         }

@@ -2,21 +2,26 @@
 //!
 //! Dropping a connection kills the worker, in whatever state it is.
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use otto_core::policy::WouldDeny;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recv, recvmsg, socketpair,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::boot::Booted;
 use crate::ctx::{WorkerAnswer, WorkerRequest};
 use crate::egress::{MAX_ASK_BYTES, UnlistedHost};
 use crate::probe::attacks::{Attack, Attacked};
+use crate::shared;
 use crate::spec::{Ended, Ready, SetupFailure, Start, to_otto, to_worker};
-use crate::wire::{self, BadFrame, Frame};
+use crate::wire::{self, BadFrame};
 
 // BOUND: a start takes milliseconds; on a machine this slow nothing else works either.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,6 +38,8 @@ pub(crate) struct Connection {
     stream: UnixStream,
     /// Where its egress process writes notes, in audit mode.
     notes: Option<OwnedFd>,
+    /// What has been read beyond the last frame.
+    pending: Vec<u8>,
 }
 
 /// Why a worker gave no answer.
@@ -101,6 +108,7 @@ impl Connection {
         Ok(Self {
             stream: UnixStream::from_std(ours)?,
             notes,
+            pending: Vec::new(),
         })
     }
 
@@ -146,7 +154,8 @@ impl Connection {
     /// Whether the worker waits for a request: it has not ended and has not spoken unasked.
     pub(crate) fn is_waiting(&self) -> bool {
         let mut byte = [0];
-        matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.pending.is_empty()
+            && matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// One call. After an error the connection must not be used again.
@@ -160,7 +169,7 @@ impl Connection {
             .saturating_add(ANSWER_OVERHEAD_BYTES);
         let frame = self.receive(cap).await?;
         match frame.tag {
-            to_otto::DONE => match String::from_utf8(frame.payload) {
+            to_otto::DONE | to_otto::SHARED => match text_of(frame, request.max_output_bytes)? {
                 Ok(content) if content.len() as u64 <= request.max_output_bytes => {
                     Ok(WorkerAnswer::Done { content })
                 }
@@ -206,7 +215,7 @@ impl Connection {
     }
 
     /// The next frame, unless it says that the process failed or ended.
-    pub(crate) async fn receive(&mut self, cap: u64) -> Result<Frame, CallError> {
+    pub(crate) async fn receive(&mut self, cap: u64) -> Result<Received, CallError> {
         let frame = self.receive_any(cap).await?;
         match frame.tag {
             to_otto::FAILED => Err(wire::decode::<SetupFailure>(&frame.payload)?.into()),
@@ -215,19 +224,91 @@ impl Connection {
         }
     }
 
-    async fn receive_any(&mut self, cap: u64) -> Result<Frame, CallError> {
-        let mut header = [0; wire::HEADER_BYTES];
-        self.stream.read_exact(&mut header).await?;
+    async fn receive_any(&mut self, cap: u64) -> Result<Received, CallError> {
+        let mut memory = None;
+        let mut start = std::mem::take(&mut self.pending);
+        while start.len() < wire::HEADER_BYTES {
+            let mut chunk = vec![0; FIRST_READ_BYTES];
+            match self.read_with_handle(&mut chunk, &mut memory).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                read => start.extend_from_slice(&chunk[..read]),
+            }
+        }
+        let (header, rest) = start.split_at(wire::HEADER_BYTES);
+        let header = header.try_into().expect("it was split there");
         let (tag, announced) = wire::parse_header(header, cap)?;
+        let of_frame = usize::try_from(announced).map_or(rest.len(), |bytes| bytes.min(rest.len()));
+        // What the launcher says of the worker's end may have come with its last answer.
+        self.pending = rest[of_frame..].to_vec();
         let mut payload = Vec::with_capacity(wire::first_allocation(announced));
+        payload.extend_from_slice(&rest[..of_frame]);
         (&mut self.stream)
-            .take(announced)
+            .take(announced - of_frame as u64)
             .read_to_end(&mut payload)
             .await?;
         if payload.len() as u64 == announced {
-            Ok(Frame { tag, payload })
+            Ok(Received {
+                tag,
+                payload,
+                memory,
+            })
         } else {
             Err(CallError::Protocol("the stream ended inside a frame"))
         }
     }
+
+    /// Reads what is there, and keeps the first handle that comes with it.
+    async fn read_with_handle(
+        &self,
+        buffer: &mut [u8],
+        memory: &mut Option<OwnedFd>,
+    ) -> io::Result<usize> {
+        self.stream
+            .async_io(Interest::READABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+                let received = recvmsg(
+                    &self.stream,
+                    &mut [IoSliceMut::new(buffer)],
+                    &mut ancillary,
+                    RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+                )?;
+                let handles = ancillary.drain().filter_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(handles) => Some(handles),
+                    _ => None,
+                });
+                // Handles beyond the first are closed here.
+                for handle in handles.flatten() {
+                    memory.get_or_insert(handle);
+                }
+                Ok(received.bytes)
+            })
+            .await
+    }
+}
+
+/// A frame and the handle that came with it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) tag: u8,
+    pub(crate) payload: Vec<u8>,
+    memory: Option<OwnedFd>,
+}
+
+// BOUND: a small answer and its header come with one read.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+
+/// The text of an answer, wherever it is; an error inside when it is not UTF-8.
+fn text_of(
+    frame: Received,
+    cap: u64,
+) -> Result<Result<String, std::string::FromUtf8Error>, CallError> {
+    if frame.tag == to_otto::DONE {
+        return Ok(String::from_utf8(frame.payload));
+    }
+    let memory = frame.memory.ok_or(CallError::Protocol(
+        "shared memory was announced and none came",
+    ))?;
+    let content = shared::receive(&memory, wire::decode(&frame.payload)?, cap)?;
+    Ok(String::from_utf8(content))
 }

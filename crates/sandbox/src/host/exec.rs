@@ -33,15 +33,18 @@ impl WorkerHost {
         program: ExecRequest,
         deadline: Instant,
     ) -> Result<ExecOutcome, ToolError> {
-        let level = self
-            .proof()
-            .await?
-            .exec
-            .clone()
-            .map_err(ToolError::for_operator)?;
+        let layers = match self.inner.layers {
+            Some(layers) => layers,
+            None => Layers::of(
+                self.proof()
+                    .await?
+                    .exec
+                    .clone()
+                    .map_err(ToolError::for_operator)?,
+            ),
+        };
         let closed = |_| ToolError::for_operator("the tool host is closed");
         let _turn = self.inner.programs.acquire().await.map_err(closed)?;
-        let layers = self.inner.layers.unwrap_or(Layers::of(level));
         let left = deadline.saturating_duration_since(Instant::now());
         let program = ExecRequest {
             time_limit: program.time_limit.min(left),

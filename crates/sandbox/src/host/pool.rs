@@ -98,22 +98,39 @@ impl Pool {
 
     /// Waits for a turn of this key; the lease holds a warm worker if there is one.
     pub(crate) async fn lease(self: &Arc<Self>, key: Key) -> Result<Lease, AcquireError> {
-        let running = {
-            let mut slots = self.lock();
-            Arc::clone(
-                &slots
-                    .entry(key.clone())
-                    .or_insert_with(|| Slot::new(self.per_key))
-                    .running,
-            )
-        };
-        let running = running.acquire_owned().await?;
-        let mut lease = Lease {
+        let lease = |running, worker, key| Lease {
             pool: Arc::clone(self),
             key,
-            worker: None,
+            worker,
             _running: running,
         };
+        // With a turn to be had at once, turn and worker are taken under one lock.
+        let running = {
+            let mut slots = self.lock();
+            if !slots.contains_key(&key) {
+                slots.insert(key.clone(), Slot::new(self.per_key));
+            }
+            let slot = slots.get_mut(&key).expect("it was just looked for");
+            match Arc::clone(&slot.running).try_acquire_owned() {
+                Ok(running) => {
+                    let idle = slot.idle.pop();
+                    drop(slots);
+                    let worker = idle
+                        .map(|idle| idle.worker)
+                        .filter(|worker| worker.connection.is_waiting());
+                    if worker.is_some() {
+                        return Ok(lease(running, worker, key));
+                    }
+                    Ok(running)
+                }
+                Err(_) => Err(Arc::clone(&slot.running)),
+            }
+        };
+        let running = match running {
+            Ok(running) => running,
+            Err(turns) => turns.acquire_owned().await?,
+        };
+        let mut lease = lease(running, None, key);
         lease.take_idle();
         Ok(lease)
     }
@@ -219,13 +236,18 @@ impl Lease {
     pub(crate) fn give_back(mut self) {
         if let Some(worker) = self.worker.take() {
             let mut slots = self.pool.lock();
-            let slot = slots
-                .entry(self.key.clone())
-                .or_insert_with(|| Slot::new(self.pool.per_key));
-            slot.idle.push(Idle {
+            let idle = Idle {
                 worker,
                 since: Instant::now(),
-            });
+            };
+            match slots.get_mut(&self.key) {
+                Some(slot) => slot.idle.push(idle),
+                None => {
+                    let mut slot = Slot::new(self.pool.per_key);
+                    slot.idle.push(idle);
+                    slots.insert(self.key.clone(), slot);
+                }
+            }
             drop(slots);
             if self.pool.waiting.load(Ordering::SeqCst) > 0 {
                 self.pool.end_oldest_idle();

@@ -123,7 +123,13 @@ fn copy(
 ) -> Result<Pid, SetupFailure> {
     let in_namespaces = layers.contains(Layers::NAMESPACES);
     let (namespaces, stage) = if in_namespaces {
-        (Namespaces::ALL, Stage::Namespaces)
+        let all = Namespaces::ALL;
+        let namespaces = if layers.contains(Layers::NETWORK) {
+            all
+        } else {
+            all.without(Namespaces::NET)
+        };
+        (namespaces, Stage::Namespaces)
     } else {
         (Namespaces::NONE, Stage::Fork)
     };

@@ -28,6 +28,8 @@ pub(crate) enum Attack {
     ListInside,
     /// Open a file by its absolute path.
     Open(WirePath),
+    /// Ask whether a file exists, by its absolute path.
+    Look(WirePath),
     /// Create a file by its absolute path.
     Create(WirePath),
     /// Make an internet socket.
@@ -102,6 +104,9 @@ fn attempt(attack: &Attack, ctx: &WorkerCtx) -> io::Result<()> {
             let flags = i64::from(libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC);
             open(path, flags, 0)
         }
+        Attack::Look(path) => rustix::fs::stat(&path.to_path())
+            .map(drop)
+            .map_err(Into::into),
         Attack::Create(path) => {
             let flags = i64::from(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC);
             open(path, flags, 0o600)

@@ -337,7 +337,7 @@ async fn attack_kind(
         .map_err(|error| std::io::Error::other(error.message))?;
     inner.pins.unpin(&scene.working_dir());
     let start = Start::Worker(spec);
-    let steps = steps::of_worker(kind, scene);
+    let steps = steps::of_worker(kind, level, scene);
     let attacks: Vec<Attack> = steps.iter().map(|step| step.attack.clone()).collect();
     let (mut worker, _) = Connection::start_worker(&inner.booted, &start).await?;
     let results = worker.attack(&attacks).await?;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use otto_core::port::tool_host::Enforcement;
+
 use crate::spec::{WirePath, WorkerKind};
 
 use super::attacks::{Attack, Attacked};
@@ -71,10 +73,18 @@ fn is_refusal(attack: &Attack, errno: i32) -> bool {
 }
 
 /// What a worker of this kind tries.
-pub(super) fn of_worker(kind: WorkerKind, scene: &Scene) -> Vec<Step> {
+pub(super) fn of_worker(kind: WorkerKind, level: Enforcement, scene: &Scene) -> Vec<Step> {
     let otto = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
     let canary = WirePath::new(&scene.canary());
-    vec![
+    let mut steps = Vec::new();
+    if level == Enforcement::L2 {
+        // Landlock does not hide what exists; the mount view does.
+        steps.push(Step::refused(
+            "see that a file outside exists",
+            Attack::Look(canary.clone()),
+        ));
+    }
+    steps.extend([
         Step::when(
             kind.reads(),
             "read a file of the working directory",
@@ -107,7 +117,8 @@ pub(super) fn of_worker(kind: WorkerKind, scene: &Scene) -> Vec<Step> {
         Step::refused("trace Otto", Attack::Trace(otto)),
         Step::refused("use io_uring", Attack::IoUring),
         Step::refused("enter a new namespace", Attack::NewNamespace),
-    ]
+    ]);
+    steps
 }
 
 /// What a program tries.

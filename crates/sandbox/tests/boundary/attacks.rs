@@ -290,6 +290,17 @@ fn run(name: &str, args: &[&str]) -> io::Result<String> {
             )
             .map(|_| String::new())
         }
+        "reserve-memory" => {
+            // Address space alone: no page of it is ever touched.
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            call(
+                libc::SYS_mmap,
+                &[0, 4 << 30, libc::PROT_READ.into(), flags.into(), -1, 0],
+            )
+            .map(|_| String::new())
+        }
+        "no-such-call" => call(5000, &[]).map(text),
+        "write-memory" => write_memory(number(0), number(1)),
         "personality" => call(libc::SYS_personality, &[0xffff_ffff]).map(text),
         "dumpable" => call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 1, 0, 0, 0]).map(text),
         "x32" => call(0x4000_0000 + libc::SYS_getpid, &[]).map(text),
@@ -364,6 +375,21 @@ fn read_memory(pid: c_long, address: c_long) -> io::Result<String> {
     };
     let (local, remote) = ((&raw const local) as c_long, (&raw const remote) as c_long);
     call(libc::SYS_process_vm_readv, &[pid, local, 1, remote, 1, 0]).map(text)
+}
+
+fn write_memory(pid: c_long, address: c_long) -> io::Result<String> {
+    let mut byte = [0_u8; 1];
+    let part = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: 1,
+    };
+    // Read-only there: where the call gets through, it changes nothing.
+    let remote = libc::iovec {
+        iov_base: address as *mut c_void,
+        iov_len: 1,
+    };
+    let (local, remote) = ((&raw const part) as c_long, (&raw const remote) as c_long);
+    call(libc::SYS_process_vm_writev, &[pid, local, 1, remote, 1, 0]).map(text)
 }
 
 fn socket(family: i32, kind: i32, protocol: c_long) -> io::Result<c_long> {

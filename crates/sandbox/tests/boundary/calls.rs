@@ -197,7 +197,15 @@ pub fn a_worker_that_lies_is_believed_nothing() {
         let host = tree.host(level);
         block_on(async {
             let work = tree.path("work");
-            for lie in ["length", "tag", "utf8", "malformed", "ended", "ready"] {
+            for lie in [
+                "length",
+                "tag",
+                "utf8",
+                "malformed",
+                "ended",
+                "shared",
+                "ready",
+            ] {
                 let error = Call::new("lie", lie, READ, &work)
                     .run(&host)
                     .await

@@ -168,7 +168,17 @@ pub fn a_normal_user_is_confined_as_well() {
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::create_dir(tree.path("tmp")).unwrap();
     std::fs::set_permissions(tree.path("tmp"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    // A program that shows who runs it, and that belongs to root: for the test of `no_new_privs`.
+    let mut set_user_id = None;
+    if std::path::Path::new("/usr/bin/id").exists() {
+        let id = tree.path("program/id");
+        std::fs::copy("/usr/bin/id", &id).unwrap();
+        std::fs::set_permissions(&id, std::fs::Permissions::from_mode(0o4755)).unwrap();
+        set_user_id = Some(id);
+    }
     let output = Command::new(&program)
+        .env_clear()
+        .envs(set_user_id.map(|id| ("OTTO_TEST_SET_USER_ID", id)))
         .args([
             "--skip",
             "no_race_with_links_is_lost",
@@ -177,7 +187,6 @@ pub fn a_normal_user_is_confined_as_well() {
             "--skip",
             "a_normal_user",
         ])
-        .env_clear()
         .env("TMPDIR", tree.path("tmp"))
         .env("SOMETHING", "that no program may see")
         .current_dir(tree.path("tmp"))

@@ -17,6 +17,7 @@ mod cases;
 mod degraded;
 mod files;
 mod harness;
+mod layers;
 mod programs;
 mod tools;
 mod victims;
@@ -152,8 +153,17 @@ const TESTS: &[harness::Test] = tests! {
         no_attack_passes_by_accident
         every_attack_succeeds_with_the_sandbox_off
         every_attack_is_refused_at_level_l1
-        every_attack_is_refused_at_level_l2
-        each_layer_is_needed;
+        every_attack_is_refused_at_level_l2;
+    layers:
+        without_namespaces_the_outside_is_seen
+        without_a_network_namespace_programs_reach_this_host
+        without_landlock_a_worker_that_writes_reads
+        without_seccomp_modes_are_changed
+        without_dropped_capabilities_permissions_are_overridden
+        without_no_new_privs_a_set_user_id_program_gains_its_owner
+        without_limits_memory_is_not_bounded
+        without_protected_paths_settings_are_written
+        the_self_test_notices_a_missing_layer;
 };
 
 /// A file that is open in this process and must not be in any worker.

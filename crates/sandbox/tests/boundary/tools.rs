@@ -73,6 +73,7 @@ pub fn run(ctx: &WorkerCtx, request: &WorkerRequest) -> Option<WorkerAnswer> {
                 "tag" => &[1, 0, 0, 0, 99, 0],
                 "utf8" => &[1, 0, 0, 0, 3, 0xff],
                 "malformed" => &[2, 0, 0, 0, 4, 0xff, 0xff],
+                "shared" => &[1, 0, 0, 0, 8, 5],
                 "ended" => &[2, 0, 0, 0, 5, 0, 0],
                 _ => &[2, 0, 0, 0, 1, 14, 0],
             };

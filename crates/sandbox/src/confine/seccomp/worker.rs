@@ -103,7 +103,13 @@ pub(super) fn talk(calls: &mut Calls) -> Result<(), SetupFailure> {
         .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_SETFD)])?
         .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_GETFL)])?
         .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_SETFL)])?
-        .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_DUPFD_CLOEXEC)])?;
+        .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_DUPFD_CLOEXEC)])?
+        // Memory for a large answer: always sealed against being run.
+        .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_ADD_SEALS)])?
+        .when(
+            libc::SYS_memfd_create,
+            &[Test::int_is(1, crate::shared::FLAGS.bits().cast_signed())],
+        )?;
     #[cfg(target_arch = "x86_64")]
     calls.all(&[libc::SYS_poll, libc::SYS_time]);
     Ok(())
