@@ -153,6 +153,11 @@ impl AuditTrail {
         });
     }
 
+    /// Holds whose owners died were charged in full.
+    pub(crate) fn holds_forfeited(&self, count: u64) {
+        self.note("holds_forfeited", |fact| fact.number("count", count));
+    }
+
     pub(crate) fn tool_started(&self, ids: &Ids, call: &ToolCallId, tool: &str, input: &str) {
         self.note("tool_started", |fact| {
             fact.call(ids, call, tool);

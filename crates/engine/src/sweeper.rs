@@ -27,7 +27,10 @@ pub(crate) async fn run(shared: Weak<Shared>, stop: CancellationToken) {
         };
         match shared.store.sweep().await {
             Ok(0) => {}
-            Ok(forfeited) => shared.telemetry.holds_forfeited(forfeited),
+            Ok(forfeited) => {
+                shared.telemetry.holds_forfeited(forfeited);
+                shared.audit.holds_forfeited(forfeited);
+            }
             // Tried again at the next tick; until then the holds stand, which is the safe side.
             Err(error) => shared.telemetry.store_failed("sweep", &error),
         }
