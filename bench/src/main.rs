@@ -13,6 +13,7 @@
 mod calls;
 mod invocation;
 mod measure;
+mod runtime;
 mod sandbox;
 mod serve;
 mod store;
@@ -24,6 +25,7 @@ const USAGE: &str = "\
 usage: cargo xtask bench invocation [--rounds N]
        cargo xtask bench store
        cargo xtask bench sandbox [--brief]
+       cargo xtask bench runtime
        cargo xtask bench runtime serve [--rounds N]
 ";
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         // The scripted server in a process of its own, so that its CPU time is not Otto's.
         ["serve", script] => invocation::serve(script),
+        ["runtime"] => runtime::run(),
         ["invocation"] => invocation::run(5),
         ["invocation", "--rounds", rounds] => match rounds.parse() {
             Ok(rounds) => invocation::run(rounds),

@@ -105,8 +105,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What is logged where `OTTO_LOG` is not set: a command that talks to a person has said it all.
+    /// What is logged where `OTTO_LOG` is not set: a command that talks to a person has said it all, a server
+    /// says what it does.
     pub(crate) const fn default_log(&self) -> &'static str {
-        "off"
+        match self {
+            Self::Serve(_) => "info",
+            _ => "off",
+        }
     }
 }

@@ -392,4 +392,39 @@ mod tests {
             );
         }
     }
+
+    /// Every word of a text that begins as our names do.
+    fn names_in(text: &str) -> impl Iterator<Item = &str> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| word.starts_with("otto_"))
+    }
+
+    /// The family's name without what the text format adds to it.
+    fn base_name(name: &str) -> &str {
+        ["_total", "_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(name)
+    }
+
+    #[test]
+    fn the_dashboard_and_the_guide_name_what_exists_and_the_guide_names_all() {
+        let families = Metrics::default().families();
+        let known: Vec<&str> = families.iter().map(|family| family.name).collect();
+        let dashboard = include_str!("../../../docs/operations/grafana-dashboard.json");
+        let guide = include_str!("../../../docs/operations.md");
+        let is_known = |name: &str| {
+            // Of the server, which counts its responses itself.
+            name.starts_with("otto_http_") || known.contains(&base_name(name))
+        };
+        for name in names_in(dashboard).chain(names_in(guide)) {
+            assert!(is_known(name), "{name} does not exist");
+        }
+        for family in &families {
+            let is_named = names_in(guide).any(|name| base_name(name) == family.name);
+            assert!(is_named, "docs/operations.md does not name {}", family.name);
+        }
+        let count = names_in(dashboard).count();
+        assert!(count > 20, "the dashboard names only {count}");
+    }
 }

@@ -246,6 +246,20 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_variable_as_it_is_here() {
+        let page = include_str!("../../../docs/configuration.md");
+        for Variable {
+            name,
+            meaning,
+            default,
+        } in VARIABLES
+        {
+            let row = format!("| `{name}` | {meaning} | {default} |\n");
+            assert!(page.contains(&row), "docs/configuration.md lacks:\n{row}");
+        }
+    }
+
+    #[test]
     fn every_name_is_listed_once() {
         let mut names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
         names.sort_unstable();

@@ -94,6 +94,7 @@ impl Otto {
                 told: told.clone(),
                 at_start: None,
                 tools_follow: None,
+                is_waiting: false,
             };
             Box::pin(state.run(stop))
         });
@@ -110,6 +111,8 @@ struct Reloader {
     at_start: Option<BTreeMap<String, String>>,
     /// The operator's configuration that the tools follow.
     tools_follow: Option<Vec<Explanation>>,
+    /// Whether a changed key waits for a restart.
+    is_waiting: bool,
 }
 
 /// What a look found.
@@ -259,14 +262,16 @@ impl Reloader {
             .filter(|(key, value)| at_start.get(*key) != Some(value))
             .map(|(key, _)| key.as_str())
             .collect();
+        let health = inner.engine.component_health();
         if !waiting.is_empty() {
-            let reason = format!(
-                "changed, and read at the next start: {}",
-                waiting.join(", ")
-            );
-            let health = inner.engine.component_health();
+            let keys = waiting.join(", ");
+            let reason = format!("changed, and read at the next start: {keys}");
             health.report(NAME, Condition::degraded(&reason));
+        } else if self.is_waiting {
+            // Changed back.
+            health.report(NAME, Condition::Ready);
         }
+        self.is_waiting = !waiting.is_empty();
     }
 
     fn tell(&self, change: impl FnOnce(&mut Reloaded)) {

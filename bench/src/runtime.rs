@@ -1,0 +1,404 @@
+//! What running agents costs beside the model: start, restart, dispatch, memory, and the start of the binary.
+//!
+//! The model is one in this process that never answers, or answers at once; the last figure runs the release
+//! binary against a listener of its own. Prints a table with target and verdict; a verdict on a busy machine
+//! says little.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use otto::core::agent::Limit;
+use otto::core::invocation::{ModelFinish, StopReason};
+use otto::core::message::{Block, BlockView, ToolCallBlock, ToolCallName, ToolInput};
+use otto::core::port::llm_client::{ModelCall, ModelEvent, ModelStream};
+use otto::core::{ToolCallId, ToolName};
+use otto::spans::{FinishedSpan, SpanSink};
+use otto::{
+    Admission, AgentBuilder, AgentConfig, Ceilings, Child, InvocationHandle, Listening, LlmClient,
+    Money, Otto, PriceTable, RestartRule, TaskSpec, TelemetryParts, TypedTool, Usage,
+};
+use otto_engine::InvokeOptions;
+
+use crate::measure::resident_kib;
+use crate::table::{self, Row};
+
+const MODEL: &str = "claude-haiku-4-5";
+
+pub(crate) fn run() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let mut table = Table::default();
+    // Memory first: what another part leaves behind in the allocator would hide it.
+    runtime.block_on(idle(&mut table))?;
+    runtime.block_on(in_flight(&mut table))?;
+    runtime.block_on(start_alone(&mut table))?;
+    runtime.block_on(restart(&mut table))?;
+    runtime.block_on(dispatch(&mut table))?;
+    binary(&mut table)?;
+    table::print("runtime", &table.rows);
+    Ok(())
+}
+
+/// The figures so far.
+#[derive(Default)]
+struct Table {
+    rows: Vec<Row>,
+}
+
+impl Table {
+    fn row(&mut self, what: &str, value: f64, unit: &str, target: f64) {
+        let figure = format!("{value:.1} {unit}");
+        let target_text = format!("at most {target} {unit}");
+        self.rows
+            .push(Row::alone(what, figure, &target_text, value <= target));
+    }
+}
+
+/// The middle value, in microseconds.
+fn p50_us(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times
+        .get(times.len() / 2)
+        .map_or(0.0, |time| time.as_secs_f64() * 1e6)
+}
+
+/// A model in this process.
+struct Model {
+    prices: Arc<PriceTable>,
+    talk: Talk,
+}
+
+enum Talk {
+    /// Never answers.
+    Silent,
+    /// Calls the tool `nothing` this often, then ends.
+    Calls(usize),
+}
+
+impl LlmClient for Model {
+    fn prices(&self) -> Arc<PriceTable> {
+        self.prices.clone()
+    }
+
+    fn call(&self, call: ModelCall) -> ModelStream {
+        let Talk::Calls(count) = self.talk else {
+            return Box::pin(futures_util::stream::pending());
+        };
+        let turn = call.request.history.len() / 2;
+        let (view, stop) = if turn < count {
+            let call = ToolCallBlock {
+                id: ToolCallId(Arc::from(format!("call_{turn}"))),
+                tool: ToolCallName::Known(ToolName::new("nothing").expect("a valid name")),
+                input: ToolInput::Object(Arc::from(format!(r#"{{"n":{turn}}}"#))),
+            };
+            (BlockView::ToolCall(call), StopReason::ToolUse)
+        } else {
+            (BlockView::Text(Arc::from("Done.")), StopReason::EndTurn)
+        };
+        let block = Arc::new(Block {
+            raw: Arc::from("{}"),
+            view,
+        });
+        let usage = Usage {
+            input_tokens: 100,
+            output_tokens: 10,
+            ..Usage::default()
+        };
+        Box::pin(futures_util::stream::iter([
+            ModelEvent::BlockFinished { index: 0, block },
+            ModelEvent::Finished(ModelFinish {
+                stop,
+                usage: Some(usage),
+                served_by: None,
+            }),
+        ]))
+    }
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Nothing {
+    n: u64,
+}
+
+async fn open(talk: Talk, admission: Admission, telemetry: TelemetryParts) -> Result<Otto> {
+    let nothing = TypedTool::looking("nothing", "Does nothing.", |input: Nothing| async move {
+        Ok(input.n.to_string())
+    })?;
+    let agent = AgentBuilder::new("agent", MODEL)
+        .system_prompt("You add numbers.")
+        .tools(["nothing"])
+        .budgets(otto::Budgets {
+            turns: Some(Limit::new(10_000, "benchmark")),
+            cost: Some(Limit::new(Money::from_dollars(1_000), "benchmark")),
+            tokens: Some(Limit::new(u64::MAX / 4, "benchmark")),
+            ..otto::Budgets::default()
+        })
+        .build()?;
+    let model = Model {
+        prices: Arc::new(otto_anthropic::price_table()),
+        talk,
+    };
+    Ok(Otto::builder()
+        .enabled(true)
+        .client(Arc::new(model))
+        .tool(nothing)
+        .agent(agent)
+        .admission(admission)
+        .telemetry(telemetry)
+        .ceilings(Ceilings::daily(Limit::new(Money::MAX, "benchmark")))
+        .open()
+        .await?)
+}
+
+/// Agents that are started, registered, leased and supervised, and wait for a place: in bulk, and their memory.
+async fn idle(table: &mut Table) -> Result<()> {
+    const COUNT: usize = 100_000;
+    let otto = open(
+        Talk::Silent,
+        Admission::new(0, COUNT),
+        TelemetryParts::default(),
+    )
+    .await?;
+    let agent = only_agent(&otto)?;
+    let before = resident_kib();
+    let mut handles = Vec::with_capacity(COUNT);
+    let begun = Instant::now();
+    for _ in 0..COUNT {
+        handles.push(start(&otto, &agent, task()).await?);
+    }
+    let each = begun.elapsed().as_secs_f64() * 1e6 / COUNT as f64;
+    table.row("supervised start, 100,000 in bulk, each", each, "µs", 12.0);
+    let memory = resident_kib().saturating_sub(before) as f64 / COUNT as f64;
+    table.row("idle agent, memory", memory, "KiB", 4.0);
+    otto.shutdown(Duration::ZERO).await;
+    Ok(())
+}
+
+fn only_agent(otto: &Otto) -> Result<Arc<AgentConfig>> {
+    otto.agents()
+        .into_iter()
+        .next()
+        .context("there is an agent")
+}
+
+/// Starts an invocation that nobody watches.
+async fn start(otto: &Otto, agent: &Arc<AgentConfig>, task: TaskSpec) -> Result<InvocationHandle> {
+    let options = InvokeOptions {
+        listening: Listening::Off,
+    };
+    Ok(otto.engine().invoke(agent.clone(), task, options).await?)
+}
+
+fn task() -> TaskSpec {
+    TaskSpec::new("Add 2 and 40.")
+}
+
+/// Agents that wait for their model.
+async fn in_flight(table: &mut Table) -> Result<()> {
+    const COUNT: usize = 10_000;
+    let otto = open(
+        Talk::Silent,
+        Admission::new(COUNT, 0),
+        TelemetryParts::default(),
+    )
+    .await?;
+    let agent = only_agent(&otto)?;
+    let before = resident_kib();
+    let mut handles = Vec::with_capacity(COUNT);
+    for _ in 0..COUNT {
+        handles.push(start(&otto, &agent, task()).await?);
+    }
+    // Held money says that every one of them has come to its model call.
+    let tracker = otto.engine().cost_tracker();
+    for handle in &handles {
+        let scope = otto::core::ledger::Scope::Invocation(handle.ids().invocation);
+        while tracker.account(scope.clone()).await?.held_cost == Money::ZERO {
+            tokio::task::yield_now().await;
+        }
+    }
+    let memory = resident_kib().saturating_sub(before) as f64 / COUNT as f64;
+    table.row("10,000 agents in flight, each", memory, "KiB", 39.0);
+    otto.shutdown(Duration::ZERO).await;
+    Ok(())
+}
+
+/// One start after the other, each with the machine to itself.
+async fn start_alone(table: &mut Table) -> Result<()> {
+    const COUNT: usize = 5_000;
+    let otto = open(
+        Talk::Silent,
+        Admission::new(0, COUNT),
+        TelemetryParts::default(),
+    )
+    .await?;
+    let agent = only_agent(&otto)?;
+    let mut times = Vec::with_capacity(COUNT);
+    let mut handles = Vec::with_capacity(COUNT);
+    for _ in 0..COUNT {
+        let task = task();
+        let begun = Instant::now();
+        let handle = start(&otto, &agent, task).await?;
+        times.push(begun.elapsed());
+        handles.push(handle);
+        // The new task runs to where it waits before the next is started.
+        tokio::task::yield_now().await;
+    }
+    table.row("supervised start, alone, p50", p50_us(times), "µs", 5.0);
+    otto.shutdown(Duration::ZERO).await;
+    Ok(())
+}
+
+/// From the panic of a child to the first line of its next life, without backoff.
+async fn restart(table: &mut Table) -> Result<()> {
+    const COUNT: u32 = 2_000;
+    std::panic::set_hook(Box::new(|_| {}));
+    let otto = open(
+        Talk::Silent,
+        Admission::new(1, 1),
+        TelemetryParts::default(),
+    )
+    .await?;
+    let rule = RestartRule {
+        intensity: COUNT + 1,
+        backoff: Duration::ZERO,
+        ..RestartRule::INFRASTRUCTURE
+    };
+    let times = Arc::new(Mutex::new(Vec::with_capacity(COUNT as usize)));
+    let died = Arc::new(Mutex::new(None::<Instant>));
+    let (done, mut is_done) = tokio::sync::mpsc::channel(1);
+    let starts = AtomicU32::new(0);
+    let kept = times.clone();
+    otto.engine()
+        .supervisor()
+        .start(Child::new("shaky", rule, move |stop| {
+            let now = Instant::now();
+            let mut died_at = died.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(then) = died_at.take() {
+                let mut times = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                times.push(now.duration_since(then));
+            }
+            drop(died_at);
+            let is_last = starts.fetch_add(1, Ordering::Relaxed) == COUNT;
+            let (died, done) = (died.clone(), done.clone());
+            Box::pin(async move {
+                if is_last {
+                    // The receiver waits for nothing else.
+                    let _ = done.send(()).await;
+                    return stop.cancelled().await;
+                }
+                *died.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                panic!("planted");
+            })
+        }));
+    is_done.recv().await;
+    drop(std::panic::take_hook());
+    let times = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
+    table.row("restart after a panic, p50", p50_us(times), "µs", 10.0);
+    Ok(())
+}
+
+/// The spans of tool calls.
+#[derive(Default)]
+struct Spans(Mutex<Vec<Duration>>);
+
+impl SpanSink for Spans {
+    fn take(&self, span: FinishedSpan) {
+        if span.name.starts_with(otto::names::OPERATION_TOOL) {
+            let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            spans.push(span.end.since(span.start));
+        }
+    }
+}
+
+/// From the decision to call a tool that does nothing to its result, as the trace has it.
+async fn dispatch(table: &mut Table) -> Result<()> {
+    let spans = Arc::new(Spans::default());
+    let telemetry = TelemetryParts {
+        spans: Some(spans.clone()),
+        ..TelemetryParts::default()
+    };
+    let otto = open(Talk::Calls(2_000), Admission::new(1, 0), telemetry).await?;
+    let report = otto.agent("agent")?.invoke(task()).await?;
+    if report.text() != "Done." {
+        bail!("unexpected end: {}", report.outcome);
+    }
+    let times = std::mem::take(&mut *spans.0.lock().unwrap_or_else(PoisonError::into_inner));
+    table.row("tool dispatch in process, p50", p50_us(times), "µs", 2.0);
+    Ok(())
+}
+
+/// The release binary, from its start to the first byte of its first model request.
+fn binary(table: &mut Table) -> Result<()> {
+    const ROUNDS: usize = 20;
+    let program = sibling("otto")?;
+    let folder = tempfile::tempdir()?;
+    let agents = folder.path().join(".otto/agents");
+    std::fs::create_dir_all(&agents)?;
+    std::fs::write(
+        agents.join("helper.yml"),
+        format!("name: helper\nmodel: {MODEL}\n"),
+    )?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let command = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .args(args)
+            .current_dir(folder.path())
+            .env_clear()
+            .env("HOME", folder.path().join("home"))
+            .env("OTTO_ENABLED", "true")
+            .env("ANTHROPIC_API_KEY", "sk-ant-benchmark")
+            .env("ANTHROPIC_BASE_URL", &url)
+            .env("OTTO_STATE_DIR", folder.path().join("state"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    };
+    let (mut starts, mut floors) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let begun = Instant::now();
+        command(&["--version"]).status()?;
+        let floor = begun.elapsed();
+        let begun = Instant::now();
+        let mut child = command(&["run", "helper", "hi"]).spawn()?;
+        let (mut connection, _) = listener.accept()?;
+        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+        connection.read_exact(&mut [0])?;
+        let start = begun.elapsed();
+        child.kill()?;
+        child.wait()?;
+        // The first round makes the state directory and warms the caches.
+        if round > 0 {
+            starts.push(start);
+            floors.push(floor);
+        }
+    }
+    let (start, floor) = (p50_us(starts) / 1e3, p50_us(floors) / 1e3);
+    let what = format!(
+        "start of the binary to its first model request, p50 (`otto --version`: {floor:.1} ms)"
+    );
+    table.row(&what, start, "ms", 10.0);
+    Ok(())
+}
+
+/// A program built beside this one.
+fn sibling(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find the benchmark binary")?;
+    let path = own.with_file_name(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    bail!(
+        "`{}` is not there: build it with `cargo build --release`",
+        path.display()
+    )
+}
