@@ -107,6 +107,7 @@ impl LoadRequest<'_> {
             project: self.project,
             home: self.operator.home.as_deref(),
             state_dir: &self.operator.state_dir.value,
+            user_state_dir: self.operator.user_state_dir.as_deref(),
             config_dir: self.operator.config_dir.as_deref(),
             protected: self.protected,
             allowed: &self.operator.directories.value,

@@ -1,6 +1,7 @@
 //! Ctrl-C while the model is silent.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::world::World;
@@ -32,6 +33,47 @@ fn signal(child: &Child, name: &str) {
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+#[test]
+fn the_second_ctrl_c_ends_at_once_and_says_how_to_go_on() {
+    // A tool that does not end: somebody accepts its connection and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!(
+        "turns: [{{ text: I ask., tool: {{ name: http, input: {{ url: 'http://127.0.0.1:{port}/' }} }} }}, {{ text: done }}]"
+    );
+    let world = World::new()
+        .file(
+            "project/.otto/agents/caller.yml",
+            &format!("name: caller\nmodel: claude-haiku-4-5\ntools: [http]\nallowed_hosts: ['127.0.0.1:{port}']\n"),
+        )
+        .file(
+            "config/otto/config.yml",
+            &format!("private_hosts: ['127.0.0.1:{port}']\n"),
+        )
+        .with_model(&script);
+    let mut child = world
+        .command(["run", "caller", "go"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (_connection, _) = listener.accept().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    signal(&child, "INT");
+    assert!(lines.any(|line| line.contains("press Ctrl-C again to stop at once")));
+    signal(&child, "INT");
+    let last = lines
+        .find(|line| line.contains("stopped at once"))
+        .expect("it says what became of it");
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    let (_, sessions) = world.json(["sessions"]);
+    let id = sessions[0]["id"].as_str().unwrap();
+    assert!(last.contains(&format!("`otto resume {id}`")), "{last}");
+    assert_eq!(sessions[0]["resumable"], true);
 }
 
 #[test]

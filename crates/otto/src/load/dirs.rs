@@ -20,6 +20,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) home: Option<&'a Path>,
     /// Where journal, ledger and artifacts are kept.
     pub(crate) state_dir: &'a Path,
+    /// Where the user's day and the marks of their state directories are kept, if known.
+    pub(crate) user_state_dir: Option<&'a Path>,
     /// The directory of the operator's configuration, if known.
     pub(crate) config_dir: Option<&'a Path>,
     /// Paths that no tool can change, also where a directory holds them.
@@ -162,6 +164,7 @@ fn check_otto_files(
 ) -> Result<(), Refusal> {
     let own = [
         (Some(around.state_dir), "the state directory"),
+        (around.user_state_dir, "the user's state"),
         (around.config_dir, "the operator's configuration"),
     ];
     for (dir, what) in own {

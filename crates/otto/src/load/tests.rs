@@ -652,6 +652,16 @@ fn directories_stay_away_from_ottos_own_files() {
         problems(&config),
         ["3:14 `working_dir`: `../config` holds the operator's configuration (BASE/config/otto)"]
     );
+    let user = World::new().file("project/work/x", "");
+    let state = user.path("project/work/state");
+    let user = user
+        .set("OTTO_STATE_DIR", "/nowhere/state")
+        .set("XDG_STATE_HOME", state.to_str().unwrap())
+        .agent("a", &agent("work"));
+    assert_eq!(
+        problems(&user),
+        ["3:14 `working_dir`: `work` holds the user's state (BASE/project/work/state/otto)"]
+    );
     let mut fenced = World::new().agent("a", &agent("."));
     fenced.protected = vec![fenced.path("project/var/otto")];
     assert_eq!(problems(&fenced), Vec::<String>::new());

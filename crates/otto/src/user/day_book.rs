@@ -23,7 +23,7 @@ use otto_core::{Money, UtcDay};
 
 /// BOUND: what is taken of a day at once, so that not every call writes a file; also the most that a crash
 /// costs the rest of the day beside its open calls.
-const PIECE: Money = match Money::from_picodollars(250_000_000_000) {
+const PIECE: Money = match Money::from_picodollars(100_000_000_000) {
     Some(piece) => piece,
     None => Money::ZERO,
 };
@@ -519,7 +519,7 @@ mod tests {
         let small = Quote {
             output_wanted: 1,
             output_floor: 1,
-            ..quote(1)
+            ..quote(0)
         };
         granted(book.hold(DAY, id(1), &small).unwrap());
         let path = book.path(DAY);
