@@ -313,10 +313,10 @@ fn end_leases_of_earlier_boots(
     Ok(transaction.commit()?)
 }
 
-/// A boot id as the number that the table of numbers keeps.
+/// A boot id as the number that the table of numbers keeps; like all of them it is a count, never negative.
 fn boot_number(boot: &str) -> i64 {
     let digest = Sha256::digest(boot.as_bytes());
-    i64::from_be_bytes(digest[..8].try_into().expect("eight bytes"))
+    i64::from_be_bytes(digest[..8].try_into().expect("eight bytes")) & i64::MAX
 }
 
 impl Dispatch for EmbeddedStore {
