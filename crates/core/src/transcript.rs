@@ -264,7 +264,8 @@ fn section(out: &mut String, title: &str, text: &str) {
     let _ = write!(out, "\n{fence}\n{shown}{end}{fence}\n");
 }
 
-fn longest_run_of_backticks(text: &str) -> usize {
+/// Of a text that is to be fenced.
+pub(crate) fn longest_run_of_backticks(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
 

@@ -210,7 +210,7 @@ impl AgentServer {
             self.tell(|| ListenerEvent::Compacted {
                 summarized: last.is_summarized,
                 replaced_replies: last.replaced_replies,
-                kept_messages: last.kept_messages,
+                quoted_messages: last.quoted_messages,
             });
         }
     }

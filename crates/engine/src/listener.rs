@@ -64,8 +64,8 @@ pub enum ListenerEvent {
         summarized: bool,
         /// Replies of the model that the new beginning stands for.
         replaced_replies: u32,
-        /// Messages that were kept as they were.
-        kept_messages: usize,
+        /// Messages, the latest ones, that are quoted word for word.
+        quoted_messages: usize,
     },
     /// A piece of the model's text.
     Text(String),

@@ -12,7 +12,9 @@ use otto_core::invocation::{
     TimerPurpose, ToolRequest,
 };
 use otto_core::ledger::{Quote, Settlement};
-use otto_core::message::{Block, BlockView, Message, ToolCallName, ToolInput, UserBlock};
+use otto_core::message::{
+    AssistantMessage, Block, BlockView, Message, ToolCallName, ToolInput, UserBlock,
+};
 
 use crate::chance::Draw;
 use crate::world::Key;
@@ -361,13 +363,19 @@ impl Plant {
         let Some(Message::User(blocks)) = request.history.first().map(|first| &**first) else {
             return;
         };
-        let [UserBlock::Text(task), UserBlock::Text(summary)] = blocks.as_slice() else {
+        let [
+            UserBlock::Text(task),
+            UserBlock::Text(summary),
+            latest @ UserBlock::Text(_),
+        ] = blocks.as_slice()
+        else {
             return;
         };
         let first = |task: &str, summary: &str| {
             Arc::new(Message::User(vec![
                 UserBlock::Text(Arc::from(task)),
                 UserBlock::Text(Arc::from(summary)),
+                latest.clone(),
             ]))
         };
         match self.fault {
@@ -380,18 +388,23 @@ impl Plant {
                 let unpinned = summary.split("\n\nCalls whose").next().unwrap_or_default();
                 request.history[0] = first(task, unpinned);
             }
-            PlantedFault::ForgottenTurn => request.history.truncate(1),
+            PlantedFault::ForgottenTurn => {
+                let blocks = blocks[..2].to_vec();
+                request.history[0] = Arc::new(Message::User(blocks));
+            }
             PlantedFault::KeptThinking => {
                 let thinking = self.blocks.iter().find(|((of, _), block)| {
                     *of == key && matches!(block.view, BlockView::Thinking(_))
                 });
                 if let Some((_, block)) = thinking
-                    && let Some(Message::Assistant(reply)) =
-                        request.history.get(1).map(|message| &**message)
+                    && request.history.len() == 1
                 {
-                    let mut reply = reply.clone();
-                    reply.blocks.insert(0, block.clone());
-                    request.history[1] = Arc::new(Message::Assistant(reply));
+                    let reply = AssistantMessage {
+                        blocks: vec![block.clone()],
+                        output_tokens_bound: 0,
+                    };
+                    request.history.push(Arc::new(Message::Assistant(reply)));
+                    request.history.push(Arc::new(Message::user_text("Go on.")));
                 }
             }
             _ => {}

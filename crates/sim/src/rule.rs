@@ -25,8 +25,8 @@ pub enum Rule {
     ValidHistory,
     /// The history only grows until compaction replaces it, and holds what was said, byte for byte.
     AppendOnly,
-    /// A compacted history has the task, a summary that was made, what is pinned, and the last turns whole and
-    /// without thinking.
+    /// A compacted history is one message with the task, a summary that was made, what is pinned, and the latest
+    /// turns, quoted.
     CompactionKeeps,
     /// A turn whose tools ran is never sent again.
     NeverResent,

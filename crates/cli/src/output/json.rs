@@ -130,9 +130,9 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
         ListenerEvent::Compacted {
             summarized,
             replaced_replies,
-            kept_messages,
+            quoted_messages,
         } => {
-            json!({"type": "compacted", "summarized": summarized, "replaced_replies": replaced_replies, "kept_messages": kept_messages})
+            json!({"type": "compacted", "summarized": summarized, "replaced_replies": replaced_replies, "quoted_messages": quoted_messages})
         }
         ListenerEvent::Text(text) => json!({"type": "text", "text": text}),
         ListenerEvent::Thinking(text) => json!({"type": "thinking", "text": text}),

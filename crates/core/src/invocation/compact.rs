@@ -13,7 +13,7 @@
 //! - Nothing can be replaced: the invocation ends as [`Failure::ContextWindow`].
 //!
 //! Invariant: each compaction replaces at least one whole turn, so there are never more of them than turns; and
-//! the last turn is always kept whole.
+//! the last turn is always quoted whole.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::id::EffectId;
 use crate::invocation::machine::{Invocation, Phase};
 use crate::invocation::turn::Turn;
 use crate::invocation::{Effect, Failure, InvocationSpec, Outcome, StopReason, resume, stop};
-use crate::ledger::message_bound;
+use crate::ledger::{message_bound, text_bound};
 use crate::message::Message;
 
 /// What is remembered of compactions.
@@ -40,8 +40,8 @@ pub(super) struct Compaction {
     earlier: Vec<Arc<Message>>,
     /// How many more there were.
     forgotten: usize,
-    /// Messages behind the first that `earlier` holds as well.
-    kept: usize,
+    /// Messages that the first message quotes.
+    quoted: usize,
     /// The model wrote the last summary.
     is_summarized: bool,
 }
@@ -49,7 +49,7 @@ pub(super) struct Compaction {
 /// Bytes that are counted as one token where no count of the provider exists. English and code have about four;
 /// three errs on the early side, and where it is wrong the provider's refusal corrects it.
 const BYTES_PER_TOKEN: u64 = 3;
-/// Of the threshold, the share that the kept turns may take, and that a compaction must free to be worth a call.
+/// Of the threshold, the share that the quoted turns may take, and that a compaction must free to be worth a call.
 const SHARE: u64 = 4;
 /// BOUND: replaced messages that are remembered for people.
 pub const EARLIER_MESSAGES: usize = 1_000;
@@ -79,7 +79,8 @@ impl Invocation {
             return None;
         }
         let cut = self.cut(share)?;
-        let freed = (1..cut).fold(0u64, |sum, at| sum.saturating_add(self.estimate(at)));
+        let replaced = (0..cut).fold(0u64, |sum, at| sum.saturating_add(self.estimate(at)));
+        let freed = replaced.saturating_sub(text_bound(&spec.input) / BYTES_PER_TOKEN);
         (freed >= share).then_some(cut)
     }
 
@@ -187,7 +188,7 @@ impl Invocation {
         self.begin_turn(now, out);
     }
 
-    /// Replaces the history: everything before `cut` by one message, the rest kept without thinking.
+    /// Replaces the history by one message: a summary of everything before `cut`, the rest quoted.
     fn replace(&mut self, cut: usize, summary: Summary<'_>) {
         let Some(spec) = self.spec.clone() else {
             return;
@@ -195,36 +196,32 @@ impl Invocation {
         let old = std::mem::take(&mut self.history);
         self.bounds.clear();
         let state = &mut self.compaction;
-        let replies = old[1..cut]
+        let replies = old[1..]
             .iter()
             .filter(|message| matches!(***message, Message::Assistant(_)))
             .count();
         state.replaced_replies += u32::try_from(replies).unwrap_or(u32::MAX);
-        state.pinned.gather(&old[..cut], |content| {
+        state.pinned.gather(&old, |content| {
             content == resume::OUTCOME_UNKNOWN || content == stop::UNKNOWN
         });
-        let first =
-            compaction::first_message(&spec.input, state.replaced_replies, summary, &state.pinned);
-        let tail: Vec<_> = old[cut..]
-            .iter()
-            .filter_map(compaction::without_thinking)
-            .collect();
-        state.earlier.push(old[0].clone());
-        state.earlier.extend_from_slice(&old[1 + state.kept..]);
+        let first = compaction::first_message(
+            &spec.input,
+            state.replaced_replies,
+            summary,
+            &state.pinned,
+            &old[cut..],
+        );
+        state.quoted = old.len() - cut;
+        state.earlier.extend(old);
         let excess = state.earlier.len().saturating_sub(EARLIER_MESSAGES);
         state.earlier.drain(..excess);
         state.forgotten += excess;
-        state.kept = tail.len();
         state.is_summarized = !matches!(summary, Summary::Missing(_));
         state.is_due = false;
         state.unaffordable_at = None;
         self.counted = None;
         self.totals.compactions += 1;
         self.push(first);
-        for message in tail {
-            self.bounds.push(message_bound(&message));
-            self.history.push(message);
-        }
     }
 
     /// What was said, as people see it: also what compaction has replaced, and in its place in between what it
@@ -234,12 +231,7 @@ impl Invocation {
     /// The last [`EARLIER_MESSAGES`] replaced ones are known; the journal has them all.
     pub fn said(&self, start: usize) -> impl Iterator<Item = (usize, &Arc<Message>)> {
         let state = &self.compaction;
-        let behind = self.history.iter().skip(1 + state.kept);
-        let all = state
-            .earlier
-            .iter()
-            .chain(self.history.first())
-            .chain(behind);
+        let all = state.earlier.iter().chain(&self.history);
         (state.forgotten..)
             .zip(all)
             .skip(start.saturating_sub(state.forgotten))
@@ -249,7 +241,7 @@ impl Invocation {
     #[must_use]
     pub fn said_count(&self) -> usize {
         let state = &self.compaction;
-        state.forgotten + state.earlier.len() + self.history.len().saturating_sub(state.kept)
+        state.forgotten + state.earlier.len() + self.history.len()
     }
 
     /// Whether the model call that is being asked for or made is no turn but a summary, and of how many messages.
@@ -272,7 +264,7 @@ impl Invocation {
     pub fn last_compaction(&self) -> Option<LastCompaction> {
         (self.totals.compactions > 0).then_some(LastCompaction {
             replaced_replies: self.compaction.replaced_replies,
-            kept_messages: self.compaction.kept,
+            quoted_messages: self.compaction.quoted,
             is_summarized: self.compaction.is_summarized,
         })
     }
@@ -283,8 +275,8 @@ impl Invocation {
 pub struct LastCompaction {
     /// Replies of the model that were replaced, since the start.
     pub replaced_replies: u32,
-    /// Messages that were kept behind the summary.
-    pub kept_messages: usize,
+    /// Messages, the latest ones, that are quoted word for word.
+    pub quoted_messages: usize,
     /// The model wrote a summary; otherwise the older turns were dropped without one.
     pub is_summarized: bool,
 }

@@ -332,7 +332,7 @@ impl InvocationWatch {
             invocation = %self.ids.invocation,
             summarized = last.is_summarized,
             replaced_replies = last.replaced_replies,
-            kept_messages = last.kept_messages,
+            quoted_messages = last.quoted_messages,
             "the history neared the model's window and was compacted"
         );
     }

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use otto_core::compaction::{asks_for_summary, replaced_replies};
+use otto_core::compaction::{asks_for_summary, replaced_replies, stands_for_more};
 use serde_json::Value as Json;
 
 use crate::ids::CallCode;
@@ -153,11 +153,11 @@ fn texts_of<'a>(entry: &'a Entry<'a>) -> impl DoubleEndedIterator<Item = &'a str
     })
 }
 
-/// The texts of entries, but for a summary, which stands for what is not there any more.
+/// The texts of entries, but for what stands for messages that are not there any more.
 fn texts<'a>(entries: impl Iterator<Item = &'a Entry<'a>>) -> Cow<'a, str> {
     let mut texts = entries
         .flat_map(texts_of)
-        .filter(|text| replaced_replies(text).is_none());
+        .filter(|text| !stands_for_more(text));
     let first = texts.next().unwrap_or_default();
     texts.fold(Cow::Borrowed(first), |all, text| {
         Cow::Owned(format!("{all}\n{text}"))

@@ -1,9 +1,11 @@
 //! Rules of compaction: what may be sent to get a summary, and what a new history has to be.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use otto_core::compaction::{asks_for_summary, replaced_replies};
-use otto_core::message::{AssistantMessage, BlockView, Message, UserBlock};
+use otto_core::ToolCallId;
+use otto_core::compaction::{LATEST_MARK, asks_for_summary, replaced_replies};
+use otto_core::message::{Message, UserBlock};
 
 use crate::oracle::Known;
 use crate::rule::{Held, Rule, require};
@@ -40,18 +42,29 @@ impl Known {
         }
     }
 
-    /// A new history: the task, a summary that was made or the word that there is none, what is pinned, and the
-    /// last turns whole and without thinking.
-    pub(super) fn becomes(&mut self, task: &str, sent: &[Arc<Message>]) -> Held {
+    /// A new history: one message with the task, a summary that was made or the word that there is none, what is
+    /// pinned, and the latest turns with what was answered in them.
+    pub(super) fn becomes(
+        &mut self,
+        task: &str,
+        sent: &[Arc<Message>],
+        accepted: &BTreeMap<ToolCallId, (Arc<str>, bool)>,
+        started: &BTreeSet<ToolCallId>,
+    ) -> Held {
         let keeps = |holds: bool, what: &str| {
             require(holds, Rule::CompactionKeeps, || {
                 format!("{what}: {:?}", sent.first())
             })
         };
         let first = texts(&sent[0]);
-        let [first_text, summary] = first.as_slice() else {
-            return keeps(false, "it does not begin with task and summary");
+        let [first_text, summary, latest] = first.as_slice() else {
+            return keeps(false, "it is not task, summary and latest turns");
         };
+        keeps(sent.len() == 1, "it is more than one message")?;
+        keeps(
+            latest.starts_with(LATEST_MARK),
+            "the latest turns are not quoted",
+        )?;
         keeps(&**first_text == task, "it does not begin with the task")?;
         let before = self.history.first().and_then(replaced_by).unwrap_or(0);
         keeps(
@@ -64,34 +77,24 @@ impl Known {
                 .iter()
                 .any(|words| summary.contains(&**words));
         keeps(is_made, "nobody has made this summary")?;
-        let kept = &sent[1..];
-        let has_thinking = kept.iter().any(|message| match &**message {
-            Message::Assistant(reply) => reply
-                .blocks
-                .iter()
-                .any(|block| matches!(block.view, BlockView::Thinking(_))),
-            Message::User(_) => false,
-        });
-        keeps(!has_thinking, "thinking of another history is kept")?;
-        keeps(!kept.is_empty(), "not even the last turn is kept")?;
-        let old: Vec<Message> = self.history.iter().skip(1).filter_map(unthinking).collect();
-        // What is kept of the old history is its end, whole; behind it stands what came since.
-        let is_end = (0..=old.len()).any(|from| {
-            let end = &old[from..];
-            kept.len() >= end.len() && end.iter().zip(kept).all(|(old, new)| *old == **new)
-        });
-        keeps(is_end, "what is kept was not said so")?;
-        self.pins_unknown_calls(summary, kept)?;
-        for message in kept {
-            self.history_calls
-                .extend(message.tool_calls().map(|call| call.id.clone()));
+        self.pins_unknown_calls(summary)?;
+        let is_quoted = |id: &ToolCallId| latest.contains(&format!("call `{id}`:"));
+        for (id, (content, _)) in accepted.iter().filter(|(id, _)| is_quoted(id)) {
+            keeps(
+                latest.contains(&**content),
+                &format!("the result of {id} is not quoted"),
+            )?;
         }
+        // A call that has run is known to the model: it was in a request, or it is quoted now.
+        let ran = self.executed.keys().chain(started);
+        let quoted: Vec<ToolCallId> = ran.filter(|id| is_quoted(id)).cloned().collect();
+        self.history_calls.extend(quoted);
         self.history = sent.to_vec();
         Ok(())
     }
 
     /// A call of unknown outcome that is replaced stays named.
-    fn pins_unknown_calls(&self, summary: &str, kept: &[Arc<Message>]) -> Held {
+    fn pins_unknown_calls(&self, summary: &str) -> Held {
         let results = self.history.iter().flat_map(|message| match &**message {
             Message::User(blocks) => blocks.as_slice(),
             Message::Assistant(_) => &[],
@@ -103,16 +106,10 @@ impl Known {
             let is_unknown = result.is_error
                 && result.content.contains("outcome")
                 && result.content.contains("is unknown");
-            let is_kept = kept
-                .iter()
-                .flat_map(|message| message.tool_calls())
-                .any(|call| call.id == result.call);
             let is_named = summary.contains(&format!("- {} of `", result.call));
-            require(
-                !is_unknown || is_kept || is_named,
-                Rule::CompactionKeeps,
-                || format!("call {} of unknown outcome is forgotten", result.call),
-            )?;
+            require(!is_unknown || is_named, Rule::CompactionKeeps, || {
+                format!("call {} of unknown outcome is forgotten", result.call)
+            })?;
         }
         Ok(())
     }
@@ -136,20 +133,4 @@ fn replaced_by(message: &Arc<Message>) -> Option<u32> {
     texts(message)
         .get(1)
         .and_then(|text| replaced_replies(text))
-}
-
-fn unthinking(message: &Arc<Message>) -> Option<Message> {
-    let Message::Assistant(reply) = &**message else {
-        return Some(Message::clone(message));
-    };
-    let blocks: Vec<_> = reply
-        .blocks
-        .iter()
-        .filter(|block| !matches!(block.view, BlockView::Thinking(_)))
-        .cloned()
-        .collect();
-    (!blocks.is_empty()).then_some(Message::Assistant(AssistantMessage {
-        blocks,
-        output_tokens_bound: reply.output_tokens_bound,
-    }))
 }

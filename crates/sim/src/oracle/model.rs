@@ -46,7 +46,12 @@ impl Sight {
             match request.purpose {
                 CallPurpose::Summary => known.asks_for_summary(&request.history)?,
                 CallPurpose::Turn if known.is_replaced(&request.history) => {
-                    known.becomes(&self.spec.input, &request.history)?;
+                    known.becomes(
+                        &self.spec.input,
+                        &request.history,
+                        &self.accepted,
+                        &self.started,
+                    )?;
                 }
                 CallPurpose::Turn => known.grows_to(&request.history)?,
             }

@@ -9,7 +9,7 @@ use crate::invocation::{
     StopReason, ToolEnding,
 };
 use crate::ledger::{Ledger, Settlement};
-use crate::message::{BlockView, Message, UserBlock};
+use crate::message::{Message, UserBlock};
 use crate::model::{ModelSpec, Usage};
 use crate::transcript::Transcript;
 
@@ -77,8 +77,13 @@ fn summary(scene: &Scene) -> String {
         panic!("a user message")
     };
     match blocks.as_slice() {
-        [UserBlock::Text(task), UserBlock::Text(summary)] => {
+        [
+            UserBlock::Text(task),
+            UserBlock::Text(summary),
+            UserBlock::Text(latest),
+        ] => {
             assert_eq!(&**task, "task");
+            assert!(latest.contains("These calls have run"));
             summary.to_string()
         }
         other => panic!("{other:?}"),
@@ -91,7 +96,7 @@ fn prompt_too_long() -> In {
     fails(failure)
 }
 
-const AFTER: &str = "call = [task, summary of 1] + [look b] + [b ok]";
+const AFTER: &str = "call = [task, summary of 2, latest]";
 
 #[test]
 fn near_the_window_the_older_turns_become_a_summary() {
@@ -120,7 +125,7 @@ fn near_the_window_the_older_turns_become_a_summary() {
 }
 
 #[test]
-fn no_thinking_is_kept() {
+fn the_last_turn_is_quoted_whole_and_without_thinking() {
     let scene = check_with(
         summarizing(),
         [
@@ -128,17 +133,19 @@ fn no_thinking_is_kept() {
             (ends(StopReason::EndTurn), "settle used; reserve"),
         ],
     );
-    for message in scene.machine.history() {
-        let Message::Assistant(reply) = &**message else {
-            continue;
-        };
-        assert!(
-            !reply
-                .blocks
-                .iter()
-                .any(|block| matches!(block.view, BlockView::Thinking(_)))
-        );
-    }
+    let [first] = scene.machine.history() else {
+        panic!("one message")
+    };
+    let Message::User(blocks) = &**first else {
+        panic!("a user message")
+    };
+    let [.., UserBlock::Text(latest)] = blocks.as_slice() else {
+        panic!("texts")
+    };
+    assert!(latest.ends_with(
+        "You called `look`, call `b`:\n```\n{\"for\":\"b\"}\n```\n\nCall `b` returned:\n```\nresult of b\n```"
+    ));
+    assert_eq!(scene.machine.last_compaction().unwrap().quoted_messages, 2);
 }
 
 #[test]
@@ -475,7 +482,7 @@ fn a_reply_that_fills_the_window_goes_on_in_a_shorter_history() {
         (granted(), "summarize 5"),
         (say(0, "s"), ""),
         (ends(StopReason::EndTurn), "settle used; reserve"),
-        (granted(), "call = [task, summary of 2] + [say] + [your]"),
+        (granted(), "call = [task, summary of 3, latest]"),
     ]);
     check(spec, rows);
 }
@@ -496,10 +503,10 @@ fn it_happens_again_and_the_count_goes_on() {
             (wants(0, "look", "d"), "run d"),
             (ends_at(5_000, StopReason::ToolUse), "settle used"),
             (done("d"), "reserve"),
-            (granted(), "summarize 5"),
+            (granted(), "summarize 3"),
             (say(0, "second"), ""),
             (ends(StopReason::EndTurn), "settle used; reserve"),
-            (granted(), "call = [task, summary of 3] + [look d] + [d ok]"),
+            (granted(), "call = [task, summary of 4, latest]"),
         ],
     );
     let summary = summary(&scene);
@@ -521,7 +528,7 @@ fn it_happens_again_and_the_count_goes_on() {
     assert_eq!(calls, ["a", "b", "c", "d"]);
     let firsts = said
         .iter()
-        .filter(|(_, message)| matches!(&***message, Message::User(blocks) if blocks.len() == 2));
+        .filter(|(_, message)| matches!(&***message, Message::User(blocks) if blocks.len() == 3));
     assert_eq!(firsts.count(), 2);
     assert_eq!(
         scene.machine.said(3).next().map(|(number, _)| number),

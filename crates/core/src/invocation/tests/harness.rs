@@ -396,6 +396,9 @@ fn show(message: &Message) -> String {
                         if result.is_error { "error" } else { "ok" }
                     )
                 }
+                UserBlock::Text(text) if text.starts_with(compaction::LATEST_MARK) => {
+                    "latest".to_owned()
+                }
                 UserBlock::Text(text) if compaction::replaced_replies(text).is_some() => {
                     format!("summary of {}", compaction::replaced_replies(text).unwrap())
                 }
