@@ -11,6 +11,8 @@
 
 mod bench;
 mod crash;
+mod docs;
+mod examples;
 mod fuzz_http;
 mod shell;
 mod sim;
@@ -26,6 +28,8 @@ usage: cargo xtask COMMAND
 
   test [--fast]          format, lints, tidy, build, tests, docs, simulation; --fast leaves lints and docs out
   tidy                   layering, purity, headers, words
+  docs                   writes the pages that are generated: the configuration reference
+  examples               runs every example and compares what it prints
   sim [--seeds N] [--start S]
                          simulates N seeds (default 2000), beginning at S
   soak [--seconds N] [--agents N] [--seed N]
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "test" | "ci" => test::run(&rest),
         "tidy" => tidy::run(),
+        "examples" => examples::run(),
+        "docs" => docs::write(),
         "sim" => sim::run(&rest),
         "fuzz-http" => fuzz_http::run(&rest),
         "soak-serve" => soak_serve::run(&rest),

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{crash, shell, sim, soak, tidy};
+use crate::{crash, examples, shell, sim, soak, tidy};
 
 /// Cases of each property of `core`.
 const PROPERTY_CASES: &str = "20000";
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     // The binary first: command-line tests and examples run it.
     shell::cargo(&["build", "--workspace", "--all-targets"])?;
     shell::cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    examples::run()?;
     if !is_fast {
         shell::cargo_with(
             &["doc", "--workspace", "--no-deps"],

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::shell;
+use crate::{docs, examples, shell};
 
 /// Which of our crates each crate may name as a normal dependency. A line here is a design decision.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -89,6 +89,8 @@ pub(crate) fn run() -> Result<()> {
     for file in source_files()? {
         check_file(&file, &mut problems)?;
     }
+    examples::check(&mut problems)?;
+    docs::check(&mut problems)?;
     if problems.is_empty() {
         println!("tidy: clean");
         return Ok(());
@@ -142,7 +144,7 @@ fn check_layers(problems: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn source_files() -> Result<Vec<PathBuf>> {
+pub(crate) fn source_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for top in ["crates", "xtask", "examples", "bench"] {
         collect(&shell::root().join(top), &mut files)?;

@@ -31,6 +31,34 @@ impl TaskSpec {
             ..Self::default()
         }
     }
+
+    /// The same task as part of a workflow, whose budget it shares with the others.
+    #[must_use]
+    pub const fn in_workflow(mut self, workflow: WorkflowId) -> Self {
+        self.workflow = Some(workflow);
+        self
+    }
+
+    /// The same task in a session that exists already: it shares its artifacts and its budget.
+    #[must_use]
+    pub const fn in_session(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// The same task with limits of its own; each holds where it is tighter than the agent's.
+    #[must_use]
+    pub fn limited_to(mut self, budgets: Budgets) -> Self {
+        self.budgets = budgets;
+        self
+    }
+
+    /// The same task with a key: submitted twice with it, it is one invocation. At most 128 characters.
+    #[must_use]
+    pub fn once_as(mut self, key: &str) -> Self {
+        self.idempotency_key = Some(Arc::from(key));
+        self
+    }
 }
 
 impl From<&str> for TaskSpec {

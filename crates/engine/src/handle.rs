@@ -1,7 +1,9 @@
 //! A running invocation as its caller holds it.
 
+use futures_util::stream::{self, Stream};
 use otto_core::invocation::CancelReason;
 use otto_core::{InvocationId, SessionId, TaskId, WorkflowId};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::{InvokeError, ListenerEvent, Report};
@@ -61,12 +63,39 @@ impl InvocationHandle {
         let _ = self.progress.wait_for(|sequence| *sequence > 0).await;
     }
 
+    /// Its next event; `None` when it has ended, when its events were taken, or when nobody was to listen.
+    ///
+    /// Events that were lost because this end was too slow are passed over. Cancel safe.
+    pub async fn next_event(&mut self) -> Option<ListenerEvent> {
+        next(self.events.as_mut()?).await
+    }
+
+    /// Its events as a stream that ends with it, lost ones passed over; empty when nobody was to listen or they
+    /// were taken before. Dropping the stream does not end the invocation.
+    pub fn take_stream(&mut self) -> impl Stream<Item = ListenerEvent> + Send + use<> {
+        stream::unfold(self.events.take(), |events| async move {
+            let mut events = events?;
+            let event = next(&mut events).await?;
+            Some((event, Some(events)))
+        })
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
     /// [`InvokeError::ShuttingDown`] if the runtime ended before the invocation did; it can be resumed.
     pub async fn report(self) -> Result<Report, InvokeError> {
         self.report.await.map_err(|_| InvokeError::ShuttingDown)
+    }
+}
+
+async fn next(events: &mut broadcast::Receiver<ListenerEvent>) -> Option<ListenerEvent> {
+    loop {
+        match events.recv().await {
+            Ok(event) => return Some(event),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return None,
+        }
     }
 }
 

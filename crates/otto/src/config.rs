@@ -12,6 +12,7 @@ mod file;
 mod layers;
 mod prices;
 mod programs;
+mod reference;
 mod schema;
 mod server;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use crate::env::{self, Environment};
 pub use explain::{Explanation, explain_agent};
 pub use file::OPERATOR_FIELDS;
 pub use programs::Programs;
+pub use reference::reference;
 pub use schema::agent_schema;
 pub use server::{ServerScope, ServerToken};
 pub use tool_policies::HttpHeader;

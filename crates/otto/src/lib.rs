@@ -5,6 +5,8 @@
 //! - **Bounded power.** A tool touches what its agent was granted; the kernel refuses the rest.
 //! - **Nothing lost, nothing twice.** Every step is journaled; after a crash an invocation goes on where it was.
 //!
+//! Begin with the [`guide`]; the folder `examples` of the repository holds programs to start from.
+//!
 //! This crate is what an application depends on. It loads agents from YAML ([`load`]), puts the parts together
 //! ([`Otto::builder`]) and invokes. It decides nothing itself: decisions are in the pure machines below it.
 //!
@@ -28,6 +30,10 @@
 //! re-exported here.
 
 pub mod config;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 pub mod env;
 pub mod limits;
 pub mod load;

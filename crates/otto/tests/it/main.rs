@@ -1,0 +1,9 @@
+//! The library as an application uses it, against the scripted model.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+mod compaction;
+mod reference;
