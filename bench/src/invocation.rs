@@ -121,7 +121,9 @@ pub(crate) async fn open(base_url: &str, store: Option<Arc<EmbeddedStore>>) -> R
         })
         .ceilings(unlimited);
     if let Some(store) = store {
-        builder = builder.store(store.clone(), Some(store));
+        builder = builder
+            .store(store.clone(), Some(store.clone()))
+            .audit_log(store);
     }
     Ok(builder.open().await?)
 }

@@ -47,6 +47,7 @@ pub struct Builder {
     configuration: Vec<(String, String)>,
     redactor: Option<Redactor>,
     audit_mode: bool,
+    audit_log: Option<Arc<dyn AuditLog>>,
     transcript_messages: usize,
     cache: CacheUse,
     admission: Admission,
@@ -138,6 +139,7 @@ impl Builder {
             configuration: Vec::new(),
             redactor: None,
             audit_mode: false,
+            audit_log: None,
             transcript_messages: DEFAULT_MESSAGES,
             cache: CacheUse::FiveMinutes,
             admission: Admission::new(MAX_RUNNING, MAX_WAITING),
@@ -198,6 +200,13 @@ impl Builder {
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>, blobs: Option<Arc<dyn Blobs>>) -> Self {
         self.keep = Keep::In { store, blobs };
+        self
+    }
+
+    /// Keeps the audit log here; for a store of your own. A state directory keeps it by itself.
+    #[must_use]
+    pub fn audit_log(mut self, log: Arc<dyn AuditLog>) -> Self {
+        self.audit_log = Some(log);
         self
     }
 
@@ -371,6 +380,7 @@ impl Builder {
             checkpointer,
             audit,
         } = open_store(keep, &node).await?;
+        let audit = self.audit_log.or(audit);
         let day_book = self
             .user_state_dir
             .as_ref()
