@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use otto_core::invocation::{CancelReason, Outcome};
 use otto_core::port::store::InvocationRecord;
 use otto_core::{Money, SessionId, Timestamp};
 
@@ -23,6 +24,16 @@ pub struct SessionSummary {
     pub charged: Money,
     /// The tokens they used together.
     pub tokens: u64,
+}
+
+/// Whether an invocation waits for a person's word on a tool call of unknown outcome.
+#[must_use]
+pub fn is_parked(record: &InvocationRecord) -> bool {
+    let parked = Outcome::Cancelled {
+        reason: CancelReason::AwaitingPerson,
+    };
+    // The row keeps the kind of an outcome and its words; this one is known by its words.
+    record.outcome == Some(parked.kind()) && *record.summary == *parked.to_string()
 }
 
 impl SessionSummary {

@@ -106,7 +106,7 @@ fn describe(session: &SessionSummary) -> Value {
         "agent": session.newest.agent.as_str(),
         "title": &*session.title,
         "outcome": session.newest.outcome.map_or("running", OutcomeKind::as_str),
-        "parked": output::is_parked(&session.newest),
+        "parked": otto::is_parked(&session.newest),
         "resumable": session.is_resumable(),
         "started_at": rfc3339(session.started_at),
         "finished_at": session.newest.finished_at.map(rfc3339),

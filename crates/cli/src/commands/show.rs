@@ -228,7 +228,7 @@ fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: 
         show_money(record.cost),
         show_tokens(record.tokens),
     );
-    if output::is_parked(record) && !open.is_empty() {
+    if otto::is_parked(record) && !open.is_empty() {
         text.push_str(&show_open(record, open));
     } else if record.resumable {
         text.push_str(&format!(

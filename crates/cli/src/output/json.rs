@@ -4,11 +4,11 @@
 //! Invariant: every object that tells of an event has a `type`; a field is never renamed or given another
 //! meaning without a new major version.
 
-use otto::core::invocation::{CancelReason, ModelFailureKind, ToolEnding};
+use otto::core::invocation::{ModelFailureKind, ToolEnding};
 use otto::core::policy::RefusedBy;
 use otto::text::rfc3339;
 use otto::{
-    ArtifactRef, InvocationRecord, ListenerEvent, Money, Outcome, OutcomeKind, Report, Usage,
+    ArtifactRef, InvocationRecord, ListenerEvent, Money, OutcomeKind, Report, Usage, is_parked,
 };
 use serde_json::{Value, json};
 
@@ -39,15 +39,6 @@ pub(crate) fn artifact(artifact: &ArtifactRef) -> Value {
         "size_bytes": artifact.size_bytes,
         "sha256": &*artifact.sha256,
     })
-}
-
-/// Whether it waits for a person's word on a tool call of unknown outcome.
-pub(crate) fn is_parked(record: &InvocationRecord) -> bool {
-    let parked = Outcome::Cancelled {
-        reason: CancelReason::AwaitingPerson,
-    };
-    // The row keeps the kind of an outcome and its words; this one is known by its words.
-    record.outcome == Some(parked.kind()) && *record.summary == *parked.to_string()
 }
 
 /// How it stands, in a word for people.

@@ -3,7 +3,7 @@
 //! It polls nothing that it can be woken by, holds at most one batch of events, and makes no further ones while
 //! its reader is slow.
 //!
-//! Invariant: an event that is told is durable, so its id means the same after any crash.
+//! Invariant: an event that is told is in the store, so its id means the same after a crash of the process.
 
 use std::collections::VecDeque;
 use std::time::Duration;

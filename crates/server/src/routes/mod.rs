@@ -11,6 +11,7 @@ mod invocations;
 mod kill;
 mod limits;
 mod metrics;
+mod plan;
 mod prices;
 mod route;
 mod sessions;
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Route> {
     routes.extend(sessions::routes());
     routes.extend(artifacts::routes());
     routes.extend(usage::routes());
+    routes.extend(plan::routes());
     routes.extend(prices::routes());
     routes.extend(agents::routes());
     routes.extend(kill::routes());

@@ -89,6 +89,8 @@ pub(super) struct RecordView {
     pub(super) finished_at: Option<String>,
     /// As in a report; `running` until it has ended.
     pub(super) outcome: &'static str,
+    /// Whether it waits for a person's word; `decision` of a resumption gives it.
+    pub(super) parked: bool,
     /// The outcome in a line.
     pub(super) summary: String,
     /// The agent's last words.
@@ -175,6 +177,7 @@ impl From<&InvocationRecord> for RecordView {
             started_at: rfc3339(record.started_at),
             finished_at: record.finished_at.map(rfc3339),
             outcome: record.outcome.map_or("running", otto::OutcomeKind::as_str),
+            parked: otto::is_parked(record),
             summary: record.summary.to_string(),
             text: record.result.to_string(),
             resumable: record.resumable,

@@ -254,3 +254,22 @@ async fn agents_tools_and_prices_are_told() {
     let schema = world.get("/v1/config/schema").await.expect(200).json();
     assert_eq!(schema["title"], "Otto agent");
 }
+
+#[tokio::test]
+async fn a_plan_tells_the_most_and_spends_nothing() {
+    let world = World::new(HELLO).await;
+    let body = json!({"agent": "helper", "task": "hi", "budgets": {"cost_usd": "0.25"}});
+    let plan = world.post("/v1/plan", &body).await.expect(200).json();
+    assert_eq!(plan["most"]["usd"], "$0.25", "{plan}");
+    assert_eq!(plan["bound_by"]["origin"], "the HTTP request", "{plan}");
+    assert!(
+        plan["first_call"]["held"]["picodollars"].as_u64().unwrap() > 0,
+        "{plan}"
+    );
+    let body = json!({"agent": "nobody", "task": "hi"});
+    world
+        .post("/v1/plan", &body)
+        .await
+        .problem(404, "not-found");
+    assert_eq!(world.model.billed().calls, 0);
+}
