@@ -104,7 +104,7 @@ fn attempt(attack: &Attack, ctx: &WorkerCtx) -> io::Result<()> {
             let flags = i64::from(libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC);
             open(path, flags, 0)
         }
-        Attack::Look(path) => rustix::fs::stat(&path.to_path())
+        Attack::Look(path) => rustix::fs::stat(path.to_path())
             .map(drop)
             .map_err(Into::into),
         Attack::Create(path) => {

@@ -185,5 +185,5 @@ fn print_of(host: &WorkerHost, work: &Path, program: &str, args: &[&str]) -> Str
     let outcome =
         block_on(host.exec_until(work, request, deadline)).expect("programs can run here");
     let text = [outcome.stdout, outcome.stderr].concat();
-    format!("{}", String::from_utf8_lossy(&text).trim())
+    String::from_utf8_lossy(&text).trim().to_owned()
 }
