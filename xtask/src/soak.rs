@@ -18,3 +18,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     command.extend(args.iter().map(String::as_str));
     shell::cargo(&command)
 }
+
+/// A few seconds of it with what was built for the tests.
+pub(crate) fn smoke() -> Result<()> {
+    shell::cargo(&[
+        "run",
+        "--package",
+        "otto-bench",
+        "--bin",
+        "otto-soak",
+        "--",
+        "--seconds",
+        "12",
+        "--agents",
+        "20",
+    ])
+}

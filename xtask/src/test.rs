@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{crash, examples, shell, sim, tidy};
+use crate::{crash, examples, shell, sim, soak, tidy};
 
 /// Cases of each property of `core`.
 const PROPERTY_CASES: &str = "20000";
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         &[("PROPTEST_CASES", PROPERTY_CASES)],
     )?;
     sim::run(&[])?;
+    soak::smoke()?;
     crash::run(&[])?;
     println!("all checks passed");
     Ok(())
