@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::args::Global;
 use crate::error::Failure;
+use crate::log::Log;
 use crate::output::Out;
 
 /// What every command starts from.
@@ -20,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) project: PathBuf,
     pub(crate) booted: Booted,
     pub(crate) out: Out,
+    pub(crate) log: Log,
 }
 
 /// A failure before there is a context.
@@ -49,6 +51,7 @@ impl Context {
                 project,
                 booted,
                 out,
+                log: Log::default(),
             }),
             Err(errors) => Err(Box::new(Early {
                 out,
@@ -90,6 +93,7 @@ impl Context {
     /// A runtime for commands that wait for something. Commands that run agents take
     /// [`crate::lock::locked_runtime`] instead.
     pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
+        self.log.go_on_in_background();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -6,11 +6,15 @@
 //! Invariant: one event is one line, whatever is in it: control characters, line ends and characters that
 //! change how a terminal shows text are escaped.
 
+mod queue;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use otto::env::{self, Environment};
 use otto::text::visible;
@@ -20,6 +24,45 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::error::Failure;
+use crate::log::queue::Queue;
+
+/// How long the end of a command waits for the last lines to be written.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The log of this process.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    lines: Option<Lines>,
+}
+
+impl Log {
+    /// Lines are written by a thread of their own from now on, so that a slow reader holds nobody up. To be
+    /// called when the process may have threads.
+    pub(crate) fn go_on_in_background(&self) {
+        let Some(lines) = self.lines.clone() else {
+            return;
+        };
+        if !lines.queue.begin() {
+            return;
+        }
+        let queue = lines.queue.clone();
+        let serve = move || {
+            let shared = lines.queue.clone();
+            shared.serve(|line| lines.put(line));
+        };
+        let thread = thread::Builder::new().name("otto-log".to_owned());
+        if thread.spawn(serve).is_err() {
+            queue.cannot_begin();
+        }
+    }
+
+    /// Waits a moment for the last lines.
+    pub(crate) fn finish(&self) {
+        if let Some(lines) = &self.lines {
+            lines.queue.drain(DRAIN);
+        }
+    }
+}
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +72,10 @@ enum Format {
 }
 
 /// Starts the log. `default` is the filter where `OTTO_LOG` is not set.
-pub(crate) fn start(environment: &Environment, default: &str) -> Result<(), Failure> {
+pub(crate) fn start(environment: &Environment, default: &str) -> Result<Log, Failure> {
     let filter = environment.variable(env::OTTO_LOG).unwrap_or(default);
     if filter == "off" {
-        return Ok(());
+        return Ok(Log::default());
     }
     let filter = EnvFilter::try_new(filter).map_err(|error| {
         Failure::usage(format!("OTTO_LOG is `{}`: {error}", visible(filter)))
@@ -50,7 +93,14 @@ pub(crate) fn start(environment: &Environment, default: &str) -> Result<(), Fail
         None => Target::Stderr,
         Some(path) => Target::File(open(Path::new(path))?),
     };
-    let lines = Lines { format, target };
+    let lines = Lines {
+        format,
+        target,
+        queue: Arc::default(),
+    };
+    let log = Log {
+        lines: Some(lines.clone()),
+    };
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         Format::Json => registry
@@ -67,7 +117,7 @@ pub(crate) fn start(environment: &Environment, default: &str) -> Result<(), Fail
             .with(fmt::layer().with_ansi(false).with_writer(lines))
             .init(),
     }
-    Ok(())
+    Ok(log)
 }
 
 fn open(path: &Path) -> Result<Arc<File>, Failure> {
@@ -96,6 +146,26 @@ enum Target {
 struct Lines {
     format: Format,
     target: Target,
+    queue: Arc<Queue>,
+}
+
+impl Lines {
+    /// Writes a line, or that lines are missing.
+    fn put(&self, line: Result<&str, u64>) {
+        let missing;
+        let line = match line {
+            Ok(line) => line,
+            Err(dropped) => {
+                missing = missing_lines(dropped, self.format);
+                &missing
+            }
+        };
+        // A log that cannot be written has nobody left to tell.
+        let _ = match &self.target {
+            Target::Stderr => io::stderr().lock().write_all(line.as_bytes()),
+            Target::File(file) => (&**file).write_all(line.as_bytes()),
+        };
+    }
 }
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -110,9 +180,8 @@ impl Write for Lines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = one_line(text.strip_suffix('\n').unwrap_or(&text), self.format);
-        match &self.target {
-            Target::Stderr => io::stderr().lock().write_all(line.as_bytes())?,
-            Target::File(file) => (&**file).write_all(line.as_bytes())?,
+        if let Some(line) = self.queue.push(line) {
+            self.put(Ok(&line));
         }
         Ok(event.len())
     }
@@ -132,6 +201,17 @@ fn one_line(event: &str, format: Format) -> String {
     };
     line.push('\n');
     line
+}
+
+/// What stands in the log for lines that found no room.
+fn missing_lines(dropped: u64, format: Format) -> String {
+    let text = format!("{dropped} lines of the log are missing: its reader is too slow");
+    match format {
+        Format::Pretty => format!("WARN otto: {text}\n"),
+        Format::Json => format!(
+            "{{\"level\":\"WARN\",\"target\":\"otto\",\"event\":\"log_lines_missing\",\"count\":{dropped},\"message\":\"{text}\"}}\n"
+        ),
+    }
 }
 
 /// JSON escapes for every character that is not shown as itself.

@@ -36,12 +36,15 @@ fn main() -> ExitCode {
         Ok(context) => context,
         Err(early) => return early.report(),
     };
-    let performed = log::start(&context.environment, cli.command.default_log())
-        .and_then(|()| commands::perform(cli.command, &mut context));
+    let performed = log::start(&context.environment, cli.command.default_log()).and_then(|log| {
+        context.log = log;
+        commands::perform(cli.command, &mut context)
+    });
     let code = match performed {
         Ok(code) => code,
         Err(failure) => context.out.failure(&failure),
     };
+    context.log.finish();
     context.out.finish(code).into()
 }
 

@@ -241,6 +241,7 @@ impl Stage<'_> {
             project: self.scene.project.clone(),
             booted: Booted::clone(&self.context.booted),
             out: self.context.out.silent(),
+            log: crate::log::Log::default(),
         };
         context.operator()
     }

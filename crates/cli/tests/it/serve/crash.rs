@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// BOUND: how often a client comes back.
 const ATTEMPTS: usize = 600;
 
+/// BOUND: how often the test looks whether it is time for the kill.
+const POLLS: usize = 60_000;
+
 fn size(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
@@ -100,9 +103,13 @@ fn every_invocation_completes_exactly_once_through_a_kill() {
         .collect();
     // In the middle: some have ended, most have not.
     runtime.block_on(async {
-        while finished.load(Ordering::Acquire) < clients / 10 {
+        for _ in 0..POLLS {
+            if finished.load(Ordering::Acquire) >= clients / 10 {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        panic!("no tenth of {clients} clients has ended: the server is stuck");
     });
     let ended_before = finished.load(Ordering::Acquire);
     served.kill();
