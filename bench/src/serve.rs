@@ -95,7 +95,7 @@ async fn compare(rounds: u32) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let store = EmbeddedStore::open(StoreConfig::new(folder.path(), "bench"))?;
     let otto = open(&model.base_url, Some(Arc::new(store))).await?;
-    let server = Server::bind(ServerConfig::new("127.0.0.1:0".parse()?)).await?;
+    let server = Server::bind(ServerConfig::new("127.0.0.1:0".parse()?))?;
     let url: Arc<str> = Arc::from(format!("http://{}", server.local_addr()?));
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(server.serve(otto.clone(), Surroundings::default(), stopping));

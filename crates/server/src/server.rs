@@ -38,12 +38,15 @@ pub enum ServeError {
     /// The system does not tell where it listens.
     #[error("ask for the address that is listened on")]
     Address(#[source] io::Error),
+    /// The runtime could not take the listener.
+    #[error("hand the listener to the runtime")]
+    Listen(#[source] io::Error),
 }
 
 /// A server that is bound and not yet serving.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     config: ServerConfig,
 }
 
@@ -62,15 +65,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FAREWELLS: usize = 256;
 
 impl Server {
-    /// Checks the configuration and binds the address.
+    /// Checks the configuration and binds the address. Needs no runtime, so that a process can bind before it
+    /// locks itself.
     ///
     /// # Errors
     /// When the configuration is refused or the address cannot be bound.
-    pub async fn bind(config: ServerConfig) -> Result<Self, ServeError> {
+    pub fn bind(config: ServerConfig) -> Result<Self, ServeError> {
         config.check()?;
         let bind = config.bind;
-        let listener = TcpListener::bind(bind)
-            .await
+        let listener = std::net::TcpListener::bind(bind)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|source| ServeError::Bind { bind, source })?;
         Ok(Self { listener, config })
     }
@@ -87,7 +91,8 @@ impl Server {
     /// invocations are brought to their next durable point, open responses are finished, each within the grace.
     ///
     /// # Errors
-    /// When the system does not tell the address; nothing was served then.
+    /// When the system does not tell the address or the runtime cannot take the listener; nothing was served
+    /// then.
     pub async fn serve(
         mut self,
         otto: Otto,
@@ -95,6 +100,7 @@ impl Server {
         mut stop: watch::Receiver<bool>,
     ) -> Result<Leftovers, ServeError> {
         self.config.bind = self.local_addr()?;
+        let listener = TcpListener::from_std(self.listener).map_err(ServeError::Listen)?;
         let bounds = self.config.bounds;
         let room = descriptors::room_for_connections(bounds.connections);
         let (drained, draining) = watch::channel(false);
@@ -112,7 +118,7 @@ impl Server {
                 () = stopped(&mut stop) => break,
                 Some(_) = connections.join_next() => {}
                 Some(_) = farewells.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
+                accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if connections.len() < room => {
                         connections.spawn(connection::serve(stream, router.clone(), bounds, draining.clone()));
                     }
@@ -122,7 +128,7 @@ impl Server {
                 },
             }
         }
-        drop(self.listener);
+        drop(listener);
         let report = otto.hand_over(bounds.grace).await;
         // Only now: whoever follows an invocation has been told of its last durable event.
         drained.send_replace(true);

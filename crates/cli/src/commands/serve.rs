@@ -50,12 +50,12 @@ impl Serve {
         let agents = context.agents(&operator)?;
         context.out.warnings(agents.warnings());
         let config = server_config(self.bind, &operator);
+        // Before anything is made: whoever finds the port taken has changed nothing.
+        let server = Server::bind(config).map_err(failed)?;
         let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let mut signals =
                 Signals::new().map_err(|error| Failure::doing("listen for signals", &error))?;
-            // Before the state is opened: whoever finds the port taken has changed nothing.
-            let server = Server::bind(config).await.map_err(failed)?;
             let (otto, host) = open::to_serve(context, &operator, &agents).await?;
             let level = prove(&host).await;
             let address = server.local_addr().map_err(failed)?;

@@ -175,7 +175,7 @@ fn traces_and_metrics_arrive_at_a_receiver() {
     assert_eq!(attribute(tools[0], "gen_ai.tool.name"), "grep");
     assert_eq!(
         attribute(chats[0], "gen_ai.request.model"),
-        "claude-haiku-4-5"
+        "claude-haiku-4-5-20251001"
     );
     let tokens: u64 = chats
         .iter()

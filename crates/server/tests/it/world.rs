@@ -68,7 +68,7 @@ impl World {
             .unwrap();
         let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap());
         change(&mut config);
-        let server = Server::bind(config).await.unwrap();
+        let server = Server::bind(config).unwrap();
         let address = server.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let serving = server.serve(otto.clone(), Surroundings::default(), stopping);
