@@ -66,6 +66,8 @@ impl StoreConfig {
 }
 
 /// The kernel's name of this boot; empty where there is none.
+///
+/// Source: proc(5), `/proc/sys/kernel/random/boot_id`: made anew at each start of the kernel.
 fn boot_id() -> Arc<str> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Arc::from(id.trim())

@@ -17,7 +17,6 @@ use otto_core::port::store::{
 use otto_core::store_rules::{self as rules, StoreClock};
 use otto_core::{InvocationId, SessionId, UtcDay};
 use rusqlite::{Connection, params};
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::artifacts::{self, Backlog, Checkpointer, FileWriter, Offer, Task, Unwritten};
@@ -81,9 +80,9 @@ impl EmbeddedStore {
         let state_dir = Arc::new(StateDir::open(&config.state_dir)?);
         let lock = state_dir.lock_opening()?;
         let path = open::prepare(&state_dir)?;
-        let left = bury_dead_nodes(&state_dir, &path, &config)?;
+        let Buried { alive, left } = bury_dead_nodes(&state_dir, &path, &config)?;
         let presence = presence::announce(&state_dir, &config.node)?;
-        let boot = boot::number();
+        let boot = boot::number(&config.boot);
         let inner = Inner {
             can_hold_ahead: boot.is_some(),
             path: path.clone(),
@@ -111,7 +110,7 @@ impl EmbeddedStore {
             let (queue, path) = (inner.readers.clone(), path.clone());
             inner.spawn("otto-store-reader", move || reader::run(&queue, &path))?;
         }
-        boot::settle_up(&inner.writer, boot, &path)?;
+        boot::settle_up(&inner.writer, boot, alive, &path)?;
         drop(lock);
         let inner = Arc::new(inner);
         let checkpointer = Checkpointer::start(&inner, config.artifact_bytes_max, config.faults)?;
@@ -255,12 +254,20 @@ impl Drop for Inner {
     }
 }
 
+/// What was found when the dead were buried.
+struct Buried {
+    /// Nodes whose process is there.
+    alive: Vec<String>,
+    /// What the dead have not written.
+    left: Vec<Unwritten>,
+}
+
 /// Ends the leases of nodes that are known to be dead, and takes over the files they have not written.
 fn bury_dead_nodes(
     state_dir: &StateDir,
     path: &Path,
     config: &StoreConfig,
-) -> Result<Vec<Unwritten>, StoreError> {
+) -> Result<Buried, StoreError> {
     let connection =
         open::writer(path).map_err(|error| from_sql(&error, "open the database", path))?;
     let alive = presence::bury_dead(state_dir, |node| {
@@ -272,51 +279,11 @@ fn bury_dead_nodes(
             .map(drop)
             .map_err(|error| from_sql(&error, "end the leases of a dead process", path))
     })?;
-    end_leases_of_earlier_boots(&connection, &config.boot, alive)
-        .map_err(|fault| fault.into_store_error("end the leases of an earlier boot", path))?;
-    artifacts::adopt(&connection, &config.node, |other| {
+    let left = artifacts::adopt(&connection, &config.node, |other| {
         presence::may_be_alive(state_dir, &presence::file_name(other))
     })
-    .map_err(|fault| fault.into_store_error("take over the files of a dead process", path))
-}
-
-/// After a power loss the file of a node may be gone, and with it the proof of its death; but then the machine
-/// has been switched on since.
-fn end_leases_of_earlier_boots(
-    connection: &Connection,
-    boot: &str,
-    alive: Vec<String>,
-) -> Result<(), Fault> {
-    if boot.is_empty() {
-        return Ok(());
-    }
-    let boot = boot_number(boot);
-    let known = one(
-        &mut connection.prepare("SELECT value FROM meta WHERE name = 'boot'")?,
-        params![],
-        |row| Ok(row.get::<_, i64>(0)?),
-    )?;
-    if known == Some(boot) {
-        return Ok(());
-    }
-    let transaction = connection.unchecked_transaction()?;
-    transaction.execute(
-        "UPDATE sessions SET until = 0 WHERE node IS NOT NULL AND until > 0
-            AND node NOT IN (SELECT value FROM json_each(?1))",
-        params![serde_json::Value::from(alive).to_string()],
-    )?;
-    transaction.execute(
-        "INSERT INTO meta (name, value) VALUES ('boot', ?1)
-            ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        params![boot],
-    )?;
-    Ok(transaction.commit()?)
-}
-
-/// A boot id as the number that the table of numbers keeps; like all of them it is a count, never negative.
-fn boot_number(boot: &str) -> i64 {
-    let digest = Sha256::digest(boot.as_bytes());
-    i64::from_be_bytes(digest[..8].try_into().expect("eight bytes")) & i64::MAX
+    .map_err(|fault| fault.into_store_error("take over the files of a dead process", path))?;
+    Ok(Buried { alive, left })
 }
 
 impl Dispatch for EmbeddedStore {

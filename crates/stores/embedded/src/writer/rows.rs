@@ -132,9 +132,10 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         Ok(self.known(id)?.map_or(0, |known| known.row.last_sequence))
     }
 
-    /// Ends every lease: no process that held one can be alive.
-    pub(crate) fn end_leases(&mut self) -> Result<(), Fault> {
-        self.statements.end_leases.execute(())?;
+    /// Ends every lease but those of these nodes: no other process that held one can be alive.
+    pub(crate) fn end_leases_except(&mut self, alive: &[String]) -> Result<(), Fault> {
+        let alive = serde_json::Value::from(alive).to_string();
+        self.statements.end_leases_except.execute(params![alive])?;
         self.cache.forget_leases();
         Ok(())
     }

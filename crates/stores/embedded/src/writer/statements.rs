@@ -63,7 +63,8 @@ statements! {
             (invocation, effect, state, day, max_output_tokens, held_cost, held_tokens, scopes)
         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)";
     delete_call: "DELETE FROM calls WHERE invocation = ?1 AND effect = ?2";
-    end_leases: "UPDATE sessions SET until = 0 WHERE node IS NOT NULL AND until > 0";
+    end_leases_except: "UPDATE sessions SET until = 0 WHERE node IS NOT NULL AND until > 0
+        AND node NOT IN (SELECT value FROM json_each(?1))";
     set_hold: "UPDATE calls SET held_cost = ?3, held_tokens = ?4 WHERE invocation = ?1 AND effect = ?2";
     charge_call: "UPDATE calls SET state = ?3, scopes = ?4, at = ?5, session = ?6, agent = ?7, workflow = ?8,
             model = ?9, input_tokens = ?10, output_tokens = ?11, cache_read_tokens = ?12,
