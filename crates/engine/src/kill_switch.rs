@@ -3,7 +3,7 @@
 //! It is thrown when any of three places says so: the store's row (checked again in the transaction of every
 //! submission and reservation), the file beside it, which carries the word to every process on the state
 //! directory, or the process itself, which was started with it and keeps it for its life. The watcher brings
-//! the places together; [`KillSwitch::thrown`] is what every start asks.
+//! the places together; `KillSwitch::thrown` is what every start asks.
 //!
 //! Invariant: from the moment `thrown` answers, no invocation, model call or tool call of this process begins.
 

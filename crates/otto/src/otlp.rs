@@ -6,7 +6,7 @@
 //! texts).
 //!
 //! Invariant: it never holds an invocation up and never grows: spans that cannot be sent are dropped at
-//! [`MAX_WAITING`], and the component `telemetry_exporter` says so.
+//! `MAX_WAITING`, and the component `telemetry_exporter` says so.
 
 mod config;
 mod encode;
