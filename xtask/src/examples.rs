@@ -26,6 +26,7 @@ const MOST_LINES: &[(&str, usize)] = &[("minimal", 30), ("axum-sse", 60)];
 const MOST_TOOL_LINES: usize = 15;
 
 pub(crate) fn run() -> Result<()> {
+    shell::cargo(&["build", "--workspace", "--all-targets"])?;
     let names = names()?;
     for name in &names {
         let folder = shell::root().join("examples").join(name);
@@ -122,20 +123,21 @@ fn is_like(text: &str, pattern: &str) -> bool {
             .all(|(line, pattern)| line_is_like(line, pattern))
 }
 
-fn command(name: &str) -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+/// The built example. It lies beside this program, built with the same features as everything else: `cargo run`
+/// would build the library once more for each example.
+fn command(name: &str) -> Result<Command> {
+    let this = std::env::current_exe().context("find out where this program lies")?;
+    let mut command = Command::new(this.with_file_name(format!("example-{name}")));
     command
-        .args(["run", "--quiet", "--package", &format!("example-{name}")])
         .current_dir(shell::root())
         .env_remove("ANTHROPIC_API_KEY")
         .env_remove("ANTHROPIC_BASE_URL")
         .stdin(Stdio::null());
-    command
+    Ok(command)
 }
 
 fn ran(name: &str) -> Result<String> {
-    let output = command(name).output().context("start it")?;
+    let output = command(name)?.output().context("start it")?;
     if !output.status.success() {
         bail!(
             "it ended with {}: {}",
@@ -158,23 +160,10 @@ impl Drop for Server {
 }
 
 fn asked(name: &str, path: &str) -> Result<String> {
-    // The program itself, not cargo around it: it is ended by its own id.
-    let built = command(name)
-        .args(["--config", "target.'cfg(all())'.runner='echo'"])
-        .output()
-        .context("find out where it is built")?;
-    let binary = String::from_utf8_lossy(&built.stdout).trim().to_owned();
-    ensure!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
-    let child = Command::new(shell::root().join(&binary))
-        .current_dir(shell::root())
-        .stdin(Stdio::null())
+    let child = command(name)?
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("start {binary}"))?;
+        .context("start it")?;
     let mut server = Server(child);
     let out = server.0.stdout.take().context("its output is piped")?;
     let mut line = String::new();
