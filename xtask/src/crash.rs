@@ -8,8 +8,6 @@ use crate::shell;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     // The command that is killed lies beside the program that kills it.
-    shell::cargo(&["build", "--package", "otto-cli", "--package", "otto-crash"])?;
-    let mut command = vec!["run", "--package", "otto-crash", "--"];
-    command.extend(args.iter().map(String::as_str));
-    shell::cargo(&command)
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    shell::run_built("otto-crash", &args)
 }

@@ -26,7 +26,7 @@ const MOST_LINES: &[(&str, usize)] = &[("minimal", 30), ("axum-sse", 60)];
 const MOST_TOOL_LINES: usize = 15;
 
 pub(crate) fn run() -> Result<()> {
-    shell::cargo(&["build", "--workspace", "--all-targets"])?;
+    shell::build()?;
     let names = names()?;
     for name in &names {
         let folder = shell::root().join("examples").join(name);
@@ -123,11 +123,8 @@ fn is_like(text: &str, pattern: &str) -> bool {
             .all(|(line, pattern)| line_is_like(line, pattern))
 }
 
-/// The built example. It lies beside this program, built with the same features as everything else: `cargo run`
-/// would build the library once more for each example.
 fn command(name: &str) -> Result<Command> {
-    let this = std::env::current_exe().context("find out where this program lies")?;
-    let mut command = Command::new(this.with_file_name(format!("example-{name}")));
+    let mut command = Command::new(shell::built(&format!("example-{name}"))?);
     command
         .current_dir(shell::root())
         .env_remove("ANTHROPIC_API_KEY")

@@ -37,6 +37,35 @@ pub(crate) fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
+/// Builds everything as the tests have it; where that is done already it costs a look.
+pub(crate) fn build() -> Result<()> {
+    cargo(&["build", "--workspace", "--all-targets"])
+}
+
+/// A program of the workspace, as [`build`] built it. It lies beside this one; `cargo run` would build what is
+/// below it once more, with the features that it alone needs.
+pub(crate) fn built(name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe().context("find out where this program lies")?;
+    Ok(this.with_file_name(name))
+}
+
+/// Builds, and runs a program of the workspace in the root; the output goes through.
+pub(crate) fn run_built(name: &str, args: &[&str]) -> Result<()> {
+    build()?;
+    println!("$ {name} {}", args.join(" "));
+    let begun = Instant::now();
+    let status = Command::new(built(name)?)
+        .args(args)
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("start {name}"))?;
+    println!("  ({:.1} s)", begun.elapsed().as_secs_f64());
+    if !status.success() {
+        bail!("`{name} {}` failed: {status}", args.join(" "));
+    }
+    Ok(())
+}
+
 /// Runs `cargo` and returns what it printed.
 pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -5,7 +5,6 @@ use anyhow::Result;
 use crate::shell;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let mut command = vec!["run", "--package", "otto-sim", "--bin", "otto-sim", "--"];
-    command.extend(args.iter().map(String::as_str));
-    shell::cargo(&command)
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    shell::run_built("otto-sim", &args)
 }

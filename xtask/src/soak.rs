@@ -21,16 +21,5 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 /// A few seconds of it with what was built for the tests.
 pub(crate) fn smoke() -> Result<()> {
-    shell::cargo(&[
-        "run",
-        "--package",
-        "otto-bench",
-        "--bin",
-        "otto-soak",
-        "--",
-        "--seconds",
-        "12",
-        "--agents",
-        "20",
-    ])
+    shell::run_built("otto-soak", &["--seconds", "12", "--agents", "20"])
 }

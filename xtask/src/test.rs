@@ -29,7 +29,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         ])?;
     }
     // The binary first: command-line tests and examples run it.
-    shell::cargo(&["build", "--workspace", "--all-targets"])?;
+    shell::build()?;
     shell::cargo(&["test", "--workspace", "--no-fail-fast"])?;
     examples::run()?;
     if !is_fast {
