@@ -256,7 +256,9 @@ fn jobs_of<'a>(scenario: &'a Scenario, points: u64, options: &Options) -> Vec<Jo
             add(Injection::Kill);
         }
         for (offset, injection) in (0..).zip(Injection::FAULTS) {
-            if is_chosen || (point / scenario.stride + 6 * offset).is_multiple_of(24) {
+            let is_drawn = point % scenario.stride == 0
+                && (point / scenario.stride + 6 * offset).is_multiple_of(24);
+            if is_chosen || is_drawn {
                 add(injection);
             }
         }

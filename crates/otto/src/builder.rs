@@ -36,6 +36,7 @@ use crate::user::{self, DayBook, DayStore};
 pub struct Builder {
     enabled: bool,
     keep: Keep,
+    node: Option<Arc<str>>,
     client: Option<Arc<dyn LlmClient>>,
     host: Option<Arc<dyn ToolHost>>,
     tools: Vec<Arc<dyn Tool>>,
@@ -128,6 +129,7 @@ impl Builder {
         Self {
             enabled: false,
             keep: Keep::InMemory,
+            node: None,
             client: None,
             host: None,
             tools: Vec::new(),
@@ -200,6 +202,14 @@ impl Builder {
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>, blobs: Option<Arc<dyn Blobs>>) -> Self {
         self.keep = Keep::In { store, blobs };
+        self
+    }
+
+    /// The name of this process in leases, unique for each start; for a store of your own that was opened under a
+    /// name. A store that learns of a process's death can end only the leases that bear the name it knows.
+    #[must_use]
+    pub fn node(mut self, node: impl Into<Arc<str>>) -> Self {
+        self.node = Some(node.into());
         self
     }
 
@@ -368,7 +378,9 @@ impl Builder {
         let clock = Arc::new(SystemClock::start());
         let ids = Arc::new(RandomIds);
         // A name of its own for every start: whoever comes after a crash is a new node and takes the leases over.
-        let node: Arc<str> = Arc::from(format!("{}", ids.session(clock.now())));
+        let node: Arc<str> = self
+            .node
+            .unwrap_or_else(|| Arc::from(format!("{}", ids.session(clock.now()))));
         let state_dir = match &self.keep {
             Keep::InDirectory(path) | Keep::InProject(path) => Some(path.clone()),
             Keep::InMemory | Keep::In { .. } => None,

@@ -81,11 +81,12 @@ async fn open_in(
     let agent = agent(cost)?;
     // A name of its own for every start, as the library gives.
     let node = format!("{}-{boot}-{:?}", std::process::id(), Instant::now());
-    let mut config = StoreConfig::new(state_dir(dir), node);
+    let mut config = StoreConfig::new(state_dir(dir), node.clone());
     config.boot = Arc::from(boot);
     let store = Arc::new(EmbeddedStore::open(config)?);
     let otto = Otto::builder()
         .enabled(true)
+        .node(node)
         .store(store.clone(), Some(store))
         .client(Arc::new(Provider {
             mouth: mouth.clone(),
