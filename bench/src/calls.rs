@@ -72,6 +72,7 @@ impl Caller {
                 scopes: keys.into_iter().take(scopes).map(limits).collect(),
                 quote,
             },
+            after: 0,
             entries: Vec::new(),
             look_ahead: LookAhead::None,
         }

@@ -120,13 +120,20 @@ impl Judge for At {
 /// A directory to run in, and a template that every run begins with.
 pub(crate) struct Stage {
     base: PathBuf,
+    /// Where the directory of a run goes whose check failed.
+    keep: Option<PathBuf>,
 }
 
 impl Stage {
     /// Makes a stage in `base` and prepares the templates of the scenarios.
-    pub(crate) fn build(base: &Path, scenarios: &[Scenario]) -> Result<Self> {
+    pub(crate) fn build(
+        base: &Path,
+        scenarios: &[Scenario],
+        keep: Option<PathBuf>,
+    ) -> Result<Self> {
         let stage = Self {
             base: base.to_owned(),
+            keep,
         };
         for scenario in scenarios {
             let template = stage.template(scenario);
@@ -200,14 +207,21 @@ impl Stage {
         let about = || format!("at `{name}`, having said {:?}", facts.lines());
         match ended {
             Ended::Signaled(Signal::SIGKILL) if job.injection == Injection::Kill => {}
-            Ended::Exited(0) => {}
-            // The driver of a command may see its command die before it is ended itself.
-            Ended::Exited(_)
-                if job.injection == Injection::Kill && job.scenario.name == "otto-run" => {}
+            // A kill may hit a child: a worker of the sandbox, whose end the command reports.
+            Ended::Exited(code) if job.scenario.reports.contains(&code) => {}
             other => anyhow::bail!("{other:?} {}", about()),
         }
-        (job.scenario.check)(&dir, &Aftermath::read(&said)?).with_context(about)?;
-        Ok(true)
+        let checked = (job.scenario.check)(&dir, &Aftermath::read(&said)?).with_context(about);
+        if let (Err(_), Some(keep)) = (&checked, &self.keep) {
+            let name = format!(
+                "{}-{}-{}",
+                job.scenario.name,
+                job.injection.name(),
+                job.point
+            );
+            copy_tree(&dir, &keep.join(name))?;
+        }
+        checked.map(|()| true)
     }
 }
 

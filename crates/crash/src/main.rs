@@ -37,7 +37,7 @@ const USAGE: &str = "usage: otto-crash [--all] [--scenario NAME] [--inject KIND]
   --inject KIND      only this: kill, EIO, ENOSPC, EINTR, short
   --point N          only this point, to repeat a failure
   --power            only power losses
-  --keep DIR         puts the state that a power loss left and that failed into DIR, to be looked at
+  --keep DIR         puts what failed into DIR: the state that a power loss left, or the directory after its check
   --workers N        runs at the same time (default 2)";
 
 /// Set where nothing may be left out for want of a tool.
@@ -163,7 +163,7 @@ fn campaign(options: &Options) -> Result<bool> {
     ensure!(!scenarios.is_empty(), "there is no such scenario");
     let base = make_base()?;
     let base_path = base.path().canonicalize()?;
-    let stage = Stage::build(&base_path, &scenarios)?;
+    let stage = Stage::build(&base_path, &scenarios, options.keep.clone())?;
     let lost = match options.injection.is_some() || options.point.is_some() {
         true => Losses::default(),
         false => lose_power(&stage, &scenarios, options)?,

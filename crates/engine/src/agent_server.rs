@@ -98,6 +98,11 @@ impl PendingJournal {
         self.next_sequence - 1
     }
 
+    /// The sequence of the last entry that was handed over.
+    pub(crate) const fn handed_over(&self) -> u64 {
+        self.last_sequence() - self.entries.len() as u64
+    }
+
     /// Gives entries back that the store did not keep.
     pub(crate) fn put_back(&mut self, mut kept: Vec<Entry>) {
         kept.append(&mut self.entries);

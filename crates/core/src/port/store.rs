@@ -216,6 +216,9 @@ pub struct Finish {
     pub summary: Arc<str>,
     /// Its final text, redacted; empty if there is none.
     pub result: Arc<str>,
+    /// The sequence of the last entry that was handed over before these, 0 for none. If the store does not have it
+    /// (the call that carried it has failed), nothing is recorded: an end never stands above a hole.
+    pub after: u64,
     /// Its last journal entries.
     pub entries: Vec<Entry>,
     /// Artifacts that follow from the journal up to here ([`crate::derived`]), named as in an [`ArtifactDraft`].
@@ -324,6 +327,8 @@ pub struct ReserveCall {
     pub lease: Lease,
     /// What to hold.
     pub request: ReserveRequest,
+    /// As [`Finish::after`]: nothing is held above a hole.
+    pub after: u64,
     /// Journal entries that become durable with it, granted or not.
     pub entries: Vec<Entry>,
     /// Whether money is held ahead for the calls that follow, and drawn on.

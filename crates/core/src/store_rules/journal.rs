@@ -46,13 +46,14 @@ pub fn append<R: Rows>(
 /// Records the end of an invocation with its last entries.
 ///
 /// # Errors
-/// As [`append`].
+/// As [`append`], and `Invalid` when the entry before its own is missing.
 pub fn finish<R: Rows>(rows: &mut R, finish: &Finish) -> Result<Outcome, R::Error> {
     if !holds(rows, &finish.lease)? {
         return Ok(Outcome::Fenced);
     }
     let id = finish.invocation;
     let row = owned(rows, &finish.lease, id)?;
+    stands_on(row, id, finish.after)?;
     let new = unknown_entries(row, id, &finish.entries)?;
     check_length(&format!("summary of invocation {id}"), &finish.summary)?;
     check_length(&format!("result of invocation {id}"), &finish.result)?;
@@ -88,6 +89,24 @@ pub(super) fn owned<R: Rows>(
         }
         Some(row) => Ok(row),
     }
+}
+
+/// Whether everything up to the entry `after` is there: an earlier call may have carried it and failed.
+pub(super) fn stands_on(
+    row: InvocationRow,
+    id: InvocationId,
+    after: u64,
+) -> Result<(), StoreError> {
+    if after <= row.last_sequence {
+        return Ok(());
+    }
+    let detail = format!(
+        "write after entry {after} of the journal of invocation {id}: its last entry is {}; hand the missing entries over first",
+        row.last_sequence,
+    );
+    Err(StoreError::Invalid {
+        detail: Arc::from(detail),
+    })
 }
 
 /// The entries that are not there yet. They follow the last one without a gap.

@@ -11,7 +11,7 @@ use crate::model::Usage;
 use crate::port::store::{
     Attribution, Durability, ReserveCall, ReserveReply, SettleCall, SettleReply, StoreError,
 };
-use crate::store_rules::journal::{keep, owned, unknown_entries};
+use crate::store_rules::journal::{keep, owned, stands_on, unknown_entries};
 use crate::store_rules::lease::holds;
 use crate::store_rules::{Charge, Lapsed, Rows};
 use crate::{InvocationId, Timestamp, UtcDay};
@@ -43,8 +43,8 @@ pub struct ReserveAnswer {
 /// The entries are kept whatever the answer, but for `Fenced`.
 ///
 /// # Errors
-/// `NotFound` for an unknown invocation; `Invalid` for a gap in the entries, a lease of another session, or
-/// a new reservation of an invocation that has ended; what the rows report.
+/// `NotFound` for an unknown invocation; `Invalid` for a gap in the entries or before them, a lease of another
+/// session, or a new reservation of an invocation that has ended; what the rows report.
 pub fn reserve<R: Rows>(
     rows: &mut R,
     now: Timestamp,
@@ -59,6 +59,7 @@ pub fn reserve<R: Rows>(
     }
     let id = call.request.id;
     let row = owned(rows, &call.lease, id.invocation)?;
+    stands_on(row, id.invocation, call.after)?;
     let new = unknown_entries(row, id.invocation, &call.entries)?;
     let killed = rows.kill()?;
     let today = today(rows, now)?;

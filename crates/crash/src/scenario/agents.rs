@@ -26,7 +26,7 @@ use otto::{
 };
 use otto_store_embedded::{EmbeddedStore, StoreConfig};
 
-use super::{Aftermath, BOOT, Scenario, is_whole, no_environment, nothing, state_dir};
+use super::{Aftermath, BOOT, SAYS_IT, Scenario, is_whole, no_environment, nothing, state_dir};
 use crate::campaign::copy_tree;
 use crate::said::{Facts, Mouth, say};
 
@@ -49,6 +49,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         // A restart runs a whole engine.
         stride: 4,
         loses_power: true,
+        reports: SAYS_IT,
     };
     vec![
         scenario("agent-tools", drive_one, check_ends_well),

@@ -10,7 +10,8 @@ use otto_store_embedded::{EmbeddedStore, RetentionPolicy};
 
 use super::ledger::{invocation, session, submit};
 use super::{
-    Aftermath, Scenario, block_on, empty_store, is_whole, no_environment, open, reopen, told,
+    Aftermath, SAYS_IT, Scenario, block_on, empty_store, is_whole, no_environment, open, reopen,
+    told,
 };
 use crate::said::{Mouth, say};
 
@@ -33,6 +34,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             environment: no_environment,
             stride: 1,
             loses_power: true,
+            reports: SAYS_IT,
         },
         Scenario {
             name: "checkpoint-10m",
@@ -43,6 +45,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             stride: 2,
             // Every torn state of 20,000 sectors says no more than those of a short file.
             loses_power: false,
+            reports: SAYS_IT,
         },
         Scenario {
             name: "retention",
@@ -52,6 +55,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             environment: no_environment,
             stride: 1,
             loses_power: true,
+            reports: SAYS_IT,
         },
     ]
 }
@@ -179,6 +183,7 @@ fn prepare_retention(dir: &Path) -> Result<()> {
                 outcome: otto::OutcomeKind::Completed,
                 summary: Arc::from(""),
                 result: Arc::from(""),
+                after: 0,
                 entries: Vec::new(),
                 artifacts: Vec::new(),
                 resumable: false,

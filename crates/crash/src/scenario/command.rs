@@ -49,6 +49,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         // A restart is five commands.
         stride: 6,
         loses_power: false,
+        // The codes of the manual, docs/cli.md.
+        reports: 0..=7,
     }]
 }
 

@@ -20,8 +20,8 @@ use otto::core::{AgentName, EffectId, InvocationId, ModelId, Money, SessionId};
 use otto_store_embedded::EmbeddedStore;
 
 use super::{
-    Aftermath, NOON, Scenario, block_on, empty_store, is_whole, journal, no_environment, nothing,
-    open, reopen, told,
+    Aftermath, NOON, SAYS_IT, Scenario, block_on, empty_store, is_whole, journal, no_environment,
+    nothing, open, reopen, told,
 };
 use crate::said::{Facts, Mouth, say};
 
@@ -48,6 +48,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         environment: no_environment,
         stride: 1,
         loses_power: true,
+        reports: SAYS_IT,
     };
     vec![
         Scenario {
@@ -162,6 +163,7 @@ fn reserve(
         lease: lease.clone(),
         request,
         look_ahead: LookAhead::None,
+        after: 0,
         entries,
     }))
 }
@@ -249,6 +251,7 @@ fn finish(store: &EmbeddedStore, mouth: &Mouth, lease: &Lease, n: u8) -> Result<
         outcome: otto::OutcomeKind::Completed,
         summary: Arc::from("completed"),
         result: Arc::from("fine"),
+        after: 0,
         entries: Vec::new(),
         artifacts: Vec::new(),
         resumable: false,

@@ -10,6 +10,7 @@ pub(crate) mod command;
 mod ledger;
 mod upkeep;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +38,13 @@ pub(crate) struct Scenario {
     pub(crate) stride: u64,
     /// Whether the states of a power loss are built from it: only what runs in one process.
     pub(crate) loses_power: bool,
+    /// The exit codes with which the process may report that a call has failed, or that a child of it has died.
+    /// A panic is never among them.
+    pub(crate) reports: RangeInclusive<i32>,
 }
+
+/// Of a scenario that says what went wrong as a fact and ends well.
+pub(super) const SAYS_IT: RangeInclusive<i32> = 0..=0;
 
 /// What is known after the process has ended.
 pub(crate) struct Aftermath {

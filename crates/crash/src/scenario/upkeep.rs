@@ -8,8 +8,8 @@ use otto::core::port::store::*;
 
 use super::ledger::{invocation, submit};
 use super::{
-    Aftermath, NOON, Scenario, block_on, empty_store, is_whole, journal, no_environment, open,
-    reopen, state_dir, told,
+    Aftermath, NOON, SAYS_IT, Scenario, block_on, empty_store, is_whole, journal, no_environment,
+    open, reopen, state_dir, told,
 };
 use crate::said::{Mouth, say};
 
@@ -26,6 +26,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             environment: no_environment,
             stride: 1,
             loses_power: true,
+            reports: SAYS_IT,
         },
         Scenario {
             name: "audit-log",
@@ -35,6 +36,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             environment: no_environment,
             stride: 1,
             loses_power: true,
+            reports: SAYS_IT,
         },
     ]
 }

@@ -11,6 +11,7 @@ use crate::agent_server::AgentServer;
 impl AgentServer {
     pub(crate) async fn reserve(&mut self, effect: EffectId, quote: Quote) {
         let sequence = self.journal.last_sequence();
+        let after = self.journal.handed_over();
         let entries = self.journal.take();
         let kept = entries.clone();
         let request = ReserveRequest {
@@ -28,6 +29,7 @@ impl AgentServer {
         let call = ReserveCall {
             lease: self.lease.clone(),
             request,
+            after,
             entries,
             look_ahead: LookAhead::Hold,
         };

@@ -3,7 +3,8 @@
 //! The call is made right before the next call to the store, so that both share one wake-up of the writer and
 //! keep their order.
 //!
-//! Invariant: journal entries that ride on a settlement are durable before a `Persist` behind it is answered.
+//! Invariants: journal entries that ride on a settlement are durable before a `Persist` behind it is answered;
+//! a settlement that failed is made again before anything behind it is written.
 
 use std::future::Future;
 
@@ -53,26 +54,31 @@ impl AgentServer {
 
     /// Makes the pending settlements, then `next`; the last of them and `next` are called together, in this
     /// order, so that one transaction can serve both.
+    ///
+    /// # Errors
+    /// Those of `next`, and those of a settlement: it waits again, for the call after this one. What `next` writes
+    /// stands on the entries of the settlements (`after`), so the store has refused it as well.
     pub(crate) async fn after_settles<T>(
         &mut self,
         operation: &'static str,
-        next: impl Future<Output = T>,
-    ) -> T {
+        next: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let last = self.settles.pop();
-        // What failed here is in `store_error`; `next` meets the same store.
-        let _ = self.make_settles().await;
+        if let Err(error) = self.make_settles().await {
+            self.settles.extend(last);
+            return Err(error);
+        }
         let store = self.shared.store.clone();
         let asked = Instant::now();
         let answer = match last {
             None => next.await,
             Some(PendingSettle { call }) => {
-                let settlement = call.settlement.clone();
                 // `join` polls in the order of its arguments, and calls of one caller take effect in that
                 // order.
-                let (settled, answer) = futures_util::future::join(store.settle(call), next).await;
+                let (settled, answer) =
+                    futures_util::future::join(store.settle(call.clone()), next).await;
                 self.shared.telemetry.store_call("settle", asked.elapsed());
-                self.settled(&settlement, settled);
-                answer
+                self.settled(call, settled).and(answer)
             }
         };
         self.shared.telemetry.store_call(operation, asked.elapsed());
@@ -84,7 +90,10 @@ impl AgentServer {
         if let Some(last) = self.settles.last_mut() {
             last.call.durability = Durability::Synced;
         }
-        self.make_settles().await?;
+        if let Err(error) = self.make_settles().await {
+            self.store_error = Some(error.to_string());
+            return Err(StoreFailed);
+        }
         if self.fenced {
             crate::handle::request_stop(&self.stop_sender, CancelReason::Fenced);
             return Err(StoreFailed);
@@ -92,40 +101,45 @@ impl AgentServer {
         Ok(())
     }
 
-    async fn make_settles(&mut self) -> Result<(), StoreFailed> {
+    /// Makes the pending settlements in their order. Those from the first that fails on wait again.
+    async fn make_settles(&mut self) -> Result<(), StoreError> {
         let store = self.shared.store.clone();
-        let mut made = Ok(());
-        for PendingSettle { call } in std::mem::take(&mut self.settles) {
-            let settlement = call.settlement.clone();
+        let mut pending = std::mem::take(&mut self.settles).into_iter();
+        while let Some(PendingSettle { call }) = pending.next() {
             let asked = Instant::now();
-            let reply = store.settle(call).await;
+            let reply = store.settle(call.clone()).await;
             self.shared.telemetry.store_call("settle", asked.elapsed());
-            if reply.is_err() {
-                made = Err(StoreFailed);
+            if let Err(error) = self.settled(call, reply) {
+                self.settles.extend(pending);
+                return Err(error);
             }
-            self.settled(&settlement, reply);
         }
-        made
+        Ok(())
     }
 
-    fn settled(&mut self, settlement: &Settlement, reply: Result<SettleReply, StoreError>) {
+    /// What follows from the answer to a settlement. One that failed waits again: made twice it counts once.
+    fn settled(
+        &mut self,
+        call: SettleCall,
+        reply: Result<SettleReply, StoreError>,
+    ) -> Result<(), StoreError> {
         let settled = match reply {
             Ok(SettleReply::Ledger(SettleOutcome::Settled(settled))) => settled,
             Ok(SettleReply::Ledger(SettleOutcome::AlreadySettled | SettleOutcome::Unknown)) => {
-                return;
+                return Ok(());
             }
             Ok(SettleReply::Fenced) => {
                 self.fenced = true;
-                return;
+                return Ok(());
             }
             Err(error) => {
-                self.store_error = Some(error.to_string());
-                return;
+                self.settles.push(PendingSettle { call });
+                return Err(error);
             }
         };
         self.charged = self.charged.saturating_add(settled.charged);
-        let usage = match settlement {
-            Settlement::Used { usage, .. } => Some(*usage),
+        let usage = match call.settlement {
+            Settlement::Used { usage, .. } => Some(usage),
             Settlement::Forfeited | Settlement::Released => None,
         };
         self.watch.settled(usage.as_ref(), settled.charged);
@@ -151,5 +165,6 @@ impl AgentServer {
         if settled.overdrawn {
             self.watch.overdrawn(settled.charged);
         }
+        Ok(())
     }
 }

@@ -298,6 +298,7 @@ impl Driven {
         ReserveCall {
             lease: self.lease.clone(),
             request,
+            after: 0,
             entries,
             look_ahead: LookAhead::None,
         }
@@ -389,6 +390,7 @@ impl Driven {
             },
             summary: Arc::from("in a line"),
             result: Arc::from("the result"),
+            after: 0,
             entries,
             artifacts: Vec::new(),
             resumable,

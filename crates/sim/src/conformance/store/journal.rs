@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use otto_core::derived::DerivedArtifact;
 use otto_core::invocation::OutcomeKind;
+use otto_core::ledger::Account;
 use otto_core::port::store::{
-    ArtifactKind, Durability, Entry as JournalEntry, Finish, Outcome, StoreError, SubmitOutcome,
+    ArtifactKind, Durability, Entry as JournalEntry, Finish, Outcome, ReserveCall, StoreError,
+    SubmitOutcome,
 };
 
 use super::fixture::*;
@@ -26,6 +28,10 @@ pub(super) const CASES: &[Entry] = &[
         repeated_entries,
     ),
     ("a gap in the journal is refused", gaps_are_refused),
+    (
+        "neither an end nor a hold stands above a missing entry",
+        missing_entries,
+    ),
     (
         "only the session of an invocation may write it",
         wrong_session,
@@ -149,6 +155,36 @@ fn gaps_are_refused(world: &dyn World) {
         Err(StoreError::Invalid { .. })
     ));
     assert_eq!(node.journal(1), entries(1..=2));
+}
+
+fn missing_entries(world: &dyn World) {
+    let node = open(world, "a");
+    let driven = node.drive(1, 1);
+    driven.append(entries(1..=2)).expect("append");
+    // The call that carried entry 3 has failed, and the one behind it has no entry of its own.
+    let end = Finish {
+        after: 3,
+        ..driven.finish_call(Vec::new(), false)
+    };
+    let answer = block_on(node.store.finish(end.clone()));
+    assert!(
+        matches!(answer, Err(StoreError::Invalid { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(node.record(1).outcome, None);
+    let hold = ReserveCall {
+        after: 3,
+        ..driven.reserve_call(7, 1_000_000_000, Vec::new())
+    };
+    let answer = driven.reserve_as(hold.clone());
+    assert!(
+        matches!(answer, Err(StoreError::Invalid { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(node.day_account(), Account::default(), "nothing is held");
+    driven.append(vec![entry(3)]).expect("append");
+    assert!(driven.reserve_as(hold).is_ok());
+    assert_eq!(driven.finish_as(end).outcome, Outcome::Done);
 }
 
 fn wrong_session(world: &dyn World) {

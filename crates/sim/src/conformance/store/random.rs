@@ -397,6 +397,7 @@ impl Call<'_> {
         let answer = driven.reserve_as(ReserveCall {
             lease: self.lease.clone(),
             request,
+            after: 0,
             entries: Vec::new(),
             look_ahead: LookAhead::None,
         });

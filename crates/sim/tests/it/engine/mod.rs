@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use otto_core::invocation::{Outcome, UnknownCallDecision};
-use otto_core::ledger::ScopeKey;
+use otto_core::ledger::{Account, ScopeKey};
 use otto_core::message::{Message, UserBlock};
-use otto_core::port::store::{Directory, InvocationQuery, Journal, LedgerStore};
+use otto_core::port::store::{Directory, InvocationQuery, InvocationRecord, Journal, LedgerStore};
 use otto_core::task::TaskSpec;
 use otto_core::{InvocationId, Money, journal};
 use otto_engine::{Engine, InvokeOptions, Report, ResumeOptions};
@@ -111,6 +111,66 @@ fn a_side_effect_begins_only_when_its_intent_is_durable() {
         );
         assert_eq!(world.deeds.done(), 1);
         world.deeds.must_be_clean();
+    });
+}
+
+#[test]
+fn a_settlement_that_fails_once_is_made_again_before_the_end() {
+    // With the first rides the intent of the side effect, which then is not begun; the last stands before the end.
+    for failed in 0..2 {
+        in_a_world(1, async |world| {
+            world.store.without_troubles();
+            world.model.answers_with_one_act();
+            world.store.fail_settle_after(failed, 1);
+            let engine = engine(&world, "first");
+            let report = run(&engine, "one").await;
+            let id = report.ids.invocation;
+            assert_eq!(world.deeds.done(), failed);
+            world.deeds.must_be_clean();
+            if failed == 1 {
+                assert!(
+                    matches!(report.outcome, Outcome::Completed { .. }),
+                    "{}",
+                    report.outcome
+                );
+                assert_eq!(report.store_error, None);
+            }
+            ended_as_journaled(&world, id).await;
+            let account = account_of(&world, id).await;
+            assert_eq!(account.held_cost, Money::ZERO, "everything is settled");
+            assert!(world.model.billed(id) <= account.spent_cost);
+        });
+    }
+}
+
+#[test]
+fn an_end_is_not_recorded_above_a_settlement_that_failed() {
+    in_a_world(1, async |world| {
+        world.store.without_troubles();
+        world.model.answers_with_one_act();
+        world.store.fail_settle_after(1, 1_000);
+        let report = run(&engine(&world, "first"), "one").await;
+        let id = report.ids.invocation;
+        let told = report.store_error.expect("the failure is told");
+        assert!(told.contains("planted"), "{told}");
+        let record = record_of(&world, id).await;
+        assert_eq!((record.outcome, record.finished_at), (None, None));
+
+        // Another process goes on: what was lost was paid for, and stays charged.
+        world.store.fail_settle_after(0, 0);
+        world.store.clock.advance(Duration::from_secs(3_600));
+        let second = engine(&world, "second");
+        let resumed = second
+            .resume(agent(&Chance::new(1)), id, ResumeOptions::default())
+            .await;
+        let report = resumed.expect("it goes on").report().await;
+        let outcome = report.expect("it reports").outcome;
+        assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome}");
+        ended_as_journaled(&world, id).await;
+        let account = account_of(&world, id).await;
+        assert_eq!(account.held_cost, Money::ZERO);
+        assert!(world.model.billed(id) <= account.spent_cost);
+        assert_eq!(world.deeds.done(), 1, "the side effect is not repeated");
     });
 }
 
@@ -262,15 +322,8 @@ async fn comes_to_rest(world: &World, known: &BTreeSet<InvocationId>) {
         }
         let machine = journal::fold(&entries).expect("every journal can be folded");
         answers_are_complete(machine.history(), *invocation);
-        let query = InvocationQuery {
-            invocation: Some(*invocation),
-            ..InvocationQuery::default()
-        };
-        let records = store.invocations(query).await.expect("it was recorded");
-        let account = store
-            .account(ScopeKey::Invocation(*invocation).on(world.store.today()))
-            .await;
-        let account = account.expect("the store in memory does not fail");
+        ended_as_journaled(world, *invocation).await;
+        let account = account_of(world, *invocation).await;
         assert_eq!(
             account.held_cost,
             Money::ZERO,
@@ -284,10 +337,38 @@ async fn comes_to_rest(world: &World, known: &BTreeSet<InvocationId>) {
         );
         assert!(spent <= agents::COST_LIMIT, "{invocation} cost {spent}");
         assert_eq!(
-            records[0].cost, spent,
+            record_of(world, *invocation).await.cost,
+            spent,
             "the usage rows of {invocation} do not add up"
         );
     }
+}
+
+async fn record_of(world: &World, invocation: InvocationId) -> InvocationRecord {
+    let query = InvocationQuery {
+        invocation: Some(invocation),
+        ..InvocationQuery::default()
+    };
+    let records = world.store.inner.invocations(query).await;
+    records.expect("it was recorded").remove(0)
+}
+
+async fn account_of(world: &World, invocation: InvocationId) -> Account {
+    let scope = ScopeKey::Invocation(invocation).on(world.store.today());
+    let account = world.store.inner.account(scope).await;
+    account.expect("the store in memory does not fail")
+}
+
+/// An end stands above no hole: who folds the journal comes to the same end.
+async fn ended_as_journaled(world: &World, invocation: InvocationId) {
+    let entries = world.store.inner.read(invocation).await;
+    let machine = journal::fold(&entries.expect("it was recorded")).expect("it can be folded");
+    let journaled = machine.outcome().map(Outcome::kind);
+    let recorded = record_of(world, invocation).await.outcome;
+    assert!(
+        recorded.is_none() || recorded == journaled,
+        "{invocation} is recorded as {recorded:?}, journaled is {journaled:?}"
+    );
 }
 
 /// Every call but those of the last reply has its one result.

@@ -25,6 +25,8 @@ pub(crate) struct TroubledStore {
     pub(crate) clock: Arc<ManualClock>,
     chance: Arc<Chance>,
     is_troubled: AtomicBool,
+    /// How many settlements succeed yet, and how many fail after them.
+    failing_settles: Mutex<(u64, u64)>,
     /// Entries that were written and not synced, by invocation.
     volatile: Mutex<BTreeMap<InvocationId, usize>>,
 }
@@ -37,12 +39,35 @@ impl TroubledStore {
             clock,
             chance,
             is_troubled: AtomicBool::new(true),
+            failing_settles: Mutex::default(),
             volatile: Mutex::default(),
         }
     }
 
     pub(crate) fn without_troubles(&self) {
         self.is_troubled.store(false, Ordering::Relaxed);
+    }
+
+    /// After `skipped` more settlements, `count` of them fail.
+    pub(crate) fn fail_settle_after(&self, skipped: u64, count: u64) {
+        let mut failing = self.failing_settles.lock().unwrap();
+        *failing = (skipped, count);
+    }
+
+    /// Whether this settlement fails.
+    fn settle_fails(&self) -> bool {
+        let mut failing = self.failing_settles.lock().unwrap();
+        match &mut *failing {
+            (0, 0) => false,
+            (0, count) => {
+                *count -= 1;
+                true
+            }
+            (skipped, _) => {
+                *skipped -= 1;
+                false
+            }
+        }
     }
 
     pub(crate) fn today(&self) -> UtcDay {
@@ -71,9 +96,7 @@ impl TroubledStore {
         tokio::time::sleep(self.chance.delay(15)).await;
         assert!(!self.chance.happens(2), "planted: the AgentServer panics");
         if self.chance.happens(1) {
-            return Err(StoreError::Unavailable {
-                detail: Arc::from("planted"),
-            });
+            return Err(planted());
         }
         Ok(())
     }
@@ -168,6 +191,9 @@ impl LedgerStore for TroubledStore {
     fn settle(&self, call: SettleCall) -> BoxFuture<'_, Result<SettleReply, StoreError>> {
         Box::pin(async move {
             self.trouble().await?;
+            if self.settle_fails() {
+                return Err(planted());
+            }
             let (invocation, count) = (call.reservation.invocation, call.entries.len());
             let durability = call.durability;
             let reply = self.inner.settle(call).await?;
@@ -214,5 +240,11 @@ impl Directory for TroubledStore {
 impl UsageStore for TroubledStore {
     fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<Vec<UsageSum>, StoreError>> {
         self.inner.usage(query)
+    }
+}
+
+fn planted() -> StoreError {
+    StoreError::Unavailable {
+        detail: Arc::from("planted"),
     }
 }

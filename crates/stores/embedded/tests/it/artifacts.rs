@@ -254,6 +254,7 @@ fn some_artifacts(store: &EmbeddedStore) -> Vec<ArtifactRef> {
                     outcome: OutcomeKind::Completed,
                     summary: Arc::from(""),
                     result: Arc::from(""),
+                    after: 0,
                     entries: Vec::new(),
                     artifacts: Vec::new(),
                     resumable: false,

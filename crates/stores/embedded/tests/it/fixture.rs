@@ -97,6 +97,7 @@ pub(crate) fn reserve_call(lease: &Lease, n: u8, effect: u64) -> ReserveCall {
     ReserveCall {
         lease: lease.clone(),
         request,
+        after: 0,
         entries: Vec::new(),
         look_ahead: LookAhead::None,
     }

@@ -73,6 +73,7 @@ async fn an_invocation_is_kept() {
             .reserve(ReserveCall {
                 lease: lease.clone(),
                 request,
+                after: 0,
                 entries: vec![entry(1), entry(2)],
                 look_ahead: otto_core::ledger::LookAhead::None,
             })
@@ -112,6 +113,7 @@ async fn an_invocation_is_kept() {
             outcome: OutcomeKind::Completed,
             summary: Arc::from("completed"),
             result: Arc::from("fine"),
+            after: 0,
             entries: vec![entry(4)],
             artifacts: Vec::new(),
             resumable: false,
