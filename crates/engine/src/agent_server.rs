@@ -46,6 +46,8 @@ pub struct AgentServer {
     pub(crate) model: Option<OpenModelCall>,
     pub(crate) tools: JoinSet<(EffectId, EndedTool)>,
     pub(crate) running: BTreeMap<EffectId, RunningTool>,
+    /// A call with side effects has ended, and what it came to may not be with the store yet.
+    pub(crate) has_acted: bool,
     pub(crate) timers: Timers,
     pub(crate) settles: Vec<PendingSettle>,
     /// Taken when a reason to end has been passed on: the machine hears it once.
@@ -144,6 +146,9 @@ impl AgentServer {
         let now = self.shared.clock.now();
         self.journal.push(journal::encode(now, &event));
         self.step(now, event).await;
+        if std::mem::take(&mut self.has_acted) {
+            self.hand_over().await;
+        }
     }
 
     async fn step(&mut self, now: Timestamp, event: Event) {

@@ -291,6 +291,7 @@ fn agent_server(
         fenced: false,
         store_error: None,
         last_failure: None,
+        has_acted: false,
         report: None,
     };
     (server, first)

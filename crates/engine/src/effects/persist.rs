@@ -1,4 +1,7 @@
-//! `Persist`: everything before it is durable before anything after it begins.
+//! `Persist`: everything before it is durable before anything after it begins. And what is handed to the store
+//! without being asked for: the results of calls with side effects, while the model may talk on for minutes.
+//!
+//! Invariant: an entry that the store did not keep is handed over again with the next ones.
 
 use otto_core::invocation::CancelReason;
 use otto_core::port::store::{Durability, Outcome};
@@ -39,6 +42,33 @@ impl AgentServer {
                 self.store_error = Some(error.to_string());
                 Err(StoreFailed)
             }
+        }
+    }
+    /// Hands over what is journaled, to be read by whoever comes after the death of this process. Nothing waits
+    /// for a sync; where the store fails, the next call meets the same failure and tells of it.
+    pub(crate) async fn hand_over(&mut self) {
+        if self.report.is_some() {
+            return;
+        }
+        let entries = self.journal.take();
+        if entries.is_empty() {
+            return;
+        }
+        let kept = entries.clone();
+        let store = self.shared.store.clone();
+        let append = store.append(
+            self.lease.clone(),
+            self.ids.invocation,
+            entries,
+            Durability::Relaxed,
+        );
+        match self.after_settles("append", append).await {
+            Ok(Outcome::Done | Outcome::AlreadyDone) => {}
+            Ok(Outcome::Fenced) => {
+                self.fenced = true;
+                crate::handle::request_stop(&self.stop_sender, CancelReason::Fenced);
+            }
+            Err(_) => self.journal.put_back(kept),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use otto_core::id::EffectId;
-use otto_core::invocation::{Event, ToolEnding, ToolRequest, ToolResult};
+use otto_core::invocation::{Event, SideEffects, ToolEnding, ToolRequest, ToolResult};
 use otto_core::policy::{Decision, RefusedBy, ToolGrant, WouldDeny, decide};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{
@@ -30,6 +30,7 @@ pub(crate) struct RunningTool {
     cancel: CancellationToken,
     call: ToolCallId,
     tool: Arc<str>,
+    side_effects: SideEffects,
 }
 
 /// How a call ended: the result for the machine, and what only people who watch are told.
@@ -112,6 +113,7 @@ impl AgentServer {
             cancel: cancel.clone(),
             call: request.call.clone(),
             tool: tool_name,
+            side_effects: request.side_effects,
         };
         self.running.insert(id, running);
 
@@ -201,6 +203,7 @@ impl AgentServer {
     pub(crate) fn tool_finished(&mut self, id: EffectId, ended: EndedTool) -> Option<Event> {
         let EndedTool { result, refused_by } = ended;
         let running = self.running.remove(&id)?;
+        self.has_acted |= running.side_effects == SideEffects::Some;
         self.shared
             .audit
             .tool_ended(&self.ids, &running.call, &running.tool, &result, refused_by);

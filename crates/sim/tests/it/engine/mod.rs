@@ -175,6 +175,28 @@ fn an_end_is_not_recorded_above_a_settlement_that_failed() {
 }
 
 #[test]
+fn what_a_side_effect_came_to_is_kept_while_the_model_talks_on() {
+    in_a_world(1, async |world| {
+        world.store.without_troubles();
+        world.model.acts_and_talks_on();
+        let engine = engine(&world, "first");
+        let agent = agent(&Chance::new(1));
+        let begun = engine.invoke(agent, TaskSpec::new("one"), InvokeOptions::default());
+        let handle = begun.await.expect("it begins");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.deeds.done(), 1);
+        // What a death of the process leaves.
+        let left = world.store.inner.read(handle.ids().invocation).await;
+        let machine = journal::fold(&left.expect("it was recorded")).expect("it can be folded");
+        assert_eq!(machine.outcome(), None, "the reply goes on");
+        assert!(
+            machine.open_calls().is_empty(),
+            "a call that has ended would be told as of unknown outcome"
+        );
+    });
+}
+
+#[test]
 fn panics_kills_and_restarts_lose_nothing_and_repeat_nothing() {
     let seeds = std::env::var("OTTO_SIM_ENGINE_SEEDS").ok();
     let seeds = seeds.map_or(SEEDS, |text| {

@@ -29,6 +29,7 @@ pub(crate) struct FakeModel {
     prices: Arc<PriceTable>,
     calls: AtomicU64,
     acts_once: AtomicBool,
+    talks_on: AtomicBool,
     bills: Mutex<BTreeMap<InvocationId, Money>>,
 }
 
@@ -56,6 +57,7 @@ impl FakeModel {
             prices: Arc::new(PriceTable::new("fake", [spec])),
             calls: AtomicU64::new(0),
             acts_once: AtomicBool::new(false),
+            talks_on: AtomicBool::new(false),
             bills: Mutex::default(),
         }
     }
@@ -63,6 +65,12 @@ impl FakeModel {
     /// From here on: one call with side effects, proven by the stop reason alone, then the end.
     pub(crate) fn answers_with_one_act(&self) {
         self.acts_once.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on: one call with side effects, proven at once, in a reply that never ends.
+    pub(crate) fn acts_and_talks_on(&self) {
+        self.answers_with_one_act();
+        self.talks_on.store(true, Ordering::Relaxed);
     }
 
     /// What an invocation costs in truth.
@@ -169,6 +177,13 @@ impl LlmClient for FakeModel {
             return Box::pin(Slow::new(chance.clone(), events));
         }
         let (mut events, stop) = self.reply(&call, number);
+        if self.talks_on.load(Ordering::Relaxed) {
+            events.push(ModelEvent::ToolCallConfirmed { index: 0 });
+            return Box::pin(Slow {
+                ends: false,
+                ..Slow::new(chance.clone(), events)
+            });
+        }
         let used = usage(20 + chance.below(80));
         if !is_steady && chance.happens(15) {
             let kept = usize::try_from(chance.below(events.len() as u64 + 1)).unwrap();
@@ -193,6 +208,8 @@ struct Slow {
     chance: Arc<Chance>,
     events: std::vec::IntoIter<ModelEvent>,
     pause: Pin<Box<Sleep>>,
+    /// Whether the stream ends behind its last event; otherwise it stays open in silence.
+    ends: bool,
 }
 
 impl Slow {
@@ -202,6 +219,7 @@ impl Slow {
             chance,
             events: events.into_iter(),
             pause,
+            ends: true,
         }
     }
 }
@@ -210,7 +228,8 @@ impl Stream for Slow {
     type Item = ModelEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ModelEvent>> {
-        if self.pause.as_mut().poll(cx).is_pending() {
+        let is_silent = !self.ends && self.events.len() == 0;
+        if is_silent || self.pause.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
         let pause = Duration::from_millis(1) + self.chance.delay(400);
