@@ -140,7 +140,7 @@ impl Ledger {
     }
 
     /// All accounts in the book, in the order of their scopes.
-    pub fn accounts(&self) -> impl Iterator<Item = (&Scope, &Account)> {
+    pub fn accounts(&self) -> impl ExactSizeIterator<Item = (&Scope, &Account)> {
         self.accounts.iter()
     }
 

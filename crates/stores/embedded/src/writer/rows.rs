@@ -6,7 +6,7 @@ use otto_core::id::ReservationId;
 use otto_core::ledger::{Grant, Ledger, Reservation, ReservationState, Scope};
 use otto_core::port::store::{Attribution, Entry, Finish, KillRow, Submission};
 use otto_core::store_rules::{Charge, End, InvocationRow, KeyRow, Lapsed, LeaseRow, Rows};
-use otto_core::{EffectId, InvocationId, SessionId, Timestamp, UtcDay};
+use otto_core::{EffectId, InvocationId, Money, SessionId, Timestamp, UtcDay};
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, Statement, params};
 
@@ -90,6 +90,18 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         self.statements
     }
 
+    /// How many leases, invocations and accounts are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> [usize; 3] {
+        let Cache {
+            leases,
+            invocations,
+            ledger,
+            ..
+        } = &*self.cache;
+        [leases.len(), invocations.len(), ledger.accounts().len()]
+    }
+
     /// Most bytes of artifacts.
     pub(crate) const fn artifact_bytes_max(&self) -> u64 {
         self.artifact_bytes_max
@@ -154,13 +166,12 @@ impl<'a, 'c> SqlRows<'a, 'c> {
                 .ledger
                 .load_account(scope.clone(), otto_core::ledger::Account::default());
         }
-        self.cache.loaded(scope.clone());
         Ok(())
     }
 
     fn load_reservation(&mut self, id: ReservationId) -> Result<(), Fault> {
         if self.cache.ledger.reservation(&id).is_some() {
-            return Ok(());
+            return self.load_accounts_of(id);
         }
         let Some(known) = self.known(id.invocation)? else {
             return Ok(());
@@ -190,6 +201,21 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         }
         self.cache.ledger.load_reservation(id, reservation);
         self.cache.touched.push(id);
+        Ok(())
+    }
+
+    /// Brings the accounts of a reservation back that holds nothing: they may have been forgotten beside it. Those
+    /// of one that holds something are there.
+    fn load_accounts_of(&mut self, id: ReservationId) -> Result<(), Fault> {
+        let scopes: Vec<Scope> = match self.cache.ledger.reservation(&id) {
+            Some(held) if held.grant.held_cost == Money::ZERO && held.grant.held_tokens == 0 => {
+                held.scopes.iter().map(|(scope, _)| scope.clone()).collect()
+            }
+            _ => return Ok(()),
+        };
+        for scope in &scopes {
+            self.load_account(scope)?;
+        }
         Ok(())
     }
 
@@ -242,6 +268,7 @@ impl<'a, 'c> SqlRows<'a, 'c> {
 
     /// Notes the accounts of a reservation as changed and returns it.
     fn changed(&mut self, id: ReservationId) -> Result<Reservation, Fault> {
+        self.load_accounts_of(id)?;
         let reservation = self.cache.ledger.reservation(&id).cloned().ok_or_else(|| {
             Fault::damaged_row(format_args!("reservation {id} vanished from the ledger"))
         })?;
@@ -289,6 +316,9 @@ impl Rows for SqlRows<'_, '_> {
             time(row.until),
             duration(row.ttl),
         ])?;
+        if row.node.is_none() {
+            self.cache.released.push(session);
+        }
         self.cache.leases.insert(session, row);
         Ok(())
     }
@@ -382,6 +412,7 @@ impl Rows for SqlRows<'_, '_> {
                 resumable: finish.resumable,
             });
         }
+        self.cache.ended.push(finish.invocation);
         Ok(())
     }
 
