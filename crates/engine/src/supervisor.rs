@@ -218,6 +218,10 @@ async fn supervise(
             Verdict::Done => return,
             Verdict::Again(wait) => {
                 telemetry.child_restarted(&child.name, wait);
+                if wait.is_zero() {
+                    // A sleep of no length takes until the next tick of the timer.
+                    continue;
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(wait) => {}
@@ -291,6 +295,15 @@ mod tests {
         };
         assert!(reason.contains("not started again"), "{reason}");
         assert!(supervisor.children().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_first_restart_does_not_wait_for_the_timer() {
+        let (supervisor, _) = supervisor();
+        let starts = Arc::new(AtomicU32::new(0));
+        supervisor.start(panicking(&starts, 1));
+        tokio::task::yield_now().await;
+        assert_eq!(starts.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test(start_paused = true)]
