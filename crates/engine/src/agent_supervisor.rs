@@ -170,7 +170,8 @@ async fn drive(
         permit = ticket.admitted() => permit,
         _ = stop.wait_for(Option::is_some) => None,
     };
-    supervise(shared, seat, start, channels).await
+    // In a place of its own: it is many times what an invocation takes that waits.
+    Box::pin(supervise(shared, seat, start, channels)).await
 }
 
 /// Runs an AgentServer and starts it again from its journal when it panics.
