@@ -111,6 +111,30 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Takes a real-time priority from this process, if it has inherited one.
+pub(crate) fn leave_real_time() -> io::Result<()> {
+    let itself: libc::c_long = 0;
+    // SAFETY: the call takes a number.
+    let policy = check(unsafe { libc::syscall(libc::SYS_sched_getscheduler, itself) })?;
+    let policy = i32::try_from(policy).unwrap_or(libc::SCHED_OTHER) & !libc::SCHED_RESET_ON_FORK;
+    if !matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR) {
+        return Ok(());
+    }
+    let ordinary = libc::c_long::from(libc::SCHED_OTHER);
+    // The whole of the structure that the call reads.
+    let priority: libc::c_int = 0;
+    // SAFETY: the priority lives across the call, which only reads it.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            itself,
+            ordinary,
+            &raw const priority,
+        )
+    })
+    .map(drop)
+}
+
 /// Closes every descriptor above standard error except those in `keep`.
 pub(crate) fn close_all_except(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<RawFd> = keep

@@ -45,7 +45,10 @@ pub(crate) fn egress() -> Result<(), SetupFailure> {
 
 /// Limits of every process of an exec sandbox.
 pub(crate) fn exec(limits: ExecLimits) -> Result<(), SetupFailure> {
+    // A program that computes at Otto's own real-time priority would keep the processor from who is to end it.
+    crate::sys::leave_real_time().or_fail(Stage::Limits, "leave real-time priority")?;
     set_all(&[
+        (Resource::Rtprio, 0),
         (Resource::Core, 0),
         (Resource::As, limits.memory_bytes),
         (Resource::Fsize, limits.file_bytes),

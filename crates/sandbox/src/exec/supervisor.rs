@@ -9,8 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_current_process_group, pidfd_open,
-    waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_current_process_group, pidfd_open, wait,
 };
 
 use crate::confine::{self, Prepared, namespaces, open_pinned};
@@ -279,10 +278,10 @@ impl Watched {
         })
     }
 
-    /// Collects every process that has ended; says how the program did if it is among them.
+    /// Collects every process that has ended, whatever group it went to; says how the program did if it is among them.
     fn collect(&self) -> io::Result<Option<ExecEnd>> {
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.program => return Ok(Some(end_of(status))),
                 // An orphan that came to process 1 of its namespace.
                 Ok(Some(_)) => {}

@@ -549,6 +549,50 @@ pub fn refuse_namespaces(errno: i32) {
     install_refusal(&[], errno);
 }
 
+/// Enters a user namespace of its own, with the same user in it. Only for a process with one thread.
+pub fn enter_user_namespace() {
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    call(libc::SYS_unshare, &[libc::CLONE_NEWUSER.into()]).expect("this host has user namespaces");
+    for (file, content) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("{uid} {uid} 1")),
+        ("gid_map", format!("{gid} {gid} 1")),
+    ] {
+        std::fs::write(format!("/proc/self/{file}"), content).expect("a new namespace is mapped");
+    }
+}
+
+/// Goes on as process 1 of a new pid namespace, in a copy of this process. `false` in the process that was
+/// copied, after the copy has ended.
+pub fn become_first_process() -> bool {
+    call(libc::SYS_unshare, &[libc::CLONE_NEWPID.into()])
+        .expect("it is the owner of its namespace");
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "one more process fits");
+    if pid > 0 {
+        unsafe { libc::waitpid(pid, null_mut(), 0) };
+    }
+    pid == 0
+}
+
+/// Gives this process a real-time priority; `false` when it may not have one.
+pub fn take_real_time() -> bool {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_RR.into();
+    call(
+        libc::SYS_sched_setscheduler,
+        &[0, policy, (&raw const lowest) as c_long],
+    )
+    .is_ok()
+}
+
+/// An operator's setting that allows no new user namespace. It counts in the user namespace of this process
+/// alone, which therefore has to be its own.
+pub fn allow_no_more_namespaces() {
+    std::fs::write("/proc/sys/user/max_user_namespaces", "0")
+        .expect("the setting of a namespace belongs to who made it");
+}
+
 /// What the default profile of a container runtime refuses, as far as it matters here: namespaces, mounts and
 /// the parts of the kernel that come with privileges.
 pub fn refuse_like_a_container() {

@@ -129,6 +129,33 @@ pub fn a_tool_that_crashes_loses_only_its_own_call() {
     }
 }
 
+/// The door of 32-bit programs, behind which the numbers of calls mean others: whoever knocks does not live on.
+pub fn a_worker_that_knocks_at_the_door_of_32_bit_programs_dies() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return;
+    }
+    let knock = |level, permissions| {
+        let tree = Tree::new();
+        let host = tree.host(level);
+        block_on(Call::new("int80", "", permissions, &tree.path("work")).run(&host))
+    };
+    match knock(LevelChoice::OperatorOptOut, READ) {
+        Ok(answer) => assert!(answer.starts_with("ok "), "{answer}"),
+        Err(error) => {
+            println!("notice: this kernel runs no 32-bit programs ({error}); this proves nothing");
+            return;
+        }
+    }
+    for level in LEVELS {
+        for permissions in [NOTHING, READ, READ_WRITE] {
+            let error = knock(level, permissions).expect_err("the filter is there");
+            assert_eq!(error.kind, ToolErrorKind::ForModel, "{error}");
+            let by_the_filter = format!("signal {} ended it", libc::SIGSYS);
+            assert!(error.message.contains(&by_the_filter), "{error}");
+        }
+    }
+}
+
 pub fn a_call_that_hangs_ends_at_its_deadline() {
     let tree = Tree::new();
     let host = tree.host(LevelChoice::Strongest);

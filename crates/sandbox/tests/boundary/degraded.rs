@@ -5,9 +5,10 @@
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use otto_core::port::tool_host::ToolHost;
-use otto_sandbox::{HostConfig, LevelChoice, LockConfig, boot, booted, lock_main};
+use otto_sandbox::{ExecRequest, HostConfig, LevelChoice, LockConfig, boot, booted, lock_main};
 
 use crate::attacks;
 use crate::world::{Call, INSIDE, READ, Tree, block_on};
@@ -36,6 +37,26 @@ pub fn in_a_container_the_level_is_l1() {
     assert!(text.contains("programs need level l2"), "{text}");
     assert!(text.contains("namespaces MISSING fix: "), "{text}");
     assert!(text.contains("checks failed 0 of 75"), "{text}");
+}
+
+/// User namespaces that the operator has switched off, by the setting itself.
+pub fn without_user_namespaces_the_level_is_l1_and_doctor_names_the_setting() {
+    let text = as_mode("--as-without-user-namespaces", &[]);
+    assert!(text.contains("level l1"), "{text}");
+    assert!(text.contains("read inside"), "{text}");
+    assert!(text.contains("outside errno 13"), "{text}");
+    assert!(
+        text.contains("namespaces MISSING fix: set `sysctl user.max_user_namespaces="),
+        "{text}"
+    );
+    assert!(text.contains("checks failed 0 of 75"), "{text}");
+    // Programs need more than workers.
+    assert!(text.contains("programs need level l2"), "{text}");
+    assert!(text.contains("program refused"), "{text}");
+    // In the same place without the setting everything is there, so it is the setting that was tested.
+    let text = as_mode("--as-in-user-namespace", &[]);
+    assert!(text.contains("level l2"), "{text}");
+    assert!(text.contains("program Exited(0)"), "{text}");
 }
 
 pub fn without_landlock_nothing_runs() {
@@ -215,6 +236,13 @@ pub fn run_mode(mode: &str, args: &[String]) -> Option<ExitCode> {
             attacks::refuse_like_a_container();
             report();
         }
+        "--as-in-user-namespace" | "--as-without-user-namespaces" => {
+            attacks::enter_user_namespace();
+            if mode == "--as-without-user-namespaces" {
+                attacks::allow_no_more_namespaces();
+            }
+            report();
+        }
         "--as-exhausted" => {
             attacks::refuse_namespaces(libc::EAGAIN);
             report();
@@ -296,7 +324,28 @@ fn report() {
                 .await
                 .unwrap_or_else(|error| error.to_string())
         );
+        let deadline = Instant::now() + TIME_OF_A_PROGRAM;
+        match host
+            .exec_until(&tree.path("work"), true_program(), deadline)
+            .await
+        {
+            Ok(outcome) => println!("program {:?}", outcome.end),
+            Err(error) => println!("program refused: {error}"),
+        }
     });
+}
+
+const TIME_OF_A_PROGRAM: Duration = Duration::from_secs(60);
+
+fn true_program() -> ExecRequest {
+    ExecRequest {
+        program: "true".to_owned(),
+        args: Vec::new(),
+        env: Vec::new(),
+        dir: String::new(),
+        time_limit: TIME_OF_A_PROGRAM,
+        max_output_bytes: 1024,
+    }
 }
 
 /// What a tool that runs in Otto itself attempts, from every kind of thread there is.
@@ -337,17 +386,9 @@ fn attempt_in_main(is_locked: bool) {
             .expect("the worker is not locked");
         assert_eq!(answer, INSIDE);
         println!("worker {answer}");
-        let run = otto_sandbox::ExecRequest {
-            program: "true".to_owned(),
-            args: Vec::new(),
-            env: Vec::new(),
-            dir: String::new(),
-            time_limit: std::time::Duration::from_secs(60),
-            max_output_bytes: 1024,
-        };
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = Instant::now() + TIME_OF_A_PROGRAM;
         let outcome = host
-            .exec_until(&work, run, deadline)
+            .exec_until(&work, true_program(), deadline)
             .await
             .expect("programs run here");
         println!("program {:?}", outcome.end);

@@ -18,6 +18,7 @@ mod degraded;
 mod files;
 mod harness;
 mod layers;
+mod orphans;
 mod programs;
 mod tools;
 mod victims;
@@ -60,14 +61,29 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    if let Some(code) = degraded::run_mode(&mode, &std::env::args().skip(2).collect::<Vec<_>>()) {
+    let args = std::env::args().skip(2).collect::<Vec<_>>();
+    match mode.as_str() {
+        "--as-otto-in-pid-namespace" => {
+            programs::as_otto_in_pid_namespace(&args);
+            return ExitCode::SUCCESS;
+        }
+        "--as-otto-in-real-time" => {
+            programs::as_otto_in_real_time(&args);
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    if orphans::run_mode(&mode, &args) {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(code) = degraded::run_mode(&mode, &args) {
         return code;
     }
     let booted = boot(attacks::dispatch);
     assert!(booted.error().is_none(), "the launcher runs");
     assert!(leaked.is_ok(), "the test has a handle to leak");
     if mode == "--as-otto" {
-        programs::as_otto(&std::env::args().skip(2).collect::<Vec<_>>());
+        programs::as_otto(&args);
         return ExitCode::SUCCESS;
     }
     harness::run(TESTS)
@@ -82,6 +98,7 @@ const TESTS: &[harness::Test] = tests! {
         a_call_reads_and_writes_below_its_directory
         a_root_is_read_only_and_has_a_name
         a_tool_that_crashes_loses_only_its_own_call
+        a_worker_that_knocks_at_the_door_of_32_bit_programs_dies
         a_call_that_hangs_ends_at_its_deadline
         a_cancelled_call_ends_its_worker
         a_worker_that_lies_is_believed_nothing
@@ -106,6 +123,7 @@ const TESTS: &[harness::Test] = tests! {
         a_host_without_a_scratch_directory_says_so;
     programs:
         a_program_runs_and_its_end_is_told
+        the_end_of_a_program_in_a_session_of_its_own_is_told
         a_program_that_does_not_start_says_why
         a_program_gets_a_clean_environment
         a_program_sees_its_directory_and_the_system_and_nothing_else
@@ -113,6 +131,9 @@ const TESTS: &[harness::Test] = tests! {
         protected_paths_stay_as_they_are_for_programs
         a_program_has_no_network_but_its_own
         a_program_cannot_reach_into_the_kernel
+        a_signal_to_everybody_stays_in_the_namespace
+        at_level_l1_a_signal_to_everybody_stays_in_the_tree
+        a_program_inherits_no_real_time_priority
         a_set_user_id_program_gains_nothing
         nothing_outlives_the_time_limit
         nothing_outlives_the_program
@@ -126,6 +147,8 @@ const TESTS: &[harness::Test] = tests! {
         a_tool_asks_for_a_program_and_reads_its_outcome
         at_level_l1_programs_run_only_by_the_operators_word
         at_level_l1_the_tree_of_a_program_is_confined_and_killed;
+    orphans:
+        nothing_is_left_whenever_otto_or_its_launcher_is_killed;
     way_out:
         a_listed_host_is_reached_through_egress
         what_is_not_listed_is_not_reached
@@ -141,6 +164,7 @@ const TESTS: &[harness::Test] = tests! {
         audit_mode_lets_no_host_pass_without_a_note;
     degraded:
         in_a_container_the_level_is_l1
+        without_user_namespaces_the_level_is_l1_and_doctor_names_the_setting
         without_landlock_nothing_runs
         a_call_that_fails_lowers_the_level_or_refuses
         a_shortage_refuses_and_lowers_nothing

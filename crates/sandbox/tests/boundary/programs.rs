@@ -13,7 +13,7 @@ use otto_sandbox::{
     ExecEnd, ExecNetwork, ExecOutcome, ExecRequest, HostConfig, LevelChoice, WorkerHost, booted,
 };
 
-use crate::world::{Call, EXEC, READ, SECRET, Tree, block_on, is_root};
+use crate::world::{Call, EXEC, READ, SECRET, Tree, Witness, block_on, is_root};
 
 /// A host whose programs find this test itself.
 fn host(tree: &Tree, change: impl FnOnce(&mut HostConfig)) -> WorkerHost {
@@ -90,6 +90,21 @@ pub fn a_program_runs_and_its_end_is_told() {
         String::from_utf8_lossy(&outcome.stdout).trim(),
         tree.text("work/sub")
     );
+}
+
+/// A program that goes to a session of its own, and so out of the group it was started in.
+pub fn the_end_of_a_program_in_a_session_of_its_own_is_told() {
+    let tree = Tree::new();
+    let host = host(&tree, |_| {});
+    let run = ExecRequest {
+        time_limit: Duration::from_secs(5),
+        ..request(
+            &own_path().display().to_string(),
+            &["--victim", "leave-session"],
+        )
+    };
+    let outcome = exec(&host, &tree.path("work"), run);
+    assert_eq!(outcome.end, ExecEnd::Exited(3), "{outcome:?}");
 }
 
 pub fn a_program_that_does_not_start_says_why() {
@@ -387,6 +402,130 @@ pub fn a_program_cannot_reach_into_the_kernel() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A signal to everybody reaches the namespace of the program and nobody else.
+pub fn a_signal_to_everybody_stays_in_the_namespace() {
+    let tree = Tree::new();
+    let host = host(&tree, |_| {});
+    let mut witness = Witness::new();
+    let outcome = exec(&host, &tree.path("work"), kill_everybody(&pid_namespace()));
+    let printed = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    // The program's own child shows that the signal was sent.
+    assert_eq!(
+        (outcome.end, printed.trim()),
+        (ExecEnd::Exited(0), "its child was killed"),
+        "{}",
+        String::from_utf8_lossy(&outcome.stderr)
+    );
+    assert!(witness.lives(), "who is outside was killed");
+}
+
+fn kill_everybody(outside: &str) -> ExecRequest {
+    let own = own_path().display().to_string();
+    request(&own, &["--victim", "kill-everybody", outside])
+}
+
+/// The namespace that no victim may be in that signals everybody.
+fn pid_namespace() -> String {
+    let name = fs::read_link("/proc/self/ns/pid").expect("this kernel has namespaces");
+    name.display().to_string()
+}
+
+/// The same at level l1, where nothing but Landlock keeps the signal in. Should it not, then it reaches the
+/// namespace that this test makes around Otto, and nobody else.
+pub fn at_level_l1_a_signal_to_everybody_stays_in_the_tree() {
+    if is_root() {
+        // No programs at level l1.
+        return;
+    }
+    let tree = Tree::new();
+    let output = Command::new("/proc/self/exe")
+        .arg("--as-otto-in-pid-namespace")
+        .args([tree.text("work"), tree.text("scratch"), pid_namespace()])
+        .output()
+        .expect("the test can be started once more");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        text,
+        "Exited(0) its child was killed\nthe witness lives\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The other side of the test above: an Otto that is process 1 of a namespace of its own.
+pub fn as_otto_in_pid_namespace(args: &[String]) {
+    let [work, scratch, outside] = args else {
+        panic!("three arguments")
+    };
+    crate::attacks::enter_user_namespace();
+    if !crate::attacks::become_first_process() {
+        return;
+    }
+    let booted = otto_sandbox::boot(crate::attacks::dispatch);
+    let mut config = HostConfig {
+        level: LevelChoice::ForcedL1,
+        ..HostConfig::new(scratch)
+    };
+    config.exec.allow_l1 = true;
+    config.exec.read_only.push(own_dir());
+    let mut witness = Witness::new();
+    let outcome = exec(
+        &booted.host(config),
+        Path::new(work),
+        kill_everybody(outside),
+    );
+    let printed = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    println!("{:?} {}", outcome.end, printed.trim());
+    println!(
+        "the witness {}",
+        if witness.lives() {
+            "lives"
+        } else {
+            "was killed"
+        }
+    );
+}
+
+/// An Otto that runs at a real-time priority keeps it for itself.
+pub fn a_program_inherits_no_real_time_priority() {
+    let tree = Tree::new();
+    let output = Command::new("/proc/self/exe")
+        .arg("--as-otto-in-real-time")
+        .args([tree.text("work"), tree.text("scratch")])
+        .output()
+        .expect("the test can be started once more");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text == "no real-time priority\n" {
+        println!("notice: this user may not have a real-time priority; this proves nothing");
+        return;
+    }
+    assert_eq!(
+        text,
+        format!("otto {}, program {}\n", libc::SCHED_RR, libc::SCHED_OTHER),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The other side of the test above.
+pub fn as_otto_in_real_time(args: &[String]) {
+    let [work, scratch] = args else {
+        panic!("two arguments")
+    };
+    if !crate::attacks::take_real_time() {
+        println!("no real-time priority");
+        return;
+    }
+    let booted = otto_sandbox::boot(crate::attacks::dispatch);
+    let host = booted.host(HostConfig::new(scratch));
+    const POLICY_FIELD: usize = 41;
+    let own = fs::read_to_string("/proc/self/stat").expect("a process sees itself");
+    let own = own.split(' ').nth(POLICY_FIELD - 1).unwrap_or_default();
+    let script = format!("cut -d ' ' -f {POLICY_FIELD} /proc/self/stat");
+    let (_, of_program) = sh(&host, Path::new(work), &script);
+    println!("otto {own}, program {}", of_program.trim());
+}
+
 pub fn a_set_user_id_program_gains_nothing() {
     let tree = Tree::new();
     let host = host(&tree, |_| {});
@@ -407,7 +546,7 @@ pub fn a_set_user_id_program_gains_nothing() {
 }
 
 /// Each victim holds a lock for as long as anything of it lives.
-const VICTIMS: [&str; 4] = ["ignore-signals", "daemon", "orphan", "hydra"];
+pub const VICTIMS: [&str; 4] = ["ignore-signals", "daemon", "orphan", "hydra"];
 
 pub fn nothing_outlives_the_time_limit() {
     let tree = Tree::new();

@@ -37,6 +37,10 @@ pub fn run(args: &[String]) {
             daemon(arg(1));
             sleep();
         }
+        "leave-session" => {
+            assert!(unsafe { libc::setsid() } > 0, "it leads no group yet");
+            std::process::exit(3);
+        }
         "leave-daemon" => daemon(arg(1)),
         "orphan" => {
             if fork() == 0 {
@@ -46,6 +50,7 @@ pub fn run(args: &[String]) {
             sleep();
         }
         "hydra" => hydra(arg(1)),
+        "kill-everybody" => kill_everybody(arg(1)),
         other => panic!("no victim is named {other}"),
     }
 }
@@ -113,6 +118,31 @@ fn hydra(path: &str) {
             }
         }
     }
+}
+
+/// Kills every process that it may signal, and says whether one of its own was among them.
+fn kill_everybody(outside: &str) {
+    let own = std::fs::read_link("/proc/self/ns/pid").expect("a process sees its own namespaces");
+    // Where the test itself lives, everybody on this machine would be reached.
+    assert_ne!(
+        own.as_os_str(),
+        outside,
+        "this process is in a namespace of its own"
+    );
+    assert!(
+        outside.starts_with("pid:"),
+        "the namespace of the test was named"
+    );
+    let child = fork();
+    if child == 0 {
+        sleep();
+    }
+    assert!(child > 0, "one more process fits");
+    unsafe { libc::kill(-1, libc::SIGKILL) };
+    let mut status = 0;
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+    println!("its child {}", if killed { "was killed" } else { "lives" });
 }
 
 fn first_head() -> u32 {

@@ -179,6 +179,10 @@ impl Witness {
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+
+    pub fn lives(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
+    }
 }
 
 impl Drop for Witness {
