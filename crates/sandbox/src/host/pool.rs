@@ -12,10 +12,14 @@ use std::time::{Duration, Instant};
 
 use otto_core::AgentName;
 use otto_core::port::tool_host::HostGrant;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::host::Connection;
 use crate::spec::WorkerKind;
+
+// BOUND: how long a call waits for a worker that is busy with another call before it gets one of its own. About
+// what a start takes on a busy machine: the wait never costs more than the start that it may save.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What a worker is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +67,8 @@ pub(crate) struct Pool {
 struct Slot {
     running: Arc<Semaphore>,
     idle: Vec<Idle>,
+    /// Told of each worker that becomes idle.
+    given_back: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -96,7 +102,7 @@ impl Pool {
         }
     }
 
-    /// Waits for a turn of this key; the lease holds a warm worker if there is one.
+    /// Waits for a turn of this key; the lease holds a warm worker if there is one, or if one is soon given back.
     pub(crate) async fn lease(self: &Arc<Self>, key: Key) -> Result<Lease, AcquireError> {
         let lease = |running, worker, key| Lease {
             pool: Arc::clone(self),
@@ -132,6 +138,7 @@ impl Pool {
         };
         let mut lease = lease(running, None, key);
         lease.take_idle();
+        lease.wait_for_busy().await;
         Ok(lease)
     }
 
@@ -177,6 +184,14 @@ impl Pool {
         drop(ended);
     }
 
+    /// Who tells of workers that are given back, if calls other than the one that asks run for this key.
+    fn others_at_work(&self, key: &Key) -> Option<Arc<Notify>> {
+        let slots = self.lock();
+        let slot = slots.get(key)?;
+        let is_alone = slot.running.available_permits() + 1 >= self.per_key;
+        (!is_alone).then(|| Arc::clone(&slot.given_back))
+    }
+
     fn end_oldest_idle(&self) -> bool {
         let oldest = {
             let mut slots = self.lock();
@@ -199,6 +214,7 @@ impl Slot {
         Self {
             running: Arc::new(Semaphore::new(per_key)),
             idle: Vec::new(),
+            given_back: Arc::new(Notify::new()),
         }
     }
 }
@@ -241,7 +257,10 @@ impl Lease {
                 since: Instant::now(),
             };
             match slots.get_mut(&self.key) {
-                Some(slot) => slot.idle.push(idle),
+                Some(slot) => {
+                    slot.idle.push(idle);
+                    slot.given_back.notify_one();
+                }
                 None => {
                     let mut slot = Slot::new(self.pool.per_key);
                     slot.idle.push(idle);
@@ -252,6 +271,25 @@ impl Lease {
             if self.pool.waiting.load(Ordering::SeqCst) > 0 {
                 self.pool.end_oldest_idle();
             }
+        }
+    }
+
+    /// Waits a little for a worker that another call of the same key has now: most calls take less time than the
+    /// start of one more worker, and a start takes the processor from everybody else.
+    async fn wait_for_busy(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while self.worker.is_none() {
+            let Some(given_back) = self.pool.others_at_work(&self.key) else {
+                return;
+            };
+            let given_back = given_back.notified();
+            if tokio::time::timeout_at(until.into(), given_back)
+                .await
+                .is_err()
+            {
+                return;
+            }
+            self.take_idle();
         }
     }
 

@@ -338,6 +338,14 @@ pub fn workers_are_shared_by_calls_and_never_by_agents() {
         for answer in join_all(calls).await {
             answer.unwrap();
         }
+        // Short calls rather wait for a worker than start one more.
+        assert!(host.worker_counts().1 <= 2, "{:?}", host.worker_counts());
+        let time = Duration::from_millis(200);
+        let long = || Call::new("until-deadline", "", READ, &work).within(time);
+        let calls = (0..2).map(|_| long().run(&host));
+        for answer in join_all(calls).await {
+            answer.unwrap();
+        }
         assert_eq!(
             host.worker_counts(),
             (1, 2),
