@@ -1,8 +1,10 @@
 //! A large answer in memory that worker and host share, instead of bytes through a socket.
 //!
-//! The worker fills it, seals it and sends its handle. The host trusts none of that: it asks the kernel whether
-//! this is memory (only memory can have seals, so no read of it waits for a disk or another process), whether
-//! it can still change, and how long it is; then it copies it and looks at the copy alone.
+//! The worker fills it, seals its length and sends its handle. The host trusts none of that: it asks the kernel
+//! whether this is memory (only memory can have seals, so no read of it waits for a disk or another process),
+//! whether its length can still change, and how long it is; then it copies it and looks at the copy alone. What a
+//! worker writes meanwhile only changes the answer that it gives anyway, so nothing is sealed against writing: for
+//! that seal the kernel lets every processor finish what it has in hand, which takes longer than the copy.
 //!
 //! Invariant: what [`receive`] returns has exactly the announced length, and nobody else holds it.
 
@@ -28,9 +30,7 @@ pub(crate) const FLAGS: MemfdFlags = MemfdFlags::CLOEXEC
     .union(MemfdFlags::ALLOW_SEALING)
     .union(MemfdFlags::NOEXEC_SEAL);
 
-const SEALS: SealFlags = SealFlags::SHRINK
-    .union(SealFlags::GROW)
-    .union(SealFlags::WRITE);
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 /// Shares `content` with the host. `false` when this kernel cannot, and nothing was sent.
 pub(crate) fn send(stream: &UnixStream, content: &[u8]) -> io::Result<bool> {
