@@ -86,7 +86,7 @@ async fn kill(host: &WorkerHost, place: &Place, table: &mut Table) -> Result<()>
     let script =
         "setsid sh -c 'trap : TERM HUP INT; while :; do echo x >> beat; done' & exec sleep 60";
     let mut times = Series::default();
-    for _ in 0..place.effort.of(20) {
+    for _ in 0..place.effort.of(60) {
         let _ = fs::remove_file(&beat);
         let size = || fs::metadata(&beat).map_or(0, |meta| meta.len());
         let mut running = Box::pin(exec(host, &work, request("sh", &["-c", script])));
@@ -108,20 +108,22 @@ async fn kill(host: &WorkerHost, place: &Place, table: &mut Table) -> Result<()>
         }
         times.push(last - began);
     }
-    table.add(
-        "end of a tree with a daemon, from the drop of its call, p99",
-        "",
-        &ms(times.p99()),
-        (times.p99(), " ms"),
-        Target::AtMost(50.0),
-    );
+    for (share, time) in [("p50", times.p50()), ("p99", times.p99())] {
+        table.add(
+            &format!("end of a tree with a daemon, from the drop of its call, {share}"),
+            "",
+            &ms(time),
+            (time, " ms"),
+            Target::AtMost(50.0),
+        );
+    }
     Ok(())
 }
 
 /// Edit and test of a small project.
 async fn cargo_test(booted: &Booted, place: &Place, table: &mut Table) -> Result<()> {
     let Some(toolchain) = toolchain() else {
-        eprintln!("notice: no toolchain was found beside cargo; `cargo test` is not measured");
+        eprintln!("notice: no cargo was found beside the compiler; `cargo test` is not measured");
         return Ok(());
     };
     let work = own_dir(place, "project")?;
@@ -132,7 +134,10 @@ async fn cargo_test(booted: &Booted, place: &Place, table: &mut Table) -> Result
     )?;
     let home = shown(&work.join("cargo-home"));
     let mut config: HostConfig = place.config(LevelChoice::ForcedL2);
-    config.exec.read_only.push(toolchain.clone());
+    // A toolchain of the system is where programs look anyway.
+    if toolchain != Path::new("/usr") {
+        config.exec.read_only.push(toolchain.clone());
+    }
     config
         .exec
         .env
@@ -187,11 +192,13 @@ fn edit(work: &Path, number: usize) -> Result<()> {
     fs::write(work.join("src/lib.rs"), text).context("edit the project")
 }
 
-/// The toolchain that runs this benchmark: cargo says where it is.
+/// The toolchain that runs this benchmark. Only the compiler itself knows where it is: what is on the search path
+/// may be a shim that chooses one.
 fn toolchain() -> Option<PathBuf> {
-    let cargo = PathBuf::from(std::env::var_os("CARGO")?)
-        .canonicalize()
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
         .ok()?;
-    let root = cargo.parent()?.parent()?;
-    root.join("bin/rustc").exists().then(|| root.to_owned())
+    let root = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    root.join("bin/cargo").exists().then_some(root)
 }
