@@ -446,6 +446,7 @@ impl Engine {
             input,
             compaction: agent.compaction,
             transcript_messages: self.shared.settings().transcript_messages,
+            tells_limits: agent.tell_limits,
             limits: self.limits(agent),
             scopes: self
                 .shared

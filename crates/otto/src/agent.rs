@@ -35,6 +35,7 @@ pub struct AgentBuilder {
     budgets: Budgets,
     max_output_tokens: u64,
     compact_at: Option<String>,
+    tell_limits: bool,
     allowed_hosts: Vec<Arc<str>>,
 }
 
@@ -62,6 +63,7 @@ impl AgentBuilder {
             budgets: Budgets::default(),
             max_output_tokens: DEFAULTS.max_output_tokens,
             compact_at: None,
+            tell_limits: false,
             allowed_hosts: Vec::new(),
         }
     }
@@ -135,6 +137,14 @@ impl AgentBuilder {
         self
     }
 
+    /// Tells the model when 80 % of a limit of its invocation (cost, tokens, turns, time) is used: once per limit,
+    /// in a line behind the results of its tools. Off by default.
+    #[must_use]
+    pub const fn tell_limits(mut self) -> Self {
+        self.tell_limits = true;
+        self
+    }
+
     /// A host (`host`, `*.host`, `host:port`) that its `http` tool may reach.
     #[must_use]
     pub fn allowed_host(mut self, host: &str) -> Self {
@@ -196,6 +206,7 @@ impl AgentBuilder {
                 budgets: self.budgets,
                 max_output_tokens: self.max_output_tokens,
                 compaction,
+                tell_limits: self.tell_limits,
                 allowed_hosts: self.allowed_hosts,
                 shared: false,
                 tool_settings: BTreeMap::new(),

@@ -32,6 +32,8 @@ pub struct AgentConfig {
     pub max_output_tokens: u64,
     /// When its history is compacted; `None`: never, and a history that outgrows the window ends the invocation.
     pub compaction: Option<CompactionRule>,
+    /// Whether the model is told, once per limit, when four fifths of a limit of its invocation are used.
+    pub tell_limits: bool,
     /// Hosts (with optional port, `host` or `*.host` or `host:port`) the `http` tool may reach.
     pub allowed_hosts: Vec<Arc<str>>,
     /// Whether other agents may share the working directory.

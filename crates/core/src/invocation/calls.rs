@@ -10,6 +10,7 @@ use crate::invocation::machine::{Invocation, Phase};
 use crate::invocation::{
     Effect, Failure, Outcome, SideEffects, TimerPurpose, ToolEnding, ToolResult,
 };
+use crate::message::{Message, UserBlock};
 use crate::{Timestamp, ToolName};
 
 impl Invocation {
@@ -82,11 +83,12 @@ impl Invocation {
         if !turn.is_answered() {
             return;
         }
-        let message = turn.results_message();
+        let mut blocks = turn.results();
+        blocks.extend(self.limit_note(now).map(UserBlock::Text));
         let repeated = self.count_repetitions();
         // The results are in the history from here on; a stop must not add them again.
         self.phase = Phase::Waiting(EffectId(0));
-        self.push(message);
+        self.push(Message::User(blocks));
         if let Some(failure) = repeated {
             return self.stop(now, Outcome::Failed { failure }, out);
         }

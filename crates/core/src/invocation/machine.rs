@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::agent::Limit;
 use crate::id::{EffectId, ReservationId};
 use crate::invocation::compact::Compaction;
+use crate::invocation::note::Told;
 use crate::invocation::stop::{Parked, Stopping};
 use crate::invocation::turn::{OpenCall, Turn};
 use crate::invocation::{
@@ -62,6 +63,8 @@ pub struct Invocation {
     /// How often the same call gave the same result, by a hash of both.
     pub(super) repetitions: BTreeMap<u64, u32>,
     random: u64,
+    /// Of which limits the model was told.
+    pub(super) told: Told,
     pub(super) totals: Totals,
 }
 

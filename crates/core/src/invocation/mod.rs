@@ -18,6 +18,7 @@ mod compact;
 mod effect;
 mod event;
 mod machine;
+mod note;
 mod outcome;
 mod reply;
 mod resume;

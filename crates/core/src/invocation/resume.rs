@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::Timestamp;
 use crate::id::ReservationId;
 use crate::invocation::machine::{Invocation, Phase, Reserving};
+use crate::invocation::note::Told;
 use crate::invocation::stop::Parked;
 use crate::invocation::turn::{CallFate, Turn};
 use crate::invocation::{
@@ -47,6 +48,8 @@ impl Invocation {
             self.last_seen = now;
         }
         self.failed_attempts = 0;
+        // The limits may be others now.
+        self.told = Told::default();
         self.continuations = 0;
         self.not_before = Timestamp::EPOCH;
         let spec = Arc::new(InvocationSpec {

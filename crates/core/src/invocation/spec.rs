@@ -38,6 +38,8 @@ pub struct InvocationSpec {
     pub compaction: Option<CompactionRule>,
     /// Messages that its transcript keeps, the last ones.
     pub transcript_messages: usize,
+    /// Whether the model is told, once per limit, when four fifths of a limit of this invocation are used.
+    pub tells_limits: bool,
     /// Limits of the invocation alone.
     pub limits: InvocationLimits,
     /// The scopes its model calls are held in, with their limits.

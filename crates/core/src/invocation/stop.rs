@@ -13,6 +13,7 @@ use crate::id::EffectId;
 use crate::invocation::machine::{Invocation, Phase};
 use crate::invocation::turn::Turn;
 use crate::invocation::{Billing, Effect, Outcome, TimerPurpose};
+use crate::message::Message;
 
 /// How long ended tools are waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -146,7 +147,7 @@ impl Invocation {
     pub(super) fn close_turn(&mut self, turn: Option<Turn>) {
         if let Some(mut turn) = turn {
             turn.answer_open(UNKNOWN);
-            self.push(turn.results_message());
+            self.push(Message::User(turn.results()));
         }
     }
 }

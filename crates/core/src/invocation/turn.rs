@@ -343,8 +343,8 @@ impl Turn {
         }))
     }
 
-    /// One user message with exactly one result per call, in order.
-    pub(super) fn results_message(&self) -> Message {
+    /// Exactly one result per call, in order.
+    pub(super) fn results(&self) -> Vec<UserBlock> {
         let results = self.calls.values().map(|call| {
             let (content, is_error) = match &call.state {
                 CallState::Done { content, is_error } => (content.clone(), *is_error),
@@ -359,7 +359,7 @@ impl Turn {
                 is_error,
             })
         });
-        Message::User(results.collect())
+        results.collect()
     }
 
     pub(super) fn answered(&self) -> impl Iterator<Item = Answered<'_>> {

@@ -270,6 +270,7 @@ pub(crate) fn spec() -> impl Strategy<Value = InvocationSpec> {
                     tools,
                     input,
                     transcript_messages: compaction.map_or(200, usize::from),
+                    tells_limits: seed % 2 == 1,
                     compaction: compaction.and_then(CompactionRule::at_percent),
                     limits,
                     scopes,

@@ -298,6 +298,10 @@ const GOLDEN: &[(&str, &str)] = &[
         "started",
         include_str!("../golden/journal-v1/started_compaction.json"),
     ),
+    (
+        "started",
+        include_str!("../golden/journal-v1/started_tells_limits.json"),
+    ),
 ];
 
 const GOLDEN_TIME: Timestamp = Timestamp::from_micros(1_795_417_109_000_001);
@@ -438,6 +442,7 @@ fn golden_events() -> Vec<(&'static str, Event)> {
         input: Arc::from("Review src/ \u{2014} all of it"),
         compaction: None,
         transcript_messages: DEFAULT_MESSAGES,
+        tells_limits: false,
         limits: limits.clone(),
         scopes: scopes.clone(),
         seed: u64::MAX,
@@ -513,6 +518,10 @@ fn golden_events() -> Vec<(&'static str, Event)> {
         compaction: CompactionRule::at_percent(80),
         transcript_messages: 50,
         ..bare.clone()
+    };
+    let told = InvocationSpec {
+        tells_limits: true,
+        ..compacting.clone()
     };
 
     let mut events = vec![
@@ -688,6 +697,7 @@ fn golden_events() -> Vec<(&'static str, Event)> {
         .map(Event::CancelRequested),
     );
     events.push(Event::Started(Arc::new(compacting)));
+    events.push(Event::Started(Arc::new(told)));
     events
         .into_iter()
         .map(|event| (kind(&event), event))

@@ -73,12 +73,11 @@ pub(crate) fn decode(
     let tools = reader.tools();
     let working_dir = reader.working_dir();
     let roots = reader.roots();
-    let shared = reader
-        .optional(&f::SHARED)
-        .map_or(Some(false), |node| reader.decoder.boolean(node, &f::SHARED));
+    let shared = reader.flag(&f::SHARED);
     let budgets = reader.budgets();
     let max_output_tokens = reader.max_output_tokens(model.as_ref().map(|(_, spec)| &**spec));
     let compaction = reader.compaction();
+    let tell_limits = reader.flag(&f::TELL_LIMITS);
     let allowed_hosts = reader.allowed_hosts();
     let tool_settings = reader.tool_settings(tools.as_deref());
     reader.check_needs(tools.as_deref(), working_dir.as_ref(), roots.as_ref());
@@ -105,6 +104,7 @@ pub(crate) fn decode(
                 budgets: budgets?,
                 max_output_tokens: max_output_tokens?,
                 compaction: compaction?,
+                tell_limits: tell_limits?,
                 allowed_hosts: allowed_hosts?,
                 shared: shared?,
                 tool_settings: tool_settings?,
@@ -127,6 +127,12 @@ struct AgentReader<'a, 'd, 'n> {
 impl<'n> AgentReader<'_, '_, 'n> {
     fn optional(&self, field: &Field) -> Option<&'n Node> {
         self.fields.value(field.name)
+    }
+
+    /// Off where nothing is said.
+    fn flag(&mut self, field: &Field) -> Option<bool> {
+        self.optional(field)
+            .map_or(Some(false), |node| self.decoder.boolean(node, field))
     }
 
     fn required(&mut self, field: &Field) -> Option<&'n Node> {

@@ -16,6 +16,7 @@ pub const AGENT_FIELDS: &[Field] = &[
     BUDGETS,
     MAX_OUTPUT_TOKENS,
     COMPACT_AT,
+    TELL_LIMITS,
     ALLOWED_HOSTS,
     TOOL_SETTINGS,
 ];
@@ -106,6 +107,13 @@ pub(crate) const COMPACT_AT: Field = Field {
     meaning: "When the history is compacted: how much of the model's context window it may fill before the model summarizes its older part, under the same budget.",
     default: "80%",
     schema: r#"{"type":"string","pattern":"^(never|[1-9][0-9]%)$"}"#,
+};
+pub(crate) const TELL_LIMITS: Field = Field {
+    name: "tell_limits",
+    form: "true or false",
+    meaning: "Whether the model is told when 80 % of a limit of its invocation (cost, tokens, turns, time) is used, so that it can come to an end: once per limit, in a line behind the results of its tools.",
+    default: "false",
+    schema: r#"{"type":"boolean"}"#,
 };
 pub(crate) const ALLOWED_HOSTS: Field = Field {
     name: "allowed_hosts",

@@ -310,7 +310,7 @@ error: unknown key `nam` in the agent file
     |
   1 | nam: a
     | ^^^
-    = expected: one of name, description, model, system_prompt, system_prompt_file, tools, working_dir, roots, shared, budgets, max_output_tokens, compact_at, allowed_hosts, tool_settings
+    = expected: one of name, description, model, system_prompt, system_prompt_file, tools, working_dir, roots, shared, budgets, max_output_tokens, compact_at, tell_limits, allowed_hosts, tool_settings
     = help: did you mean `name`?
 
 error: no price is known for the model `model-lage`

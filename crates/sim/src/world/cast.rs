@@ -150,6 +150,7 @@ fn role(seed: u64, number: usize, now: Timestamp, shared: &Shared, faults: &mut 
         tools: tools.collect(),
         input: Arc::from("task ".repeat(usize::try_from(letters / 5).unwrap_or(1))),
         transcript_messages: 200,
+        tells_limits: draw.happens(300),
         compaction: draw
             .happens(700)
             .then(|| *draw.pick(&[10, 10, 15, 30, 80, 95]))

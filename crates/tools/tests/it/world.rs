@@ -187,6 +187,7 @@ impl World {
             budgets: Budgets::default(),
             max_output_tokens: DEFAULTS.max_output_tokens,
             compaction: None,
+            tell_limits: false,
             allowed_hosts: Vec::new(),
             shared: false,
             tool_settings: self.settings.clone(),

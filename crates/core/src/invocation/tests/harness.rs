@@ -451,6 +451,7 @@ pub(super) fn agent() -> InvocationSpec {
         input: Arc::from("task"),
         compaction: None,
         transcript_messages: 200,
+        tells_limits: false,
         limits: InvocationLimits {
             time: Limit::new(Duration::from_secs(300), "test"),
             turns: Limit::new(10, "test"),

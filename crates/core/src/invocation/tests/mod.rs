@@ -11,6 +11,7 @@ mod draft;
 mod endings;
 mod harness;
 mod money;
+mod note;
 mod resume;
 mod retry;
 mod stop;

@@ -45,6 +45,9 @@ pub(super) struct SpecRecord<'a> {
     /// Left out where it is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transcript_messages: Option<u32>,
+    /// Left out where the model is told nothing of its limits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tells_limits: bool,
 }
 
 impl<'a> SpecRecord<'a> {
@@ -66,6 +69,7 @@ impl<'a> SpecRecord<'a> {
             compaction: spec.compaction.map(CompactionRecord::of),
             transcript_messages: (spec.transcript_messages != DEFAULT_MESSAGES)
                 .then(|| u32::try_from(spec.transcript_messages).unwrap_or(u32::MAX)),
+            tells_limits: spec.tells_limits,
         }
     }
 
@@ -96,6 +100,7 @@ impl<'a> SpecRecord<'a> {
             transcript_messages: self
                 .transcript_messages
                 .map_or(DEFAULT_MESSAGES, |messages| messages as usize),
+            tells_limits: self.tells_limits,
         })
     }
 }

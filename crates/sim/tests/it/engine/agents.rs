@@ -44,6 +44,7 @@ pub(crate) fn agent(chance: &Chance) -> Arc<AgentConfig> {
         },
         max_output_tokens: 1_000,
         compaction: None,
+        tell_limits: false,
         allowed_hosts: Vec::new(),
         shared: false,
         tool_settings: BTreeMap::new(),

@@ -174,6 +174,7 @@ fn spec(n: u8) -> Arc<InvocationSpec> {
         input: Arc::from("Look at `src/`."),
         compaction: None,
         transcript_messages: 200,
+        tells_limits: false,
         limits: limits(),
         scopes: Vec::new(),
         seed: 1,
