@@ -224,6 +224,7 @@ fn artifacts(dir: &Path) -> Result<Vec<Row>> {
 /// Sixty-four readers of one store, each of its own context.
 fn context_reads() -> Result<Row> {
     const READS: usize = 2_000;
+    let runtime = runtime()?;
     let store = ContextStore::new(otto_engine::DEFAULT_MAX_BYTES);
     let ids: Vec<ContextId> = (0..64).map(|n| ContextId::from_bytes([n; 16])).collect();
     let metadata = ContextMetadata {
@@ -234,7 +235,12 @@ fn context_reads() -> Result<Row> {
     };
     let guards: Vec<_> = ids.iter().map(|id| store.open(*id, metadata)).collect();
     for id in &ids {
-        store.write(*id, "key", Arc::from(&[7_u8; 1_000][..]), Timestamp::EPOCH)?;
+        runtime.block_on(store.write(
+            *id,
+            "key",
+            Arc::from(&[7_u8; 1_000][..]),
+            Timestamp::EPOCH,
+        ))?;
     }
     let mut times: Vec<f64> = std::thread::scope(|scope| {
         let readers: Vec<_> = ids
@@ -245,7 +251,9 @@ fn context_reads() -> Result<Row> {
                     (0..READS)
                         .map(|_| {
                             let start = Instant::now();
-                            std::hint::black_box(store.read(*id, "key"));
+                            let read =
+                                futures_util::FutureExt::now_or_never(store.read(*id, "key"));
+                            std::hint::black_box(&read);
                             start.elapsed().as_secs_f64() * 1e9
                         })
                         .collect::<Vec<f64>>()

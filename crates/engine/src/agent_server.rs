@@ -22,6 +22,7 @@ use otto_core::{Money, Timestamp};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
+use crate::context_store::OwnedData;
 use crate::effects::{EndedTool, OpenModelCall, PendingSettle, RunningTool, next_model_event};
 use crate::engine::Shared;
 use crate::telemetry::{self, InvocationWatch};
@@ -48,6 +49,8 @@ pub struct AgentServer {
     pub(crate) running: BTreeMap<EffectId, RunningTool>,
     /// A call with side effects has ended, and what it came to may not be with the store yet.
     pub(crate) has_acted: bool,
+    /// What the tools share; made for the first call.
+    pub(crate) data: Option<OwnedData>,
     pub(crate) timers: Timers,
     pub(crate) settles: Vec<PendingSettle>,
     /// Taken when a reason to end has been passed on: the machine hears it once.

@@ -281,6 +281,7 @@ fn agent_server(
         model: None,
         tools: JoinSet::new(),
         running: BTreeMap::new(),
+        data: None,
         timers: Timers::default(),
         settles: Vec::new(),
         stop: Some(channels.stop.clone()),

@@ -32,6 +32,7 @@ use crate::agent_server::AgentServer;
 use crate::agent_supervisor::{Seat, Start};
 use crate::audit::AuditTrail;
 use crate::clock::{Clock, IdSource};
+use crate::context_store::ContextStore;
 use crate::fingerprint::fingerprint;
 use crate::health::{Component, Condition, Health, HealthReport};
 use crate::kill_switch::{KillPlaces, KillSwitch};
@@ -56,6 +57,8 @@ pub struct EngineParts {
     pub client: Arc<dyn LlmClient>,
     /// The tools.
     pub tools: Arc<ToolBus>,
+    /// What the tools of an invocation share.
+    pub contexts: ContextStore,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The source of ids.
@@ -121,6 +124,7 @@ pub(crate) struct Shared {
     pub(crate) blobs: Option<Arc<dyn Blobs>>,
     pub(crate) client: Arc<dyn LlmClient>,
     pub(crate) tools: Arc<ToolBus>,
+    pub(crate) contexts: ContextStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) redactor: Arc<Redactor>,
@@ -224,6 +228,7 @@ impl Engine {
             blobs: parts.blobs,
             client: parts.client,
             tools: parts.tools,
+            contexts: parts.contexts,
             clock: parts.clock,
             ids: parts.ids,
             redactor: parts.redactor,
@@ -614,6 +619,12 @@ impl Engine {
             change(&mut next);
             next
         });
+    }
+
+    /// What the tools of invocations share, and whatever else the application keeps by context.
+    #[must_use]
+    pub fn contexts(&self) -> &ContextStore {
+        &self.shared.contexts
     }
 
     /// What components report of themselves.

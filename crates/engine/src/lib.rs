@@ -43,9 +43,7 @@ mod tool_bus;
 
 pub use admission::Admission;
 pub use agent_server::AgentServer;
-pub use context_store::{
-    ContextError, ContextGuard, ContextMetadata, ContextStore, DEFAULT_MAX_BYTES,
-};
+pub use context_store::{ContextGuard, ContextMetadata, ContextStore, DEFAULT_MAX_BYTES};
 pub use cost_tracker::{CostTracker, UsageReport};
 pub use engine::{Engine, EngineParts, EngineSettings, InvokeOptions, ResumeOptions, WeakEngine};
 pub use error::InvokeError;

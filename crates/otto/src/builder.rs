@@ -12,6 +12,7 @@ use otto_core::ToolName;
 use otto_core::agent::{AgentConfig, DEFAULTS, Limit, Origin};
 use otto_core::model::CacheUse;
 use otto_core::policy::{Permission, Permissions};
+use otto_core::port::contexts::ContextFiles;
 use otto_core::port::llm_client::LlmClient;
 use otto_core::port::store::{AuditLog, Blobs, Store, StoreError};
 use otto_core::port::tool::Tool;
@@ -20,8 +21,8 @@ use otto_core::redact::Redactor;
 use otto_core::transcript::DEFAULT_MESSAGES;
 use otto_engine::clock::{Clock, IdSource, RandomIds, SystemClock};
 use otto_engine::{
-    Admission, Ceilings, Engine, EngineParts, EngineSettings, KillPlaces, TelemetryParts, ToolBus,
-    ToolBusError,
+    Admission, Ceilings, ContextStore, DEFAULT_MAX_BYTES, Engine, EngineParts, EngineSettings,
+    KillPlaces, TelemetryParts, ToolBus, ToolBusError,
 };
 use otto_store_embedded::{EmbeddedStore, StoreConfig};
 use otto_store_memory::MemoryStore;
@@ -54,6 +55,8 @@ pub struct Builder {
     admission: Admission,
     killed: Option<Arc<str>>,
     retention: Option<Duration>,
+    context_memory: usize,
+    context_disk: u64,
     telemetry: TelemetryParts,
     user_state_dir: Option<PathBuf>,
     ask_person: Vec<ToolName>,
@@ -147,6 +150,8 @@ impl Builder {
             admission: Admission::new(MAX_RUNNING, MAX_WAITING),
             killed: None,
             retention: None,
+            context_memory: DEFAULT_MAX_BYTES,
+            context_disk: 0,
             telemetry: TelemetryParts::default(),
             user_state_dir: None,
             ask_person: Vec::new(),
@@ -352,6 +357,23 @@ impl Builder {
         self
     }
 
+    /// How many bytes the data of contexts may take in memory, with their keys: 100 MB where nothing is said. What
+    /// goes beyond moves to disk, if [`Builder::context_disk`] gives room there, or is refused.
+    #[must_use]
+    pub const fn context_memory(mut self, bytes: usize) -> Self {
+        self.context_memory = bytes;
+        self
+    }
+
+    /// How many bytes of contexts may stand on disk beside those in memory, in files below the state directory that
+    /// go with their context: none where nothing is said, and none where there is no state directory. The files
+    /// hold what tools wrote, unredacted.
+    #[must_use]
+    pub const fn context_disk(mut self, bytes: u64) -> Self {
+        self.context_disk = bytes;
+        self
+    }
+
     /// Where finished spans go, and what the provider is called in them.
     #[must_use]
     pub fn telemetry(mut self, telemetry: TelemetryParts) -> Self {
@@ -391,7 +413,14 @@ impl Builder {
             blobs,
             checkpointer,
             audit,
+            context_files,
         } = open_store(keep, &node).await?;
+        let contexts = match context_files {
+            Some(files) if self.context_disk > 0 => {
+                ContextStore::with_files(self.context_memory, self.context_disk, files)
+            }
+            _ => ContextStore::new(self.context_memory),
+        };
         let audit = self.audit_log.or(audit);
         let day_book = self
             .user_state_dir
@@ -426,6 +455,7 @@ impl Builder {
             blobs,
             client,
             tools: Arc::new(tools),
+            contexts,
             clock: clock.clone(),
             ids: ids.clone(),
             redactor: Arc::new(self.redactor.unwrap_or_else(Redactor::built_in)),
@@ -482,6 +512,8 @@ struct Opened {
     checkpointer: Option<Weak<EmbeddedStore>>,
     /// Kept where the state is kept on disk: in memory nobody could look at it later.
     audit: Option<Arc<dyn AuditLog>>,
+    /// Where contexts go that memory has no room for.
+    context_files: Option<Arc<dyn ContextFiles>>,
 }
 
 /// A state directory that may be used: one inside a project is checked, and marked if it is new.
@@ -504,6 +536,7 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
                 blobs: Some(store),
                 checkpointer: None,
                 audit: None,
+                context_files: None,
             })
         }
         Keep::In { store, blobs } => Ok(Opened {
@@ -511,6 +544,7 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
             blobs,
             checkpointer: None,
             audit: None,
+            context_files: None,
         }),
         Keep::InDirectory(path) | Keep::InProject(path) => {
             let config = StoreConfig::new(path.clone(), node.clone());
@@ -530,6 +564,7 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
             let store = Arc::new(store);
             Ok(Opened {
                 checkpointer: Some(Arc::downgrade(&store)),
+                context_files: Some(store.context_files()),
                 store: store.clone(),
                 blobs: Some(store.clone()),
                 audit: Some(store),

@@ -142,6 +142,10 @@ pub struct OperatorConfig {
     pub redact: Setting<Vec<OperatorPattern>>,
     /// How long artifacts are kept.
     pub retention: Setting<Duration>,
+    /// Bytes that the data of contexts may take in memory.
+    pub context_memory: Setting<u64>,
+    /// Bytes of contexts that may stand on disk beside those; zero moves none there.
+    pub context_disk: Setting<u64>,
     /// Variables that agent files may insert beside those with the open prefix.
     pub variables: Setting<Vec<String>>,
     /// Directories outside of the project that project files may name; absolute.

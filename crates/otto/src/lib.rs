@@ -86,6 +86,7 @@ pub use otto_core::invocation::{
 };
 pub use otto_core::model::{ModelSpec, PriceTable, Usage};
 pub use otto_core::policy::{Permission, Permissions};
+pub use otto_core::port::contexts::{ContextChange, ContextData, ContextError};
 pub use otto_core::port::llm_client::LlmClient;
 pub use otto_core::port::store::{
     ArtifactKind, ArtifactRef, AuditHead, InvocationQuery, InvocationRecord, KillRow, Store,
@@ -99,13 +100,14 @@ pub use otto_core::redact::Redactor;
 pub use otto_core::task::TaskSpec;
 pub use otto_core::transcript::Transcript;
 pub use otto_core::{
-    AgentName, BudgetName, InvocationId, ModelId, Money, SessionId, Timestamp, ToolName, WorkflowId,
+    AgentName, BudgetName, ContextId, InvocationId, ModelId, Money, SessionId, TaskId, Timestamp,
+    ToolName, WorkflowId,
 };
 pub use otto_engine::{
-    Admission, Ceilings, Child, Component, Condition, HealthReport, Ids, InvocationHandle,
-    InvokeError, LeftForResume, ListenerEvent, Listening, Report, RestartRule, ResumeOptions,
-    RunningInvocation, SharedBudget, ShutdownReport, TelemetryParts, ToolBus, UsageReport,
-    kill_switch, metrics, names, spans,
+    Admission, Ceilings, Child, Component, Condition, ContextGuard, ContextMetadata, ContextStore,
+    HealthReport, Ids, InvocationHandle, InvokeError, LeftForResume, ListenerEvent, Listening,
+    Report, RestartRule, ResumeOptions, RunningInvocation, SharedBudget, ShutdownReport,
+    TelemetryParts, ToolBus, UsageReport, kill_switch, metrics, names, spans,
 };
 pub use otto_sandbox::{
     Connections, DoctorReport, LockConfig, LockError, MainLock, WorkerHost, lock_main,

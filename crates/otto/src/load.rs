@@ -44,7 +44,7 @@ use crate::yaml::MAX_FILE_BYTES;
 pub(crate) use agent_file::read_budgets;
 pub(crate) use dirs::normalised;
 pub use fields::{AGENT_FIELDS, BUDGET_FIELDS};
-pub(crate) use fields::{BUDGETS, DURATION_SCHEMA, MONEY_SCHEMA};
+pub(crate) use fields::{BUDGETS, COUNT_SCHEMA, DURATION_SCHEMA, MONEY_SCHEMA};
 pub(crate) use hosts::{HOST_FORM, parse_host};
 pub use interpolate::OPEN_PREFIX;
 

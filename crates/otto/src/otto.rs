@@ -19,8 +19,8 @@ use otto_core::task::TaskSpec;
 use otto_core::transcript::Transcript;
 use otto_core::{AgentName, InvocationId, Money, SessionId, ToolName, WorkflowId};
 use otto_engine::{
-    Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening, Report,
-    ResumeOptions, ShutdownReport, ToolBus, ToolBusError, UsageReport, metrics::Family,
+    ContextStore, Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening,
+    Report, ResumeOptions, ShutdownReport, ToolBus, ToolBusError, UsageReport, metrics::Family,
 };
 
 use otto_core::redact::Redactor;
@@ -378,6 +378,14 @@ impl Otto {
             detail: Arc::from(error.to_string()),
         })?;
         Ok(machine.open_calls())
+    }
+
+    /// Data by context, in memory and, where it is configured, on disk: what the tools of running invocations
+    /// share ([`ToolContext::data`](crate::ToolContext::data), under the bytes of the invocation's id), and what
+    /// you keep there yourself.
+    #[must_use]
+    pub fn contexts(&self) -> &ContextStore {
+        self.inner.engine.contexts()
     }
 
     /// Sums of usage. The sum of all rows equals the sum of all settlements, to the picodollar.

@@ -75,6 +75,7 @@ const AT_START: &[&str] = &[
     "private_hosts",
     "redact",
     "retention",
+    "contexts",
 ];
 
 impl Otto {

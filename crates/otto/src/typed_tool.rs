@@ -59,12 +59,12 @@ impl TypedTool {
         F: Fn(I) -> R + Send + Sync + 'static,
         R: Future<Output = Result<String, ToolError>> + Send + 'static,
     {
-        Self::new(
+        Self::of(
             name,
             description,
             SideEffects::None,
             Repeatability::Repeatable,
-            function,
+            move |_context, input| function(input),
         )
     }
 
@@ -84,16 +84,66 @@ impl TypedTool {
         F: Fn(I) -> R + Send + Sync + 'static,
         R: Future<Output = Result<String, ToolError>> + Send + 'static,
     {
-        Self::new(
+        Self::of(
             name,
             description,
             SideEffects::Some,
             repeatability,
-            function,
+            move |_context, input| function(input),
         )
     }
 
-    fn new<I, F, R>(
+    /// As [`TypedTool::looking`], for a function that is told who calls and what is left, and that shares data with
+    /// the other tools of its invocation ([`ToolContext::data`]).
+    ///
+    /// # Errors
+    /// When the name is not a tool name.
+    pub fn looking_in_context<I, F, R>(
+        name: &str,
+        description: &str,
+        function: F,
+    ) -> Result<Self, InvalidId>
+    where
+        I: DeserializeOwned + JsonSchema,
+        F: Fn(I, ToolContext) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<String, ToolError>> + Send + 'static,
+    {
+        Self::of(
+            name,
+            description,
+            SideEffects::None,
+            Repeatability::Repeatable,
+            move |context: &ToolContext, input| function(input, context.clone()),
+        )
+    }
+
+    /// As [`TypedTool::changing`], for a function that is told who calls and what is left, and that shares data with
+    /// the other tools of its invocation ([`ToolContext::data`]).
+    ///
+    /// # Errors
+    /// When the name is not a tool name.
+    pub fn changing_in_context<I, F, R>(
+        name: &str,
+        description: &str,
+        repeatability: Repeatability,
+        function: F,
+    ) -> Result<Self, InvalidId>
+    where
+        I: DeserializeOwned + JsonSchema,
+        F: Fn(I, ToolContext) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<String, ToolError>> + Send + 'static,
+    {
+        Self::of(
+            name,
+            description,
+            SideEffects::Some,
+            repeatability,
+            move |context: &ToolContext, input| function(input, context.clone()),
+        )
+    }
+
+    /// A tool whose function is called with the context as it comes.
+    fn of<I, F, R>(
         name: &str,
         description: &str,
         side_effects: SideEffects,
@@ -102,7 +152,7 @@ impl TypedTool {
     ) -> Result<Self, InvalidId>
     where
         I: DeserializeOwned + JsonSchema,
-        F: Fn(I) -> R + Send + Sync + 'static,
+        F: Fn(&ToolContext, I) -> R + Send + Sync + 'static,
         R: Future<Output = Result<String, ToolError>> + Send + 'static,
     {
         let schema = schemars::schema_for!(I);
@@ -119,9 +169,9 @@ impl TypedTool {
                 max_output_bytes: MAX_OUTPUT_BYTES,
             },
             call: Box::new(
-                move |_context, input| match serde_json::from_str::<I>(input) {
+                move |context, input| match serde_json::from_str::<I>(input) {
                     Ok(input) => {
-                        let running = function(input);
+                        let running = function(context, input);
                         Box::pin(async move { running.await.map(|content| ToolOutput { content }) })
                     }
                     Err(error) => Box::pin(std::future::ready(Err(ToolError::for_model(format!(

@@ -39,7 +39,9 @@ impl Builder {
         let builder = Self::new()
             .enabled(operator.enabled.value)
             .killed(killed.as_deref())
-            .retention(operator.retention.value);
+            .retention(operator.retention.value)
+            .context_memory(usize::try_from(operator.context_memory.value).unwrap_or(usize::MAX))
+            .context_disk(operator.context_disk.value);
         // Naming a directory is the operator's word; what stands at the default place may have come with the
         // project.
         let state_dir = &operator.state_dir.value;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no type of a vendor, a database or an HTTP library appears here.
 
+pub mod contexts;
 pub mod llm_client;
 pub mod store;
 pub mod tool;

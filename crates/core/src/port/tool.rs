@@ -14,6 +14,7 @@ use crate::agent::AgentConfig;
 use crate::invocation::{Repeatability, SideEffects};
 use crate::policy::{Permissions, RefusedBy, WouldDeny};
 use crate::port::BoxFuture;
+use crate::port::contexts::ContextData;
 use crate::{InvocationId, Money, SessionId, TaskId, ToolCallId, ToolName, WorkflowId};
 
 /// A named capability with a schema, permissions and one function.
@@ -71,6 +72,8 @@ pub struct ToolContext {
     pub time_left: Duration,
     /// Fires when the call is to end early.
     pub cancellation: Arc<dyn Cancellation>,
+    /// What the tools of this invocation share; it ends with the invocation.
+    pub data: Arc<dyn ContextData>,
     /// Set in the operator's audit mode alone: what `granted` lacks is let through, and told here.
     pub audit: Option<Arc<dyn AuditLog>>,
 }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent_server::AgentServer;
 use crate::audit::AuditTrail;
+use crate::context_store::OwnedData;
 use crate::redaction;
 use crate::{Ids, ListenerEvent};
 
@@ -125,6 +126,11 @@ impl AgentServer {
                 return;
             }
         };
+        let shared = &self.shared;
+        let data = self
+            .data
+            .get_or_insert_with(|| OwnedData::new(&shared.contexts, &shared.clock, self.ids));
+        let data = data.handle();
         let context = ToolContext {
             agent: self.agent.clone(),
             granted: self.granted,
@@ -138,6 +144,7 @@ impl AgentServer {
             },
             time_left: tool.definition().timeout.min(self.machine.time_left(now)),
             cancellation: Arc::new(TokenCancellation(cancel.clone())),
+            data,
             audit: self
                 .shared
                 .settings()

@@ -20,8 +20,8 @@ use crate::diagnostic::{ConfigErrors, Diagnostic, Place, SourceFile, quoted};
 use crate::limits;
 use crate::load::interpolate::Reader;
 use crate::load::{
-    BUDGET_FIELDS, DURATION_SCHEMA, HOST_FORM, MONEY_SCHEMA, ReadError, normalised, parse_host,
-    read_budgets, read_text,
+    BUDGET_FIELDS, COUNT_SCHEMA, DURATION_SCHEMA, HOST_FORM, MONEY_SCHEMA, ReadError, normalised,
+    parse_host, read_budgets, read_text,
 };
 use crate::yaml::{MAX_FILE_BYTES, Node};
 
@@ -50,6 +50,7 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     PRICES,
     REDACT,
     RETENTION,
+    CONTEXTS,
     AUDIT,
     SERVER,
 ];
@@ -232,6 +233,34 @@ const RETENTION: Field = Field {
     default: "7d",
     schema: DURATION_SCHEMA,
 };
+const CONTEXTS: Field = Field {
+    name: "contexts",
+    form: "a mapping such as { memory: 100M, disk: 10000M }",
+    meaning: "How much data the tools of all running invocations may share.",
+    default: "100M in memory, none on disk",
+    schema: r#"{"type":"object"}"#,
+};
+const CONTEXT_MEMORY: Field = Field {
+    name: "memory",
+    form: CONTEXT_FORM,
+    meaning: "Bytes in memory.",
+    default: "100M",
+    schema: COUNT_SCHEMA,
+};
+const CONTEXT_DISK: Field = Field {
+    name: "disk",
+    form: CONTEXT_DISK_FORM,
+    meaning: "Bytes on disk beside those in memory, in files of the state directory, for the contexts that were used longest ago.",
+    default: "none",
+    schema: r#"{"type":["integer","string"]}"#,
+};
+/// The keys below `contexts`.
+pub(super) const CONTEXT_FIELDS: &[Field] = &[CONTEXT_MEMORY, CONTEXT_DISK];
+const CONTEXT_FORM: &str =
+    "bytes from 1M to 1000000M, such as `200M`; `k` stands for a thousand, `M` for a million";
+const CONTEXT_DISK_FORM: &str = "`none`, or bytes from 1M to 1000000M, such as `10000M`; `k` stands for a thousand, `M` for a million";
+/// BOUND: below that the store is of no use.
+const CONTEXT_BYTES_MIN: u64 = 1_000_000;
 const AUDIT: Field = Field {
     name: "audit",
     form: "true or false",
@@ -339,6 +368,7 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
             .limit(node, field, limits::parse_duration)
             .map(|limit| limit.value)
     });
+    contexts(&mut of, &mut layer);
     ceilings(&mut of, &mut layer);
     serving(&mut of, &mut layer);
     Some(layer)
@@ -378,6 +408,36 @@ impl Reading<'_, '_, '_> {
                 .collect();
             read.into_iter().collect()
         })
+    }
+}
+
+fn contexts(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {
+    let Some(node) = of.fields.value(CONTEXTS.name) else {
+        return;
+    };
+    let Some(fields) = of.decoder.fields(node, "`contexts`", CONTEXT_FIELDS) else {
+        return;
+    };
+    let mut of = Reading {
+        decoder: &mut *of.decoder,
+        fields: &fields,
+    };
+    layer.context_memory = of.setting(&CONTEXT_MEMORY, |decoder, node, field| {
+        decoder.value(node, field, context_bytes)
+    });
+    layer.context_disk = of.setting(&CONTEXT_DISK, |decoder, node, field| {
+        decoder.value(node, field, |text| match text {
+            "none" => Ok(0),
+            text => context_bytes(text),
+        })
+    });
+}
+
+fn context_bytes(text: &str) -> Result<u64, String> {
+    match limits::parse_count(text) {
+        Ok(bytes) if bytes < CONTEXT_BYTES_MIN => Err(format!("{bytes} bytes are too few")),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(error.problem()),
     }
 }
 

@@ -12,7 +12,7 @@ use otto_core::ledger::Period;
 use otto_core::model::ModelSpec;
 use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
-use otto_engine::SharedBudget;
+use otto_engine::{DEFAULT_MAX_BYTES, SharedBudget};
 use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
@@ -50,6 +50,8 @@ pub(super) struct Layer {
     pub(super) prices: Option<Setting<Vec<ModelSpec>>>,
     pub(super) redact: Option<Setting<Vec<OperatorPattern>>>,
     pub(super) retention: Option<Setting<Duration>>,
+    pub(super) context_memory: Option<Setting<u64>>,
+    pub(super) context_disk: Option<Setting<u64>>,
     pub(super) variables: Option<Setting<Vec<String>>>,
     pub(super) directories: Option<Setting<Vec<PathBuf>>>,
     pub(super) tool_settings: Option<Setting<BTreeMap<ToolName, ToolPolicy>>>,
@@ -304,6 +306,21 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         default_retention,
         |time| show_duration(*time),
     );
+    let context_memory = merge.pick(
+        "contexts.memory",
+        |layer| layer.context_memory.clone(),
+        Setting::default_value(DEFAULT_MAX_BYTES as u64),
+        |bytes| show_count(*bytes),
+    );
+    let context_disk = merge.pick(
+        "contexts.disk",
+        |layer| layer.context_disk.clone(),
+        Setting::default_value(0),
+        |bytes| match bytes {
+            0 => "none".to_owned(),
+            bytes => show_count(*bytes),
+        },
+    );
     let variables = merge.pick(
         "variables",
         |layer| layer.variables.clone(),
@@ -368,6 +385,8 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         prices,
         redact,
         retention,
+        context_memory,
+        context_disk,
         variables,
         directories,
         tool_settings,
@@ -465,9 +484,11 @@ impl Merge {
         let meaning = OPERATOR_FIELDS
             .iter()
             .chain(file::CEILING_FIELDS)
+            .chain(file::CONTEXT_FIELDS)
             .find(|field| {
-                key.strip_prefix("ceilings.")
-                    .unwrap_or(key)
+                let below = ["ceilings.", "contexts."].iter();
+                below
+                    .fold(key, |key, part| key.strip_prefix(part).unwrap_or(key))
                     .split('.')
                     .next()
                     == Some(field.name)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::file::{CEILING_FIELDS, OPERATOR_FIELDS};
+use super::file::{CEILING_FIELDS, CONTEXT_FIELDS, OPERATOR_FIELDS};
 use crate::decode::Field;
 use crate::env::VARIABLES;
 use crate::load::{AGENT_FIELDS, BUDGET_FIELDS};
@@ -14,7 +14,7 @@ pub fn reference() -> String {
          This page is generated from the tables that the loader reads by; `cargo xtask docs` writes it.\n\
          [Configuration](configuration.md) explains who writes which file, and why.\n"
         .to_owned();
-    let parts: [(&str, &str, &[Field]); 4] = [
+    let parts: [(&str, &str, &[Field]); 5] = [
         (
             "Agent file",
             "`.otto/agents/*.yml` of the project, `otto/agents/*.yml` of the user.",
@@ -34,6 +34,11 @@ pub fn reference() -> String {
             "Operator's configuration: `ceilings`",
             "The most that anything may use.",
             CEILING_FIELDS,
+        ),
+        (
+            "Operator's configuration: `contexts`",
+            "What tools share while an invocation runs.",
+            CONTEXT_FIELDS,
         ),
     ];
     for (title, where_from, fields) in parts {

@@ -116,6 +116,42 @@ fn without_any_source_nothing_is_enabled_and_the_day_has_its_ceiling() {
 }
 
 #[test]
+fn contexts_have_bounds_that_are_read_and_bounded() {
+    let world = World::new();
+    assert_eq!(
+        world.explained("contexts.memory"),
+        "100M (default) hides []"
+    );
+    assert_eq!(world.explained("contexts.disk"), "none (default) hides []");
+    let world = world
+        .file(
+            "user/otto/config.yml",
+            "contexts: { memory: 200M, disk: 10000M }\n",
+        )
+        .file("system.yml", "contexts: { memory: 50M }\n");
+    assert_eq!(
+        world.explained("contexts.memory"),
+        "200M (BASE/user/otto/config.yml:1) hides [50M (BASE/system.yml:1)]"
+    );
+    assert_eq!(world.load().unwrap().context_disk.value, 10_000_000_000);
+    let none = World::new()
+        .file("user/otto/config.yml", "contexts: { disk: none }\n")
+        .file("system.yml", "contexts: { disk: 50M }\n");
+    assert_eq!(none.load().unwrap().context_disk.value, 0);
+    for (wrong, problem) in [
+        ("memory: 10k", "`memory`: 10000 bytes are too few"),
+        ("disk: 2000000M", "too large"),
+        ("disk: 0", "`disk`: `0` would forbid everything"),
+        ("disc: 1M", "disc"),
+    ] {
+        let text = format!("contexts: {{ {wrong} }}\n");
+        let errors = World::new().file("user/otto/config.yml", &text).load();
+        let errors = errors.unwrap_err().to_string();
+        assert!(errors.contains(problem), "{wrong}: {errors}");
+    }
+}
+
+#[test]
 fn the_first_source_that_sets_a_value_wins() {
     let world = World::new()
         .file("user/otto/config.yml", "enabled: true\nceilings: { day: $5, invocation: { cost: $1 } }\nretention: 30d\n")

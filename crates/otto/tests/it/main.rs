@@ -6,4 +6,5 @@
 )]
 
 mod compaction;
+mod contexts;
 mod reference;

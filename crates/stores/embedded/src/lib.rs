@@ -16,6 +16,7 @@
 //! <state_dir>/nodes/              one locked file per process
 //! <state_dir>/open.lock           held while a store is opened or migrated
 //! <state_dir>/sessions/<id>/      the artifacts of a session
+//! <state_dir>/contexts/<process>/ contexts that memory has no room for; worth nothing once the process has ended
 //! ```
 //!
 //! # Backup
@@ -31,6 +32,7 @@ mod audit;
 mod backup;
 mod boot;
 mod config;
+mod contexts;
 mod db;
 mod error;
 mod presence;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use otto_core::ledger::{Account, LookAhead, Scope};
 use otto_core::port::BoxFuture;
+use otto_core::port::contexts::ContextFiles;
 use otto_core::port::store::{
     ArtifactDraft, ArtifactRef, Blobs, ClaimOutcome, Directory, Dispatch, Durability, Entry,
     Finish, FinishReply, InvocationQuery, InvocationRecord, Journal, KillRow, Lease, LedgerStore,
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::artifacts::{self, Backlog, Checkpointer, FileWriter, Offer, Task, Unwritten};
 use crate::boot;
 use crate::config::StoreConfig;
+use crate::contexts::{self, SpilledContexts};
 use crate::db::codec::read_account;
 use crate::db::open;
 use crate::error::{Fault, from_sql, invalid, unavailable};
@@ -81,6 +83,7 @@ impl EmbeddedStore {
         let lock = state_dir.lock_opening()?;
         let path = open::prepare(&state_dir)?;
         let Buried { alive, left } = bury_dead_nodes(&state_dir, &path, &config)?;
+        contexts::remove_leftovers(&state_dir)?;
         let presence = presence::announce(&state_dir, &config.node)?;
         let boot = boot::number(&config.boot);
         let inner = Inner {
@@ -127,6 +130,14 @@ impl EmbeddedStore {
     #[must_use]
     pub const fn checkpointer(&self) -> &Checkpointer {
         &self.checkpointer
+    }
+
+    /// A place for contexts that memory has no room for. Its files go with it, and after a crash when the next
+    /// store is opened.
+    #[must_use]
+    pub fn context_files(&self) -> Arc<dyn ContextFiles> {
+        let state_dir = self.inner.state_dir.clone();
+        Arc::new(SpilledContexts::new(state_dir, &self.inner.node))
     }
 
     /// The database file.

@@ -9,12 +9,14 @@ use std::time::Duration;
 use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Origin, Root};
 use otto_core::policy::Permissions;
 use otto_core::port::BoxFuture;
+use otto_core::port::contexts::{ContextChange, ContextData, ContextError};
 use otto_core::port::tool::{
     BudgetGuard, Cancellation, CorrelationIds, Tool, ToolContext, ToolError, ToolErrorKind,
 };
 use otto_core::port::tool_host::ToolHost;
 use otto_core::{
-    AgentName, InvocationId, ModelId, Money, SessionId, TaskId, Timestamp, ToolCallId, ToolName,
+    AgentName, ContextId, InvocationId, ModelId, Money, SessionId, TaskId, Timestamp, ToolCallId,
+    ToolName,
 };
 use otto_sandbox::InProcessHost;
 use tempfile::TempDir;
@@ -166,6 +168,7 @@ impl World {
             },
             time_left: self.time,
             cancellation: Arc::new(Never),
+            data: Arc::new(NoData),
             audit: None,
         }
     }
@@ -213,6 +216,27 @@ impl BudgetGuard for NoBudget {
 
     fn time_left(&self) -> Duration {
         Duration::MAX
+    }
+}
+
+/// The base tools keep nothing in contexts.
+struct NoData;
+
+impl ContextData for NoData {
+    fn id(&self) -> ContextId {
+        ContextId::from_bytes([0; 16])
+    }
+
+    fn read<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<Option<Arc<[u8]>>, ContextError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn update<'a>(
+        &'a self,
+        _key: &'a str,
+        _change: ContextChange<'a>,
+    ) -> BoxFuture<'a, Result<(), ContextError>> {
+        Box::pin(std::future::ready(Err(ContextError::Gone(self.id()))))
     }
 }
 

@@ -11,7 +11,8 @@ use otto_core::redact::Redactor;
 use otto_core::{AgentName, ModelId, Money, ToolName};
 use otto_engine::clock::{IdSource, RandomIds, SystemClock};
 use otto_engine::{
-    Admission, Ceilings, Engine, EngineParts, EngineSettings, KillPlaces, TelemetryParts, ToolBus,
+    Admission, Ceilings, ContextStore, DEFAULT_MAX_BYTES, Engine, EngineParts, EngineSettings,
+    KillPlaces, TelemetryParts, ToolBus,
 };
 use otto_store_memory::MemoryStore;
 
@@ -82,6 +83,7 @@ pub(crate) fn parts(node: &str, admission: Admission) -> EngineParts {
         blobs: None,
         client: Arc::new(model::FakeModel::new(Arc::new(Chance::new(0)))),
         tools: Arc::default(),
+        contexts: ContextStore::new(DEFAULT_MAX_BYTES),
         clock: Arc::new(SystemClock::start()),
         ids: Arc::new(RandomIds),
         redactor: Arc::new(Redactor::built_in()),

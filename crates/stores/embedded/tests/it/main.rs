@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod conformance;
+mod contexts;
 mod damage;
 mod derived;
 mod failure;
