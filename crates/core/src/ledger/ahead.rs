@@ -80,7 +80,7 @@ impl Ledger {
         let own = self.ahead_of(request.id.invocation);
         if look_ahead == LookAhead::Hold
             && let Some(own) = own
-            && let Some(grant) = self.draw(own, &scopes, request)
+            && let Some(grant) = self.draw(own, scopes.clone(), request)
         {
             return Reserved {
                 drawn_from: Some(own),
@@ -111,6 +111,48 @@ impl Ledger {
             taken,
             returned,
         }
+    }
+
+    /// As [`reserve_ahead`](Self::reserve_ahead) for what nearly every call is: one that is drawn from the money
+    /// that its invocation holds ahead, or of an invocation that holds none and gets what it wants. `None` for any
+    /// other, and then nothing was changed.
+    pub fn reserve_undisturbed(
+        &mut self,
+        today: UtcDay,
+        request: &ReserveRequest,
+        look_ahead: LookAhead,
+    ) -> Option<Reserved> {
+        if self.reservations.contains_key(&request.id) {
+            return Some(Reserved::only(self.already_reserved(&request.id)));
+        }
+        let scopes = resolve(today, &request.scopes);
+        if let Some(own) = self.ahead_of(request.id.invocation) {
+            if look_ahead == LookAhead::None {
+                return None;
+            }
+            let grant = self.draw(own, scopes, request)?;
+            return Some(Reserved {
+                drawn_from: Some(own),
+                ..Reserved::only(ReserveOutcome::Granted(grant))
+            });
+        }
+        let grant = fit(&self.accounts, &scopes, &request.quote).ok()?;
+        if grant.max_output_tokens < request.quote.output_wanted {
+            return None;
+        }
+        hold(&mut self.accounts, &scopes, &grant);
+        let for_ahead = (look_ahead == LookAhead::Hold).then(|| scopes.clone());
+        let reservation = Reservation {
+            grant,
+            scopes,
+            state: ReservationState::Open,
+        };
+        self.reservations.insert(request.id, reservation);
+        let taken = for_ahead.and_then(|scopes| self.take_ahead(request.id.ahead(), scopes, grant));
+        Some(Reserved {
+            taken,
+            ..Reserved::only(ReserveOutcome::Granted(grant))
+        })
     }
 
     /// Whether a request would get less than it wants while all money ahead but its invocation's own stays.
@@ -220,16 +262,16 @@ impl Ledger {
     fn draw(
         &mut self,
         own: ReservationId,
-        scopes: &[(Scope, ScopeLimits)],
+        scopes: Vec<(Scope, ScopeLimits)>,
         request: &ReserveRequest,
     ) -> Option<Grant> {
-        let (grant, left) = self.left_after_draw(own, scopes, request)?;
+        let (grant, left) = self.left_after_draw(own, &scopes, request)?;
         self.reservations.get_mut(&own)?.grant = left;
         self.reservations.insert(
             request.id,
             Reservation {
                 grant,
-                scopes: scopes.to_vec(),
+                scopes,
                 state: ReservationState::Open,
             },
         );

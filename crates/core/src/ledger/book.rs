@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::agent::Limit;
-use crate::id::ReservationId;
+use crate::id::{EffectId, ReservationId};
 use crate::ledger::account::Account;
 use crate::ledger::fit::fit;
 use crate::ledger::reservation::{
@@ -18,7 +18,7 @@ use crate::ledger::reservation::{
     Settlement, Warning,
 };
 use crate::ledger::{Amount, Resource, Scope, ScopeKey, ScopeLimits};
-use crate::{Money, UtcDay};
+use crate::{InvocationId, Money, UtcDay};
 
 /// All accounts and reservations in use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -149,6 +149,18 @@ impl Ledger {
     #[must_use]
     pub fn reservation(&self, id: &ReservationId) -> Option<&Reservation> {
         self.reservations.get(id)
+    }
+
+    /// The reservations of an invocation that the book knows, in the order of their ids.
+    pub fn reservations_of(
+        &self,
+        invocation: InvocationId,
+    ) -> impl Iterator<Item = (&ReservationId, &Reservation)> {
+        let id = |effect| ReservationId {
+            invocation,
+            effect: EffectId(effect),
+        };
+        self.reservations.range(id(0)..=id(u64::MAX))
     }
 
     /// The reservations that hold money now, in the order of their ids.

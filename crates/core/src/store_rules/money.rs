@@ -64,9 +64,8 @@ pub fn reserve<R: Rows>(
     let killed = rows.kill()?;
     let today = today(rows, now)?;
     let scopes = scopes_on(today, call);
-    let known = rows.ledger(id, &scopes)?.reservation(&id).is_some();
     let goes_on = row.end.is_none_or(|end| end.resumable && !new.is_empty());
-    if !known && !goes_on {
+    if !goes_on && rows.ledger(id, &scopes)?.reservation(&id).is_none() {
         let detail = format!("reserve {id}: the invocation has ended");
         return Err(StoreError::Invalid {
             detail: Arc::from(detail),
@@ -78,17 +77,23 @@ pub fn reserve<R: Rows>(
         return Ok(synced(ReserveReply::Killed(kill)));
     }
     let own = rows.ahead_of(id.invocation)?;
-    if rows.ledger(id, &scopes)?.is_short(today, &call.request) {
-        rows.load_ahead()?;
-    }
+    let ledger = rows.ledger(id, &scopes)?;
+    let undisturbed = ledger.reserve_undisturbed(today, &call.request, call.look_ahead);
     let Reserved {
         outcome,
         drawn_from,
         taken,
         returned,
-    } = rows
-        .ledger(id, &scopes)?
-        .reserve_ahead(today, &call.request, call.look_ahead);
+    } = match undisturbed {
+        Some(reserved) => reserved,
+        None => {
+            if ledger.is_short(today, &call.request) {
+                rows.load_ahead()?;
+            }
+            rows.ledger(id, &scopes)?
+                .reserve_ahead(today, &call.request, call.look_ahead)
+        }
+    };
     debug_assert!(drawn_from.is_none() || drawn_from == own);
     for returned in returned {
         rows.keep_settlement(returned, None)?;

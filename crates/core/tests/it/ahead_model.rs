@@ -226,11 +226,27 @@ impl Oracle {
             .accounts()
             .map(|(scope, account)| (scope.clone(), account.clone()))
             .collect();
+        let mut quick = self.ledger.clone();
+        let undisturbed = quick.reserve_undisturbed(today, &request, look_ahead);
+        let is_short = self.ledger.is_short(today, &request);
+        let before = undisturbed.is_none().then(|| self.ledger.clone());
+        let reserved = self.ledger.reserve_ahead(today, &request, look_ahead);
+        match undisturbed {
+            Some(undisturbed) => {
+                prop_assert!(!is_short, "somebody had to give money back");
+                prop_assert_eq!(&undisturbed, &reserved);
+                prop_assert_eq!(&quick, &self.ledger);
+            }
+            None => {
+                prop_assert_eq!(Some(quick), before, "it changed something");
+                prop_assert_eq!(reserved.drawn_from, None, "a draw disturbs nobody");
+            }
+        }
         let Reserved {
             outcome,
             drawn_from,
             ..
-        } = self.ledger.reserve_ahead(today, &request, look_ahead);
+        } = reserved;
         match (&outcome, &expected) {
             (ReserveOutcome::Granted(grant), ReserveOutcome::Granted(wanted)) => {
                 prop_assert_eq!(grant, wanted, "money ahead took something from a call");

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what can fail (a bound) is looked at before anything is changed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use otto_core::id::ReservationId;
@@ -23,8 +23,8 @@ pub(crate) struct MemoryRows {
     kill: Option<KillRow>,
     highest_day: UtcDay,
     pub(crate) ledger: Ledger,
-    open: BTreeSet<ReservationId>,
-    days: BTreeMap<ReservationId, UtcDay>,
+    /// The reservations that hold money, with the day they are booked on.
+    open: BTreeMap<ReservationId, UtcDay>,
     pub(crate) charges: BTreeMap<ReservationId, (UtcDay, Charge)>,
     /// Bytes of journals and results.
     bytes: usize,
@@ -53,8 +53,7 @@ impl MemoryRows {
             kill: None,
             highest_day: UtcDay(0),
             ledger: Ledger::new(),
-            open: BTreeSet::new(),
-            days: BTreeMap::new(),
+            open: BTreeMap::new(),
             charges: BTreeMap::new(),
             bytes: 0,
             ended: VecDeque::new(),
@@ -105,20 +104,9 @@ impl MemoryRows {
             finish.result = Arc::from("");
             invocation.entries = Vec::new();
             invocation.dropped = true;
-            let first = ReservationId {
-                invocation: id,
-                effect: otto_core::EffectId(0),
-            };
-            let last = ReservationId {
-                invocation: id,
-                effect: otto_core::EffectId(u64::MAX),
-            };
-            let closed: Vec<ReservationId> =
-                self.days.range(first..=last).map(|(id, _)| *id).collect();
-            for id in closed {
-                if self.ledger.forget(&id) {
-                    self.days.remove(&id);
-                }
+            let known = self.ledger.reservations_of(id).map(|(id, _)| *id);
+            for id in known.collect::<Vec<_>>() {
+                self.ledger.forget(&id);
             }
         }
     }
@@ -253,8 +241,7 @@ impl Rows for MemoryRows {
     }
 
     fn keep_grant(&mut self, id: ReservationId, day: UtcDay) -> Result<(), StoreError> {
-        self.open.insert(id);
-        self.days.insert(id, day);
+        self.open.insert(id, day);
         Ok(())
     }
 
@@ -263,6 +250,7 @@ impl Rows for MemoryRows {
         id: ReservationId,
         charge: Option<&Charge>,
     ) -> Result<(), StoreError> {
+        let day = self.open.get(&id).copied();
         if self
             .ledger
             .reservation(&id)
@@ -272,7 +260,9 @@ impl Rows for MemoryRows {
         }
         match charge {
             Some(charge) => {
-                let day = self.days.get(&id).copied().unwrap_or(self.highest_day);
+                // One that corrects a forfeit stays on its day.
+                let day = day.or_else(|| self.charges.get(&id).map(|(day, _)| *day));
+                let day = day.unwrap_or(self.highest_day);
                 self.charges.insert(id, (day, charge.clone()));
             }
             None => {
@@ -296,7 +286,7 @@ impl Rows for MemoryRows {
     }
 
     fn held_ahead(&mut self, most: usize) -> Result<Vec<Lapsed>, StoreError> {
-        let held = self.open.iter().filter(|id| id.is_ahead());
+        let held = self.open.keys().filter(|id| id.is_ahead());
         Ok(held
             .filter_map(|id| self.owed(*id, Timestamp::EPOCH))
             .take(most)
@@ -304,7 +294,7 @@ impl Rows for MemoryRows {
     }
 
     fn lapsed(&mut self, now: Timestamp, most: usize) -> Result<Vec<Lapsed>, StoreError> {
-        let lapsed = self.open.iter().filter(|id| {
+        let lapsed = self.open.keys().filter(|id| {
             self.invocations.get(&id.invocation).is_some_and(|found| {
                 let is_live = self
                     .sessions
