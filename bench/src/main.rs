@@ -16,6 +16,7 @@ mod measure;
 mod runtime;
 mod sandbox;
 mod serve;
+mod start;
 mod store;
 mod table;
 

@@ -28,7 +28,7 @@ use otto_engine::InvokeOptions;
 use crate::measure::resident_kib;
 use crate::table::{self, Row};
 
-const MODEL: &str = "claude-haiku-4-5";
+pub(crate) const MODEL: &str = "claude-haiku-4-5";
 
 pub(crate) fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -70,16 +70,25 @@ fn p50_us(mut times: Vec<Duration>) -> f64 {
 }
 
 /// A model in this process.
-struct Model {
+pub(crate) struct Model {
     prices: Arc<PriceTable>,
     talk: Talk,
 }
 
-enum Talk {
+pub(crate) enum Talk {
     /// Never answers.
     Silent,
     /// Calls the tool `nothing` this often, then ends.
     Calls(usize),
+}
+
+impl Model {
+    pub(crate) fn new(talk: Talk) -> Self {
+        Self {
+            prices: Arc::new(otto_anthropic::price_table()),
+            talk,
+        }
+    }
 }
 
 impl LlmClient for Model {
@@ -141,13 +150,9 @@ async fn open(talk: Talk, admission: Admission, telemetry: TelemetryParts) -> Re
             ..otto::Budgets::default()
         })
         .build()?;
-    let model = Model {
-        prices: Arc::new(otto_anthropic::price_table()),
-        talk,
-    };
     Ok(Otto::builder()
         .enabled(true)
-        .client(Arc::new(model))
+        .client(Arc::new(Model::new(talk)))
         .tool(nothing)
         .agent(agent)
         .admission(admission)

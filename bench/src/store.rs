@@ -1,4 +1,4 @@
-//! The stores: reservations together, alone and in memory, artifacts, context reads.
+//! The stores: reservations together, alone and in memory, artifacts, context reads, a start on what is there.
 //!
 //! Each durable figure stands beside a floor that takes turns with it in the same run, so that a slow moment hits
 //! both: disks differ by a factor of a hundred.
@@ -22,6 +22,7 @@ use otto_store_memory::MemoryStore;
 
 use crate::calls::Caller;
 use crate::measure::{median, thread_cpu_ns};
+use crate::start;
 use crate::table::{self, Row};
 
 const CALLERS: u64 = 64;
@@ -34,6 +35,7 @@ pub(crate) fn run() -> Result<()> {
     rows.push(in_memory()?);
     rows.extend(artifacts(dir.path())?);
     rows.push(context_reads()?);
+    rows.extend(start::rows(dir.path())?);
     table::print("stores, medians of interleaved rounds", &rows);
     Ok(())
 }
