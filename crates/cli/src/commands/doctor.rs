@@ -267,8 +267,12 @@ async fn of_store(operator: &OperatorConfig) -> Option<Finding> {
             })
         }
         Err(failure) => Some(
-            Finding::new("store", Standing::Broken, failure.message)
-                .fix("`otto verify` says more; docs/durability.md says how to restore a backup"),
+            Finding::new("store", Standing::Broken, failure.message).fix(
+                failure.hint.unwrap_or_else(|| {
+                    "`otto verify` says more; docs/durability.md says how to restore a backup"
+                        .to_owned()
+                }),
+            ),
         ),
     }
 }

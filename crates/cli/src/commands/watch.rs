@@ -166,7 +166,23 @@ pub(super) fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, to: To
         out.write(to, &output::show_report(report, budgets, painter));
         out.line(to, &format!("\nsession {}", report.ids.session));
     }
-    Code::from(report.outcome.kind())
+    if is_stored(report) {
+        Code::from(report.outcome.kind())
+    } else {
+        Code::Other
+    }
+}
+
+/// Whether the end that is reported will be found by whoever looks later. An answer that is not kept is no success.
+const fn is_stored(report: &Report) -> bool {
+    !matches!(
+        report,
+        Report {
+            outcome: Outcome::Completed { .. },
+            store_error: Some(_),
+            ..
+        }
+    )
 }
 
 /// What to type after this outcome.
@@ -187,6 +203,7 @@ pub(super) fn next_command(report: &Report) -> String {
         Outcome::Cancelled {
             reason: CancelReason::Shutdown | CancelReason::StoreFailed,
         } => format!("otto resume {session}"),
+        _ if !is_stored(report) => format!("otto resume {session}"),
         _ => format!("otto show {session}"),
     }
 }

@@ -28,6 +28,9 @@ pub(crate) fn show_tokens(count: u64) -> String {
 /// The report as text of several lines. `budgets` are the limits that were in force.
 pub(crate) fn show_report(report: &Report, budgets: &Budgets, painter: Painter) -> String {
     let (word, style) = match report.outcome.kind() {
+        otto::OutcomeKind::Completed if report.store_error.is_some() => {
+            ("completed, but its end is not stored,", Style::Warn)
+        }
         otto::OutcomeKind::Completed => ("completed", Style::Good),
         _ => ("ended", Style::Bad),
     };

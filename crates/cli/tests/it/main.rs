@@ -21,6 +21,7 @@ mod output;
 mod redact;
 mod run;
 mod serve;
+mod state_dir;
 mod stored;
 mod telemetry;
 mod tools;

@@ -99,9 +99,15 @@ impl World {
 
     /// The command in the project directory, with nothing of the real environment.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_otto"));
+        let mut command = self.program(env!("CARGO_BIN_EXE_otto"));
+        command.args(args);
         command
-            .args(args)
+    }
+
+    /// Another program, as [`World::command`] runs the command.
+    pub(crate) fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.path("project"))
             .env_clear()
             .env("HOME", self.path("home"))
