@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod coverage;
 mod crash;
 mod docs;
 mod examples;
@@ -39,6 +40,7 @@ usage: cargo xtask COMMAND
   soak-serve             a thousand followers through a kill of the server, ten thousand idle connections
   crash [--all] [--scenario NAME] [--inject KIND] [--point N] [--power]
                          kills at every system call, injects faults, cuts the power; checks what is left
+  coverage               how much of the core its tests reach; needs cargo-tarpaulin
   bench [NAME] [ARGS]    runs a benchmark in release mode: invocation, sandbox, store, runtime
 ";
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         "soak-serve" => soak_serve::run(&rest),
         "crash" => crash::run(&rest),
         "bench" => bench::run(&rest),
+        "coverage" => coverage::run(&rest),
         "soak" => soak::run(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");
