@@ -116,8 +116,8 @@ async fn until_held(otto: &Otto, running: &[otto::InvocationHandle]) -> Result<(
     Ok(())
 }
 
-/// Leaves everything as a crash would: nothing that runs comes to an end.
+/// Ends the process, as far as the state is concerned: what runs comes to no end and is there to be taken up.
 async fn die(otto: Otto, running: Vec<otto::InvocationHandle>) {
-    otto.shutdown(Duration::ZERO).await;
+    otto.hand_over(Duration::from_secs(5)).await;
     drop((otto, running));
 }
