@@ -1,9 +1,13 @@
 //! What to search for, compiled: the built-in rules, the operator's patterns, exact values and labels.
 //!
+//! A plan is made at every start, before the first word is sent. What only a text with something like a secret
+//! in it needs, or one that is streamed, is compiled when there is such a text.
+//!
 //! Invariant: a plan is only made from a configuration without problems; everything in it works.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::hir::Hir;
@@ -23,9 +27,7 @@ pub(super) struct Plan {
     pub(super) matchers: Vec<Matcher>,
     /// Which matchers can match a text at all.
     pub(super) any: RegexSet,
-    /// Where the rest of a text is the beginning of a built-in match, or of nothing: always matches.
-    pub(super) built_in_beginnings: Regex,
-    /// The same for the operator's patterns. `None`: there are none, or it would be too large.
+    /// Where the rest of a text is the beginning of a match of the operator's patterns, or of nothing: always matches. `None`: there are none, or it would be too large.
     pub(super) operator_beginnings: Option<Regex>,
     pub(super) exact: Literals,
     pub(super) labels: Literals,
@@ -36,13 +38,29 @@ pub(super) struct Plan {
 /// One pattern.
 pub(super) struct Matcher {
     pub(super) kind: usize,
-    regex: Regex,
+    regex: Lazy,
     masks_group: bool,
     /// Decides on each match; without one every match is a secret.
     pub(super) judge: Option<Judge>,
     pub(super) tail: TailKind,
     pub(super) is_operators: bool,
 }
+
+/// Compiled on first use.
+type Lazy = LazyLock<Regex, Box<dyn FnOnce() -> Regex + Send>>;
+
+/// Where the rest of a text is the beginning of a built-in match, or of nothing: always matches.
+pub(super) static BUILT_IN_BEGINNINGS: LazyLock<Regex> = LazyLock::new(|| {
+    let beginnings: Vec<Hir> = RULES
+        .iter()
+        .map(|rule| {
+            regex_syntax::parse(rule.pattern).expect("built-in patterns are tested to parse")
+        })
+        .map(|hir| operator::beginnings(&hir))
+        .collect();
+    ends_with_any(&beginnings)
+        .expect("the beginnings of the built-in patterns are tested to compile")
+});
 
 /// A pattern of the operator that compiles to more than this is refused.
 const PATTERN_SIZE_LIMIT: usize = 4 << 20;
@@ -57,15 +75,13 @@ impl Plan {
         let mut kinds = Vec::new();
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
-        let mut built_in = Vec::new();
         for rule in RULES {
-            let hir =
-                regex_syntax::parse(rule.pattern).expect("built-in patterns are tested to parse");
-            built_in.push(operator::beginnings(&hir));
             patterns.push(rule.pattern.to_owned());
             matchers.push(Matcher {
                 kind: kind_index(&mut kinds, rule.kind),
-                regex: Regex::new(rule.pattern).expect("built-in patterns are tested to compile"),
+                regex: LazyLock::new(Box::new(|| {
+                    Regex::new(rule.pattern).expect("built-in patterns are tested to compile")
+                })),
                 masks_group: rule.pattern.contains("(?P<secret>"),
                 judge: Some(rule.judge),
                 tail: rule.tail,
@@ -132,8 +148,6 @@ impl Plan {
             (Ok(any), Ok(exact), Ok(labels)) if problems.is_empty() => Ok(Self {
                 matchers,
                 any,
-                built_in_beginnings: ends_with_any(&built_in)
-                    .expect("the beginnings of the built-in patterns are tested to compile"),
                 operator_beginnings,
                 exact,
                 labels,
@@ -198,7 +212,7 @@ fn operator_matcher(
             .capture_names()
             .flatten()
             .any(|name| name == SECRET_GROUP),
-        regex,
+        regex: LazyLock::new(Box::new(|| regex)),
         judge: None,
         tail: TailKind::None,
         is_operators: true,
@@ -255,5 +269,20 @@ impl Matcher {
             masked: masked.unwrap_or_else(|| whole.clone()),
             whole,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_pattern_compiles() {
+        let plan = Plan::new(&RedactionConfig::default()).unwrap();
+        assert_eq!(plan.matchers.len(), RULES.len());
+        for matcher in &plan.matchers {
+            assert!(matcher.find_in("", 0).is_none());
+        }
+        assert!(BUILT_IN_BEGINNINGS.is_match(""));
     }
 }

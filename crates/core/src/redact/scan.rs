@@ -17,7 +17,7 @@ use std::ops::Range;
 use regex::Regex;
 
 use crate::redact::operator::MAX_LINE_PIECE_BYTES;
-use crate::redact::plan::{Found, Plan};
+use crate::redact::plan::{BUILT_IN_BEGINNINGS, Found, Plan};
 use crate::redact::rules::{CONTEXT_BYTES, Candidate};
 use crate::redact::tail::Tail;
 
@@ -481,7 +481,7 @@ impl Scan {
                 .find_at(text, from)
                 .map_or(text.len(), |rest| rest.start())
         };
-        let mut horizon = self.base + ends(&plan.built_in_beginnings, text, from);
+        let mut horizon = self.base + ends(&BUILT_IN_BEGINNINGS, text, from);
         horizon = horizon.min(self.base + plan.exact.unfinished_from(text, from));
         if plan.has_operators() {
             let line = self
