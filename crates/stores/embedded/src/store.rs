@@ -81,8 +81,8 @@ impl EmbeddedStore {
         }
         let state_dir = Arc::new(StateDir::open(&config.state_dir)?);
         let lock = state_dir.lock_opening()?;
-        let path = open::prepare(&state_dir)?;
-        let Buried { alive, left } = bury_dead_nodes(&state_dir, &path, &config)?;
+        let (path, connection) = open::prepare(&state_dir)?;
+        let Buried { alive, left } = bury_dead_nodes(&state_dir, &connection, &path, &config)?;
         contexts::remove_leftovers(&state_dir)?;
         let presence = presence::announce(&state_dir, &config.node)?;
         let boot = boot::number(&config.boot);
@@ -108,7 +108,7 @@ impl EmbeddedStore {
             artifact_bytes_max: config.artifact_bytes_max,
             syncs: inner.syncs.clone(),
         };
-        inner.spawn("otto-store-writer", move || writer.run())?;
+        inner.spawn("otto-store-writer", move || writer.run(connection))?;
         for _ in 0..reader::THREADS {
             let (queue, path) = (inner.readers.clone(), path.clone());
             inner.spawn("otto-store-reader", move || reader::run(&queue, &path))?;
@@ -276,11 +276,10 @@ struct Buried {
 /// Ends the leases of nodes that are known to be dead, and takes over the files they have not written.
 fn bury_dead_nodes(
     state_dir: &StateDir,
+    connection: &Connection,
     path: &Path,
     config: &StoreConfig,
 ) -> Result<Buried, StoreError> {
-    let connection =
-        open::writer(path).map_err(|error| from_sql(&error, "open the database", path))?;
     let alive = presence::bury_dead(state_dir, |node| {
         connection
             .execute(
@@ -290,7 +289,7 @@ fn bury_dead_nodes(
             .map(drop)
             .map_err(|error| from_sql(&error, "end the leases of a dead process", path))
     })?;
-    let left = artifacts::adopt(&connection, &config.node, |other| {
+    let left = artifacts::adopt(connection, &config.node, |other| {
         presence::may_be_alive(state_dir, &presence::file_name(other))
     })
     .map_err(|fault| fault.into_store_error("take over the files of a dead process", path))?;

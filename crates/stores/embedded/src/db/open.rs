@@ -32,8 +32,9 @@ const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// to read after a crash; this many are read in some 10 ms.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
-/// Checks the file, creates or migrates it, and returns its path.
-pub(crate) fn prepare(state_dir: &StateDir) -> Result<PathBuf, StoreError> {
+/// Checks the file, creates or migrates it; returns its path and a connection for the writer thread. It is the one
+/// that was checked with: closing the last connection removes the log, and the next one would make it anew.
+pub(crate) fn prepare(state_dir: &StateDir) -> Result<(PathBuf, Connection), StoreError> {
     let path = state_dir.path.join(FILE_NAME);
     if !inspect(state_dir, &path)? {
         create(state_dir)?;
@@ -56,7 +57,7 @@ pub(crate) fn prepare(state_dir: &StateDir) -> Result<PathBuf, StoreError> {
         );
         return Err(unavailable(Arc::from(detail)));
     }
-    Ok(path)
+    Ok((path, connection))
 }
 
 /// A connection for the writer thread.

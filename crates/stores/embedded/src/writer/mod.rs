@@ -69,11 +69,12 @@ enum Exit {
 }
 
 impl Writer {
-    /// Serves the queue until it is closed and empty.
-    pub(crate) fn run(self) {
+    /// Serves the queue until it is closed and empty, over this connection as long as it can be trusted.
+    pub(crate) fn run(self, connection: Connection) {
         let mut recover = false;
+        let mut first = Some(connection);
         loop {
-            match self.connect(recover) {
+            match first.take().map_or_else(|| self.connect(recover), Ok) {
                 Ok(connection) => match self.serve(&connection) {
                     Ok(Exit::Closed) => return,
                     Ok(Exit::Distrusted) => recover = true,
