@@ -17,6 +17,10 @@ use crate::error::{Code, Failure};
 /// two seconds that tools get to end.
 pub(crate) const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 
+/// How long the proof of the sandbox leaves the processors to whatever leads to the first model call. Nothing
+/// depends on its length.
+const HEAD_START: Duration = Duration::from_millis(15);
+
 /// Refuses early, with the reason, when agents may not run.
 pub(crate) fn check_enabled(operator: &OperatorConfig) -> Result<(), Failure> {
     if operator.kill_switch.value {
@@ -86,10 +90,12 @@ async fn with_host(
         .agents(configs)
         .open()
         .await?;
-    // The sandbox proves itself while the first model call is under way. A refusal is told by the first tool.
+    // The sandbox proves itself while the first model call is under way; a tool that comes earlier begins the proof. A
+    // refusal is told by the first tool.
     let engine = otto.engine().clone();
     let prover = host.clone();
     let proof = Child::once("sandbox_proof", async move {
+        tokio::time::sleep(HEAD_START).await;
         match prover.prove().await {
             Ok(level) => engine.report_sandbox(level.as_str(), Condition::Ready),
             Err(refusal) => {
