@@ -147,7 +147,7 @@ impl Engine {
             drop(registration);
             if let Some(report) = report {
                 // The caller may have dropped its handle; the report is in the store as well.
-                let _ = report_sender.send(report);
+                let _ = report_sender.send(Box::new(report));
             }
         };
         tokio::spawn(work.instrument(span));

@@ -40,6 +40,7 @@ use crate::leases::{LEASE_TTL, Leases};
 use crate::metrics::Family;
 use crate::scopes::NodeName;
 use crate::shutdown::LeftForResume;
+use crate::spans::span_of;
 use crate::supervisor::{self, Supervisor};
 use crate::telemetry::{Telemetry, TelemetryParts};
 use crate::{
@@ -137,6 +138,8 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) supervisor: Supervisor,
     pub(crate) audit: AuditTrail,
+    /// Limits in every gap, made once: their origin is a text.
+    default_budgets: Budgets,
     /// Taken when it is noted.
     configuration: Mutex<Option<Vec<(String, String)>>>,
     /// Cancelled when a shutdown waits no longer: AgentServers are dropped where they are.
@@ -239,6 +242,7 @@ impl Engine {
             kill: KillSwitch::new(parts.kill, now),
             supervisor: Supervisor::new(health.clone(), telemetry.clone()),
             audit,
+            default_budgets: default_budgets(),
             configuration: Mutex::new(Some(parts.configuration)),
             health,
             telemetry,
@@ -391,13 +395,13 @@ impl Engine {
     pub(crate) fn effective_budgets(&self, agent: &AgentConfig, task: &Budgets) -> Budgets {
         agent
             .budgets
-            .or(&default_budgets())
+            .or(&self.shared.default_budgets)
             .narrowed_by(task)
             .narrowed_by(&self.shared.settings().ceilings.invocation)
     }
 
     pub(crate) fn limits(&self, agent: &AgentConfig) -> InvocationLimits {
-        let budgets = agent.budgets.or(&default_budgets());
+        let budgets = agent.budgets.or(&self.shared.default_budgets);
         InvocationLimits {
             time: budgets
                 .time
@@ -437,7 +441,6 @@ impl Engine {
             }
             tools.push(facts(&**tool));
         }
-        let seed = self.shared.ids.random();
         Ok(InvocationSpec {
             invocation: ids.invocation,
             session: ids.session,
@@ -458,7 +461,8 @@ impl Engine {
                 .settings()
                 .ceilings
                 .scopes(ids, &agent.name, &agent.budgets),
-            seed: u64::from_le_bytes(seed[..8].try_into().expect("ten bytes hold eight")),
+            // Nobody has to be kept from guessing it: it spreads retries.
+            seed: u64::from_le_bytes(span_of(ids)),
         })
     }
 

@@ -27,7 +27,8 @@ pub struct InvocationHandle {
     pub(crate) ids: Ids,
     pub(crate) stop: watch::Sender<Option<CancelReason>>,
     pub(crate) events: Option<broadcast::Receiver<ListenerEvent>>,
-    pub(crate) report: oneshot::Receiver<Report>,
+    /// In a box: the place for it is there from the start.
+    pub(crate) report: oneshot::Receiver<Box<Report>>,
     pub(crate) progress: watch::Receiver<u64>,
 }
 
@@ -85,7 +86,10 @@ impl InvocationHandle {
     /// # Errors
     /// [`InvokeError::ShuttingDown`] if the runtime ended before the invocation did; it can be resumed.
     pub async fn report(self) -> Result<Report, InvokeError> {
-        self.report.await.map_err(|_| InvokeError::ShuttingDown)
+        let report = self.report.await;
+        report
+            .map(|report| *report)
+            .map_err(|_| InvokeError::ShuttingDown)
     }
 }
 
