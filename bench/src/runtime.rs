@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
 use otto::core::agent::Limit;
 use otto::core::invocation::{ModelFinish, StopReason};
 use otto::core::message::{Block, BlockView, ToolCallBlock, ToolCallName, ToolInput};
@@ -120,14 +121,19 @@ impl LlmClient for Model {
             output_tokens: 10,
             ..Usage::default()
         };
-        Box::pin(futures_util::stream::iter([
-            ModelEvent::BlockFinished { index: 0, block },
-            ModelEvent::Finished(ModelFinish {
-                stop,
-                usage: Some(usage),
-                served_by: None,
-            }),
-        ]))
+        let block = ModelEvent::BlockFinished { index: 0, block };
+        let finished = ModelEvent::Finished(ModelFinish {
+            stop,
+            usage: Some(usage),
+            served_by: None,
+        });
+        // As on a network, the end is not there yet when the block is: what is timed is the call of the tool, and
+        // not the accounts of a turn that ends meanwhile.
+        let end = async move {
+            tokio::task::yield_now().await;
+            finished
+        };
+        Box::pin(futures_util::stream::iter([block]).chain(futures_util::stream::once(end)))
     }
 }
 
