@@ -29,9 +29,14 @@ pub(crate) fn run(
     stream: &UnixStream,
 ) -> io::Result<()> {
     let mut ctx = context(spec, opened, channel)?;
-    while let Some(Frame { tag, payload }) =
-        wire::read_frame(&mut &*stream, MAX_REQUEST_FRAME_BYTES)?
-    {
+    let mut memory = shared::Memory::default();
+    loop {
+        memory.release_when_idle(stream, shared::KEPT_FOR)?;
+        let Some(Frame { tag, payload }) =
+            wire::read_frame(&mut &*stream, MAX_REQUEST_FRAME_BYTES)?
+        else {
+            return Ok(());
+        };
         match tag {
             to_worker::CALL => {
                 let request: WorkerRequest = wire::decode(&payload)?;
@@ -40,7 +45,7 @@ pub(crate) fn run(
                 let Some(answer) = call(&mut ctx, dispatch, &request) else {
                     return Err(io::Error::other("the tool panicked"));
                 };
-                send(stream, answer)?;
+                send(stream, &mut memory, answer)?;
             }
             to_worker::ATTACK => {
                 let asked: Vec<Attack> = wire::decode(&payload)?;
@@ -50,7 +55,6 @@ pub(crate) fn run(
             _ => return Err(wire::BadFrame::Malformed.into()),
         }
     }
-    Ok(())
 }
 
 fn context(spec: &WorkerSpec, opened: Opened, channel: Option<OwnedFd>) -> io::Result<WorkerCtx> {
@@ -105,10 +109,11 @@ fn as_fd(dir: &Dir) -> BorrowedFd<'_> {
     dir.as_fd()
 }
 
-fn send(stream: &UnixStream, answer: WorkerAnswer) -> io::Result<()> {
+fn send(stream: &UnixStream, memory: &mut shared::Memory, answer: WorkerAnswer) -> io::Result<()> {
     match answer {
         WorkerAnswer::Done { content }
-            if content.len() >= shared::FROM_BYTES && shared::send(stream, content.as_bytes())? =>
+            if content.len() >= shared::FROM_BYTES
+                && memory.send(stream, content.as_bytes())? =>
         {
             Ok(())
         }

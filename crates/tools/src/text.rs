@@ -14,10 +14,7 @@ const MAX_QUOTED_CHARS: usize = 300;
 
 /// Writes hidden characters out. Also says how many there were.
 pub(crate) fn reveal(text: &str) -> (Cow<'_, str>, usize) {
-    // Most text is plain from its beginning to its end, and is looked at in large steps.
-    let plain = floor(text, plain_bytes(text.as_bytes()));
-    let rest = &text[plain..];
-    if !rest.chars().any(is_hidden) && !has_lone_return(rest.as_bytes()) {
+    if !hides(text) {
         return (Cow::Borrowed(text), 0);
     }
     let mut hidden = 0;
@@ -44,31 +41,47 @@ pub(crate) fn reveal(text: &str) -> (Cow<'_, str>, usize) {
     }
 }
 
+// BOUND: a step without a branch in it, which the compiler turns into a few wide instructions.
+const STEP: usize = 256;
+
+/// Whether anything in the text may have to be written out. Most text is plain ASCII, and is looked at in large
+/// steps; what is between them is looked at by character.
+fn hides(text: &str) -> bool {
+    let mut rest = text;
+    loop {
+        // A plain step ends where a character ends.
+        rest = &rest[plain_bytes(rest.as_bytes())..];
+        let (odd, after) = rest.split_at(floor(rest, STEP));
+        if odd.chars().any(is_hidden) || has_lone_return(rest.as_bytes(), odd.len()) {
+            return true;
+        }
+        if after.is_empty() {
+            return false;
+        }
+        rest = after;
+    }
+}
+
 /// How many bytes from the start are printable ASCII, tabs and line feeds, in whole steps.
 fn plain_bytes(bytes: &[u8]) -> usize {
-    // BOUND: a step without a branch in it, which the compiler turns into a few wide instructions.
-    const STEP: usize = 64;
-    let is_plain = |chunk: &[u8]| {
+    let is_plain = |step: &&[u8; STEP]| {
         let plain = |byte: u8| (0x20..0x7f).contains(&byte) | (byte == b'\n') | (byte == b'\t');
-        chunk.iter().fold(true, |all, byte| all & plain(*byte))
+        step.iter().fold(true, |all, byte| all & plain(*byte))
     };
-    bytes
-        .chunks(STEP)
-        .take_while(|chunk| is_plain(chunk))
-        .map(<[u8]>::len)
-        .sum()
+    bytes.as_chunks().0.iter().take_while(is_plain).count() * STEP
 }
 
 const fn is_flag_tag(c: char) -> bool {
     matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}')
 }
 
-/// Whether a carriage return stands anywhere but before a line end.
-fn has_lone_return(bytes: &[u8]) -> bool {
-    bytes
-        .iter()
-        .enumerate()
-        .any(|(at, byte)| *byte == b'\r' && bytes.get(at + 1).is_some_and(|next| *next != b'\n'))
+/// Whether a carriage return among the first `length` bytes stands anywhere but before a line end.
+fn has_lone_return(bytes: &[u8], length: usize) -> bool {
+    let followed_wrong = |at: usize| bytes.get(at + 1).is_some_and(|next| *next != b'\n');
+    let first = bytes[..length].iter().enumerate();
+    first
+        .filter(|(_, byte)| **byte == b'\r')
+        .any(|(at, _)| followed_wrong(at))
 }
 
 pub(crate) const fn is_hidden(c: char) -> bool {
@@ -193,9 +206,18 @@ mod tests {
     #[test]
     fn what_is_hidden_is_found_at_every_place() {
         for hidden in ["\u{1b}", "\u{202e}", "\u{e0041}", "\r"] {
-            for at in 0..200 {
-                let text = format!("{}{hidden}{}", "x".repeat(at), "ü".repeat(90));
-                assert_eq!(reveal(&text).1, 1, "{hidden:?} at {at}");
+            for at in 0..2 * STEP + 10 {
+                let x = "x".repeat(at);
+                for text in [
+                    format!("{x}{hidden}{}", "ü".repeat(90)),
+                    format!("{x}{hidden}{}", "y".repeat(3 * STEP)),
+                    format!("ü{x}{hidden}漢{x}"),
+                ] {
+                    assert_eq!(reveal(&text).1, 1, "{hidden:?} at {at}: {text:?}");
+                }
+                for text in [format!("{x}\r\n{x}ü"), format!("ü{x}漢\r\n{x}\r")] {
+                    assert_eq!(reveal(&text), (Cow::Borrowed(text.as_str()), 0));
+                }
             }
         }
     }

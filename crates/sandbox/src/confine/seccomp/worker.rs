@@ -104,7 +104,8 @@ pub(super) fn talk(calls: &mut Calls) -> Result<(), SetupFailure> {
         .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_GETFL)])?
         .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_SETFL)])?
         .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_DUPFD_CLOEXEC)])?
-        // Memory for a large answer: always sealed against being run.
+        // Memory for a large answer: always sealed against being run, and written from its beginning.
+        .all(&[libc::SYS_lseek])
         .when(libc::SYS_fcntl, &[Test::int_is(1, libc::F_ADD_SEALS)])?
         .when(
             libc::SYS_memfd_create,
@@ -124,7 +125,6 @@ fn files(calls: &mut Calls) {
         libc::SYS_fstat,
         libc::SYS_statx,
         libc::SYS_fstatfs,
-        libc::SYS_lseek,
         libc::SYS_pread64,
         libc::SYS_preadv,
         libc::SYS_readlinkat,
