@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Sim(commands::sim::Sim),
     /// Serve agents over HTTP
     Serve(commands::serve::Serve),
+    /// Ask a running session or invocation to end, in whichever process it runs
+    Cancel(commands::cancel::Cancel),
     /// Stop everything, now and until it is lifted
     Kill(commands::kill::Kill),
     /// Show the audit log, or what audit mode let pass

@@ -111,6 +111,9 @@ impl Engine {
         if let Some(reason) = shared.stop_ordered() {
             request_stop(&stop_sender, reason);
         }
+        if matches!(start, Start::Resumed(_)) {
+            shared.obey_cancel_request(seat.ids.invocation, &stop_sender);
+        }
         let channels = Channels {
             stop,
             stop_sender,

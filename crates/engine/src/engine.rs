@@ -5,6 +5,7 @@
 //! Invariant: after a stop was ordered (kill switch or shutdown) no new invocation, model call or tool call
 //! begins.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use otto_core::port::store::{
 use otto_core::port::tool::Tool;
 use otto_core::redact::Redactor;
 use otto_core::task::TaskSpec;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,7 @@ use crate::admission::{Admission, Ticket};
 use crate::agent_server::AgentServer;
 use crate::agent_supervisor::{Seat, Start};
 use crate::audit::AuditTrail;
+use crate::cancel::CancelRequests;
 use crate::clock::{Clock, IdSource};
 use crate::context_store::ContextStore;
 use crate::fingerprint::fingerprint;
@@ -68,6 +71,8 @@ pub struct EngineParts {
     pub redactor: Arc<Redactor>,
     /// Where the kill switch may be thrown, beside the store's row.
     pub kill: KillPlaces,
+    /// The folder in which processes leave each other requests to cancel; `None` where none is shared.
+    pub cancel_requests: Option<PathBuf>,
     /// Where telemetry goes, beside the log.
     pub telemetry: TelemetryParts,
     /// Where the audit trail goes; `None` keeps none.
@@ -134,6 +139,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) leases: Leases,
     pub(crate) kill: KillSwitch,
+    pub(crate) cancels: CancelRequests,
     pub(crate) health: Health,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) supervisor: Supervisor,
@@ -240,6 +246,7 @@ impl Engine {
             registry: Registry::default(),
             leases: Leases::default(),
             kill: KillSwitch::new(parts.kill, now),
+            cancels: CancelRequests::new(parts.cancel_requests),
             supervisor: Supervisor::new(health.clone(), telemetry.clone()),
             audit,
             default_budgets: default_budgets(),
@@ -498,6 +505,12 @@ impl Engine {
         }
     }
 
+    /// The kill switch of this process as it is thrown and lifted.
+    #[must_use]
+    pub fn kill_switch_changes(&self) -> watch::Receiver<Option<KillRow>> {
+        self.shared.kill.changes()
+    }
+
     /// Whether each component can do its work, and if not, why.
     pub async fn health(&self) -> HealthReport {
         let shared = &self.shared;
@@ -659,6 +672,12 @@ impl Engine {
     #[must_use]
     pub fn tools(&self) -> &Arc<ToolBus> {
         &self.shared.tools
+    }
+
+    /// What masks secrets.
+    #[must_use]
+    pub fn redactor(&self) -> &Arc<Redactor> {
+        &self.shared.redactor
     }
 
     /// The store, for lists and journals.

@@ -95,6 +95,11 @@ impl KillSwitch {
         self.thrown.borrow().clone()
     }
 
+    /// What is thrown and lifted from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<Option<KillRow>> {
+        self.thrown.subscribe()
+    }
+
     /// Whether nothing may begin.
     pub(crate) fn is_thrown(&self) -> bool {
         self.thrown.borrow().is_some()

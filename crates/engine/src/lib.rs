@@ -12,6 +12,7 @@ mod agent_server;
 mod agent_supervisor;
 mod artifacts;
 mod audit;
+mod cancel;
 pub mod clock;
 mod context_store;
 mod cost_tracker;
@@ -43,6 +44,7 @@ mod tool_bus;
 
 pub use admission::Admission;
 pub use agent_server::AgentServer;
+pub use cancel::{CancelError, Cancelling};
 pub use context_store::{ContextGuard, ContextMetadata, ContextStore, DEFAULT_MAX_BYTES};
 pub use cost_tracker::{CostTracker, UsageReport};
 pub use engine::{Engine, EngineParts, EngineSettings, InvokeOptions, ResumeOptions, WeakEngine};

@@ -128,6 +128,8 @@ impl Engine {
         let (agent, resumption) = match terms {
             Terms::AsBefore => (agent, as_before(&spec)),
             Terms::Raised(raise, decision) => {
+                // Whoever resumes it on purpose wants it to go on.
+                shared.cancels.withdraw(invocation);
                 let agent = Arc::new(AgentConfig {
                     budgets: self.raised(&agent, &raise),
                     ..AgentConfig::clone(&agent)

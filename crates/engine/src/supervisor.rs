@@ -21,7 +21,7 @@ use crate::engine::Shared;
 use crate::health::{Condition, Health};
 use crate::restarts::{Ending, RestartRule, Restarts, Verdict};
 use crate::telemetry::Telemetry;
-use crate::{audit, kill_switch, leases, sweeper};
+use crate::{audit, cancel, kill_switch, leases, sweeper};
 
 /// The tree of an engine, in start order; shutdown goes in reverse.
 ///
@@ -55,6 +55,9 @@ pub(crate) fn tree(shared: &Arc<Shared>) -> Vec<Child> {
         // AgentSupervisor: one AgentServer per invocation, on demand, `RestartRule::AGENT`.
         child("kill_switch_watcher", |shared, stop| {
             Box::pin(kill_switch::watch(shared, stop))
+        }),
+        child("cancel_watcher", |shared, stop| {
+            Box::pin(cancel::watch(shared, stop))
         }),
         // Server, configuration watcher, exporter: added by those who have them, with `Supervisor::start`.
     ]

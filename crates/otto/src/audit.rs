@@ -2,7 +2,7 @@
 //!
 //! The log is a chain of records; each holds one or more facts, one JSON object per line. Nothing is written here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,8 +10,14 @@ use std::sync::Arc;
 use otto_core::port::store::{AuditCheck, AuditHead, AuditLog, StoreError};
 use serde_json::Value;
 
+use crate::config::OperatorConfig;
+
 /// BOUND: records that are read at once.
 const RECORDS_AT_ONCE: u32 = 256;
+/// BOUND: facts that are kept to tell the last of them.
+const MOST_FACTS: usize = 1_000_000;
+/// BOUND: records that one page looks through: a filter that finds nothing is answered as well.
+const RECORDS_OF_A_PAGE: u64 = 100_000;
 
 /// A fact of the audit log.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +40,40 @@ impl AuditFact {
     pub fn at_us(&self) -> u64 {
         self.fact["at_us"].as_u64().unwrap_or_default()
     }
+}
+
+/// Which facts are wanted; all, where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only facts of records after this one.
+    pub after: u64,
+    /// Only facts of this kind, such as `tool_ended`.
+    pub what: Option<String>,
+    /// Only facts of the session or invocation with this id.
+    pub of: Option<String>,
+}
+
+impl AuditFilter {
+    fn wants(&self, fact: &AuditFact) -> bool {
+        let is_what = self
+            .what
+            .as_deref()
+            .is_none_or(|what| fact.text("what") == what);
+        is_what
+            && self
+                .of
+                .as_deref()
+                .is_none_or(|id| fact.text("session") == id || fact.text("invocation") == id)
+    }
+}
+
+/// Facts of whole records, in order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuditPage {
+    /// The facts.
+    pub facts: Vec<AuditFact>,
+    /// The record to go on after; `None` at the end of the log.
+    pub next: Option<u64>,
 }
 
 /// The audit log of an Otto.
@@ -103,6 +143,71 @@ impl Audit {
     /// When the store cannot be read.
     pub async fn check(&self, anchor: Option<Anchor>) -> Result<AuditCheck, StoreError> {
         self.log.check_audit(anchor.map(|anchor| anchor.0)).await
+    }
+
+    /// The last of the facts that a filter wants, at most `most` (and never more than a million), in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn last(
+        &self,
+        filter: &AuditFilter,
+        most: usize,
+    ) -> Result<Vec<AuditFact>, StoreError> {
+        let most = most.min(MOST_FACTS);
+        let mut last = VecDeque::new();
+        self.facts(filter.after, |fact| {
+            if filter.wants(&fact) {
+                last.push_back(fact);
+                if last.len() > most {
+                    last.pop_front();
+                }
+            }
+            true
+        })
+        .await?;
+        Ok(last.into())
+    }
+
+    /// The next facts that a filter wants, for whoever reads the log in pieces. A record is told whole, so there
+    /// may be some more than `enough`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn page(&self, filter: &AuditFilter, enough: usize) -> Result<AuditPage, StoreError> {
+        let enough = enough.max(1);
+        let mut page = AuditPage::default();
+        let mut seen = filter.after;
+        self.facts(filter.after, |fact| {
+            let is_new_record = fact.record != seen;
+            let is_full = page.facts.len() >= enough
+                || fact.record.saturating_sub(filter.after) > RECORDS_OF_A_PAGE;
+            if is_new_record && is_full {
+                page.next = Some(seen);
+                return false;
+            }
+            seen = fact.record;
+            if filter.wants(&fact) {
+                page.facts.push(fact);
+            }
+            true
+        })
+        .await?;
+        Ok(page)
+    }
+
+    /// What audit mode let pass.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn would_deny(&self) -> Result<WouldDenyReport, StoreError> {
+        let mut report = WouldDenyReport::default();
+        self.facts(0, |fact| {
+            report.add(&fact);
+            true
+        })
+        .await?;
+        Ok(report)
     }
 
     /// Hands the facts of all records after `record` to `each`, in order, until it says `false`.
@@ -189,10 +294,21 @@ impl WouldDenyReport {
         }
     }
 
-    /// The lines of the operator's configuration that would let the same pass without audit mode, beside what is
-    /// allowed already (`None` where no list is set, which allows all).
+    /// The lines of the operator's configuration that would let the same pass without audit mode.
     #[must_use]
-    pub fn snippet(&self, tools: Option<&[String]>, hosts: Option<&[String]>) -> String {
+    pub fn snippet(&self, operator: &OperatorConfig) -> String {
+        fn texts<T: ToString>(list: &[T]) -> Vec<String> {
+            list.iter().map(ToString::to_string).collect()
+        }
+        let tools = operator.tools.as_ref().map(|tools| texts(&tools.value));
+        let hosts = operator.allowed_hosts.as_ref();
+        let hosts = hosts.map(|hosts| texts(&hosts.value));
+        self.snippet_beside(tools.as_deref(), hosts.as_deref())
+    }
+
+    /// As [`WouldDenyReport::snippet`], beside what is allowed already (`None` where no list is set, which allows
+    /// all).
+    fn snippet_beside(&self, tools: Option<&[String]>, hosts: Option<&[String]>) -> String {
         let mut text = String::new();
         let mut list = |key: &str, known: Option<&[String]>, more: &BTreeMap<String, Passed>| {
             let Some(known) = known else { return };
@@ -276,9 +392,9 @@ mod tests {
         assert_eq!(report.count, 3);
         let (tools, hosts) = (["grep".to_owned()], ["b.org".to_owned()]);
         assert_eq!(
-            report.snippet(Some(&tools), Some(&hosts)),
+            report.snippet_beside(Some(&tools), Some(&hosts)),
             "tools:\n  - \"grep\"\n  - \"fs.write\"  # 2 times, by helper\nallowed_hosts:\n  - \"b.org\"\n  - \"a.org:443\"  # 1 time\n"
         );
-        assert_eq!(report.snippet(None, None), "");
+        assert_eq!(report.snippet_beside(None, None), "");
     }
 }

@@ -118,6 +118,8 @@ pub enum OpenError {
 
 /// The file in the state directory that throws the kill switch by being there.
 pub const KILL_FILE: &str = "KILL";
+/// The folder in the state directory that holds requests to cancel.
+const CANCEL_FOLDER: &str = "cancel";
 /// The row is read this often where the file carries the word: for a throw whose file could not be written.
 const ROW_BEHIND_FILE: Duration = Duration::from_secs(1);
 /// The row is read this often where only it carries the word.
@@ -460,6 +462,7 @@ impl Builder {
             ids: ids.clone(),
             redactor: Arc::new(self.redactor.unwrap_or_else(Redactor::built_in)),
             kill,
+            cancel_requests: state_dir.as_ref().map(|path| path.join(CANCEL_FOLDER)),
             telemetry: self.telemetry,
             audit: audit.clone(),
             configuration: self.configuration,

@@ -38,9 +38,11 @@ pub mod env;
 pub mod limits;
 pub mod load;
 pub mod reconcile;
+pub mod redacted;
 pub mod text;
 pub mod tool_usage;
 pub mod upkeep;
+pub mod usage_csv;
 
 mod agent;
 mod ask_person;
@@ -64,7 +66,9 @@ mod wiring;
 mod yaml;
 
 pub use crate::agent::{AgentBuilder, InvalidAgent};
-pub use crate::audit::{Anchor, Audit, AuditFact, InvalidAnchor, Passed, WouldDenyReport};
+pub use crate::audit::{
+    Anchor, Audit, AuditFact, AuditFilter, AuditPage, InvalidAnchor, Passed, WouldDenyReport,
+};
 pub use crate::boot::{Booted, boot, worker_host};
 pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
@@ -89,8 +93,8 @@ pub use otto_core::policy::{Permission, Permissions};
 pub use otto_core::port::contexts::{ContextChange, ContextData, ContextError};
 pub use otto_core::port::llm_client::LlmClient;
 pub use otto_core::port::store::{
-    ArtifactKind, ArtifactRef, AuditHead, InvocationQuery, InvocationRecord, KillRow, Store,
-    StoreError, UsageGroup, UsageQuery, UsageSum,
+    ArtifactKind, ArtifactRef, AuditCheck, AuditHead, InvocationQuery, InvocationRecord, KillRow,
+    Store, StoreError, UsageGroup, UsageQuery, UsageSum,
 };
 pub use otto_core::port::tool::{
     Tool, ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolOutput,
@@ -104,7 +108,7 @@ pub use otto_core::{
     ToolName, WorkflowId,
 };
 pub use otto_engine::{
-    Admission, Ceilings, Child, Component, Condition, ContextGuard, ContextMetadata, ContextStore,
+    Admission, CancelError, Cancelling, Ceilings, Child, Component, Condition, ContextGuard, ContextMetadata, ContextStore,
     HealthReport, Ids, InvocationHandle, InvokeError, LeftForResume, ListenerEvent, Listening,
     Report, RestartRule, ResumeOptions, RunningInvocation, SharedBudget, ShutdownReport,
     TelemetryParts, ToolBus, UsageReport, kill_switch, metrics, names, spans,

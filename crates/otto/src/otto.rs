@@ -12,25 +12,29 @@ use otto_core::invocation::OpenCall;
 use otto_core::model::PriceTable;
 use otto_core::port::store::{
     ArtifactRef, AuditHead, AuditLog, Entry, InvocationQuery, InvocationRecord, KillRow,
-    StoreError, UsageQuery,
+    StoreError, UsageGroup, UsageQuery,
 };
 use otto_core::port::tool_host::ToolHost;
 use otto_core::task::TaskSpec;
 use otto_core::transcript::Transcript;
 use otto_core::{AgentName, InvocationId, Money, SessionId, ToolName, WorkflowId};
 use otto_engine::{
-    ContextStore, Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening,
+    CancelError, Cancelling, ContextStore, Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening,
     Report, ResumeOptions, ShutdownReport, ToolBus, ToolBusError, UsageReport, metrics::Family,
 };
 
-use otto_core::redact::Redactor;
 use otto_store_embedded::{Cleaned, EmbeddedStore, ScrubReport, VerifyReport};
+
+use tokio::sync::watch;
 
 use crate::ask_person::AskPerson;
 use crate::audit::Audit;
 use crate::builder::Builder;
 use crate::config::OperatorConfig;
+use crate::redacted::{self, Redacted};
 use crate::sessions::{self, SessionSummary};
+use crate::tool_usage::{self, ToolUsage};
+use crate::upkeep;
 use crate::user::DayBook;
 
 /// BOUND: events kept for whoever looks at an invocation that is followed by its journal.
@@ -347,24 +351,25 @@ impl Otto {
         Ok(Transcript::whole(&invocation, said))
     }
 
-    /// Redacts everything stored of a session again, with the patterns of now: its journal, its words and its
-    /// artifacts. `None` for a store that is not the embedded one.
+    /// Redacts everything stored of a session again, with the patterns in force: its journal, its words and its
+    /// artifacts. `None` where there is no state directory.
     ///
     /// # Errors
     /// When the session is unknown or running, or something cannot be read or written.
-    pub async fn redact_session(
-        &self,
-        session: SessionId,
-        redactor: Redactor,
-    ) -> Result<Option<Cleaned>, StoreError> {
-        let embedded = self.inner.embedded.as_ref().and_then(Weak::upgrade);
-        let Some(store) = embedded else {
+    pub async fn redact_session(&self, session: SessionId) -> Result<Option<Cleaned>, StoreError> {
+        let Some(state_dir) = self.state_dir() else {
             return Ok(None);
         };
-        store
-            .redact_session(session, Arc::new(redactor))
+        let redactor = self.inner.engine.redactor().clone();
+        upkeep::redact_session(state_dir, session, redactor)
             .await
             .map(Some)
+    }
+
+    /// What redaction makes of a text, with the patterns in force.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> Redacted {
+        redacted::redact(self.inner.engine.redactor(), text)
     }
 
     /// The tool calls of an invocation that were started and have no result, with their exact inputs. For a
@@ -394,6 +399,31 @@ impl Otto {
     /// When the store cannot be read.
     pub async fn usage(&self, query: UsageQuery) -> Result<UsageReport, StoreError> {
         self.inner.engine.cost_tracker().usage(query).await
+    }
+
+    /// What the answers to each tool's results cost, in the invocations that a query finds; it reads their journals.
+    /// What the query is grouped by does not matter.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn usage_by_tool(
+        &self,
+        query: UsageQuery,
+    ) -> Result<BTreeMap<String, ToolUsage>, StoreError> {
+        let query = UsageQuery {
+            group_by: vec![UsageGroup::Invocation],
+            ..query
+        };
+        let mut sums = BTreeMap::new();
+        for row in self.usage(query).await?.rows {
+            let id = row.key.get(&UsageGroup::Invocation);
+            let Some(invocation) = id.and_then(|id| id.parse().ok()) else {
+                continue;
+            };
+            let lines = self.journal(invocation).await?;
+            tool_usage::add_invocation(&mut sums, &lines, row.cost);
+        }
+        Ok(sums)
     }
 
     /// What this user has spent and held today in all projects, with the ceiling; `None` when the daily
@@ -472,6 +502,21 @@ impl Otto {
     /// When the store cannot be read.
     pub async fn kill_switch(&self) -> Result<Option<KillRow>, StoreError> {
         self.inner.engine.kill_switch().await
+    }
+
+    /// The kill switch of this process as it is thrown and lifted.
+    #[must_use]
+    pub fn kill_switch_changes(&self) -> watch::Receiver<Option<KillRow>> {
+        self.inner.engine.kill_switch_changes()
+    }
+
+    /// Asks an invocation to end, in whichever process on the state directory it runs. One that nobody drives ends
+    /// as soon as it is taken up, unless [`Otto::resume`] does that on purpose.
+    ///
+    /// # Errors
+    /// When there is no such invocation, it has ended, or it cannot be reached.
+    pub async fn cancel(&self, invocation: InvocationId) -> Result<Cancelling, CancelError> {
+        self.inner.engine.cancel(invocation).await
     }
 
     /// As [`Otto::shutdown`], for a process that is to be started again: what runs stays unfinished, and

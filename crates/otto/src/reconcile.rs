@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use otto_anthropic::Export;
+use otto_anthropic::{Export, ExportError, read_export};
 use otto_core::model::{ModelSpec, PriceTable, Usage};
 use otto_core::port::store::{UsageGroup, UsageSum};
 use otto_core::{ModelId, Money};
@@ -65,11 +65,47 @@ impl Standing {
     }
 }
 
+impl Compared {
+    /// The provider's amount above what Otto charged for calls with a usage record; below it, negative.
+    #[must_use]
+    pub fn drift_picodollars(&self) -> i64 {
+        let drift =
+            i128::from(self.provider.picodollars()) - i128::from(self.confirmed.picodollars());
+        i64::try_from(drift).unwrap_or(if drift < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
 #[derive(Default)]
 struct Side {
     usage: Option<Usage>,
     cost: Option<Money>,
     rounding: Money,
+}
+
+/// Compares sums by day and model with the text of an export of the provider, in the order of days and models. An
+/// export tells of the days it has; what Otto used on others is not its matter.
+///
+/// `own` are sums grouped by day and model.
+///
+/// # Errors
+/// When the text is no export that can be read.
+pub fn reconcile_text(
+    own: &[UsageSum],
+    text: &str,
+    prices: &PriceTable,
+) -> Result<Vec<Compared>, ExportError> {
+    let export = read_export(text)?;
+    let days = || export.keys().map(|(day, _)| day);
+    let (first, last) = (days().min(), days().max());
+    let own: Vec<UsageSum> = own
+        .iter()
+        .filter(|sum| {
+            let day = sum.key.get(&UsageGroup::Day);
+            day >= first && day <= last
+        })
+        .cloned()
+        .collect();
+    Ok(reconcile(&own, &export, prices))
 }
 
 /// Compares sums by day and model with an export of the provider, in the order of days and models.

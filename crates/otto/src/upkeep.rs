@@ -5,15 +5,18 @@
 //!
 //! Invariant: a verification without findings has read every row, every journal and every artifact.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use otto_core::SessionId;
 use otto_core::journal;
 use otto_core::port::store::{
     AuditLog, Blobs, Directory, Dispatch, InvocationQuery, Journal, StoreError,
 };
+use otto_core::redact::Redactor;
 use otto_engine::clock::{Clock, IdSource, RandomIds, SystemClock};
-use otto_store_embedded::{DamagedArtifact, EmbeddedStore, FindingKind, StoreConfig};
+use otto_store_embedded::{Cleaned, DamagedArtifact, EmbeddedStore, FindingKind, StoreConfig};
 
 use crate::audit::Anchor;
 
@@ -235,6 +238,77 @@ pub async fn backup(state_dir: &Path, to: &Path) -> Result<Backup, StoreError> {
     let bytes = store.backup(to).await?;
     let audit = Anchor(store.audit_head().await?);
     Ok(Backup { bytes, audit })
+}
+
+/// A backup without a name, to be read once: its file is gone when this ends, however it ends.
+#[derive(Debug)]
+pub struct UnnamedBackup {
+    /// The file, from its beginning.
+    pub file: File,
+    /// What is in it.
+    pub backup: Backup,
+    /// Held: at most one of these takes room in a state directory.
+    _one: File,
+}
+
+/// BOUND: one unnamed backup at a time, whose file has this name while it is written.
+const UNNAMED: &str = "backup-to-send.db";
+
+/// As [`backup`], for whoever sends the copy away instead of keeping it.
+///
+/// # Errors
+/// As [`backup`]; `Invalid` while another one is made or sent on this state directory.
+pub async fn unnamed_backup(state_dir: &Path) -> Result<UnnamedBackup, StoreError> {
+    let place = state_dir.join(UNNAMED);
+    let failed = |error: std::io::Error| StoreError::Unavailable {
+        detail: Arc::from(format!(
+            "write a backup in `{}`: {error}",
+            state_dir.display()
+        )),
+    };
+    let lock = File::create(place.with_extension("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreError::Invalid {
+                detail: Arc::from("send a backup: another one is under way; wait for its end"),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    // What is there now was left by a process that died.
+    for left in [&place, &place.with_extension("db.partial")] {
+        match std::fs::remove_file(left) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+    }
+    let backup = backup(state_dir, &place).await?;
+    let file = File::open(&place).map_err(failed)?;
+    std::fs::remove_file(&place).map_err(failed)?;
+    Ok(UnnamedBackup {
+        file,
+        backup,
+        _one: lock,
+    })
+}
+
+/// Redacts everything stored of a session again: its journal, its words and its artifacts.
+///
+/// It is done under a name of its own, so that a session that runs, in this process or another, is refused.
+///
+/// # Errors
+/// `NotFound` for an unknown session, `Invalid` for one that runs; when something cannot be read or written. What
+/// was cleaned before an error stays clean; calling again goes on.
+pub async fn redact_session(
+    state_dir: &Path,
+    session: SessionId,
+    redactor: Arc<Redactor>,
+) -> Result<Cleaned, StoreError> {
+    let store = open(state_dir).await?;
+    store.redact_session(session, redactor).await
 }
 
 async fn open(state_dir: &Path) -> Result<EmbeddedStore, StoreError> {

@@ -110,11 +110,12 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
-    if let Some(body) = route.body {
-        operation["requestBody"] = json!({
-            "required": true,
-            "content": {"application/json": {"schema": body(schemas)}},
-        });
+    if !route.bodies.is_empty() {
+        let kinds = route.bodies.iter();
+        let content: Map<String, Value> = kinds
+            .map(|(kind, schema)| ((*kind).to_owned(), json!({"schema": schema(schemas)})))
+            .collect();
+        operation["requestBody"] = json!({"required": true, "content": content});
     }
     match route.access {
         Access::Open => operation["security"] = json!([]),

@@ -5,7 +5,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use otto::{InvokeError, StoreError};
+use otto::{CancelError, InvokeError, StoreError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -64,6 +64,11 @@ impl Problem {
 
     pub(crate) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// What is asked for is kept in a state directory, and there is none.
+    pub(crate) fn no_state_dir() -> Self {
+        Self::not_found("this server keeps its state in memory: there is no state directory")
     }
 
     pub(crate) fn gone(detail: impl Into<String>) -> Self {
@@ -165,14 +170,34 @@ impl From<InvokeError> for Problem {
     }
 }
 
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Self {
+        let detail = chain(&error);
+        match error {
+            CancelError::Unknown(_) => Self::not_found(detail),
+            CancelError::Ended { .. } | CancelError::OutOfReach(_) => Self::conflict(detail),
+            CancelError::Store(source) => Self {
+                detail,
+                ..Self::from(source)
+            },
+            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail),
+        }
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let detail = chain(&error);
         match error {
             StoreError::NotFound { .. } => Self::not_found(detail),
+            StoreError::Invalid { .. } => Self::conflict(detail),
             StoreError::Full { .. } => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "store-full", detail)
             }
+            StoreError::Unavailable { .. } => Self {
+                retry_after_seconds: Some(1),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail)
+            },
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail),
         }
     }

@@ -109,6 +109,7 @@ impl Server {
             config: Arc::new(self.config),
             metrics: Arc::new(Metrics::default()),
             surroundings,
+            upkeep: Arc::default(),
             stop: draining.clone(),
         });
         let mut connections = JoinSet::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use otto::env::Environment;
 use otto::{Otto, WorkerHost};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::config::ServerConfig;
 use crate::metrics::Metrics;
@@ -35,6 +35,8 @@ pub(crate) struct AppState {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) surroundings: Surroundings,
+    /// Held by whoever reads everything that is stored: one at a time.
+    pub(crate) upkeep: Arc<Mutex<()>>,
     /// Holds `true` once no further event is to be waited for.
     pub(crate) stop: watch::Receiver<bool>,
 }

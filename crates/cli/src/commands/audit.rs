@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use otto::core::port::store::AuditCheck;
 use otto::text::{rfc3339, visible, visible_start};
-use otto::{Anchor, Audit as Log, AuditFact, Timestamp, WouldDenyReport};
+use otto::{Anchor, Audit as Log, AuditFact, AuditFilter, Timestamp, WouldDenyReport};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -50,8 +50,6 @@ struct Facts {
     last: usize,
 }
 
-// BOUND: facts that are kept to show the last of them.
-const MOST_FACTS: usize = 1_000_000;
 // BOUND: what a person is shown of one fact.
 const MAX_DETAIL_CHARS: usize = 120;
 
@@ -65,30 +63,11 @@ impl Audit {
             let performed = match self.what {
                 What::Log(facts) => show(facts, log.as_ref(), &mut context.out).await,
                 What::Report => {
-                    let mut report = WouldDenyReport::default();
-                    if let Some(log) = &log {
-                        log.facts(0, |fact| {
-                            report.add(&fact);
-                            true
-                        })
-                        .await?;
-                    }
-                    let tools = operator.tools.as_ref().map(|tools| {
-                        tools
-                            .value
-                            .iter()
-                            .map(ToString::to_string)
-                            .collect::<Vec<_>>()
-                    });
-                    let hosts = operator.allowed_hosts.as_ref().map(|hosts| {
-                        hosts
-                            .value
-                            .iter()
-                            .map(ToString::to_string)
-                            .collect::<Vec<_>>()
-                    });
-                    let snippet = report.snippet(tools.as_deref(), hosts.as_deref());
-                    tell(&report, &snippet, &mut context.out);
+                    let report = match &log {
+                        Some(log) => log.would_deny().await?,
+                        None => WouldDenyReport::default(),
+                    };
+                    tell(&report, &report.snippet(&operator), &mut context.out);
                     Ok(Code::Completed)
                 }
                 What::Head { anchor } => head(anchor, log.as_ref(), &mut context.out).await,
@@ -102,28 +81,15 @@ impl Audit {
 }
 
 async fn show(wanted: Facts, log: Option<&Log>, out: &mut Out) -> Performed {
-    let mut shown = std::collections::VecDeque::new();
-    let last = wanted.last.min(MOST_FACTS);
-    if let Some(log) = log {
-        log.facts(wanted.after, |fact| {
-            let is_what = wanted
-                .what
-                .as_deref()
-                .is_none_or(|what| fact.text("what") == what);
-            let is_of = wanted
-                .of
-                .as_deref()
-                .is_none_or(|id| fact.text("session") == id || fact.text("invocation") == id);
-            if is_what && is_of {
-                shown.push_back(fact);
-                if shown.len() > last {
-                    shown.pop_front();
-                }
-            }
-            true
-        })
-        .await?;
-    }
+    let filter = AuditFilter {
+        after: wanted.after,
+        what: wanted.what,
+        of: wanted.of,
+    };
+    let shown = match log {
+        Some(log) => log.last(&filter, wanted.last).await?,
+        None => Vec::new(),
+    };
     if out.is_json() {
         for AuditFact { record, mut fact } in shown {
             fact["record"] = record.into();

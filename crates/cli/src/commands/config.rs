@@ -61,15 +61,7 @@ fn explain(context: &mut Context, key: Option<&str>) -> Performed {
         .cloned()
         .chain(agents.iter().flat_map(explain_agent))
         .collect();
-    let wanted = |explanation: &&Explanation| {
-        key.is_none_or(|key| {
-            explanation.key == key
-                || explanation
-                    .key
-                    .strip_prefix(key)
-                    .is_some_and(|rest| rest.starts_with('.'))
-        })
-    };
+    let wanted = |explanation: &&Explanation| key.is_none_or(|key| explanation.is_of(key));
     let shown: Vec<&Explanation> = all.iter().filter(wanted).collect();
     if shown.is_empty() {
         let key = visible_start(key.unwrap_or_default(), 80);

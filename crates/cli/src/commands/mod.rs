@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod demo;
@@ -45,6 +46,7 @@ pub(crate) fn perform(command: Command, context: &mut Context) -> Performed {
         Command::Redact(command) => command.perform(context),
         Command::Sim(command) => command.perform(context),
         Command::Serve(command) => command.perform(context),
+        Command::Cancel(command) => command.perform(context),
         Command::Kill(command) => command.perform(context),
         Command::Audit(command) => command.perform(context),
         Command::Verify(command) => command.perform(context),

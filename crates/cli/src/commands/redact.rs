@@ -1,10 +1,10 @@
 //! `otto redact`: what redaction makes of a text, and a past session cleaned with the patterns of now.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 
 use clap::Args;
 use otto::SessionId;
+use otto::redacted::{Redacted, redact};
 use otto::text::visible_lines;
 use serde_json::json;
 
@@ -31,13 +31,13 @@ const MAX_TEXT_BYTES: u64 = 16 * 1024 * 1024;
 impl Redact {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
-        let redactor = otto::redactor(&operator)?;
         if let Some(text) = &self.test {
             let text = match text.as_str() {
                 "-" => from_stdin()?,
                 text => text.to_owned(),
             };
-            show(&mut context.out, &text, &redactor.redact(&text));
+            let redactor = otto::redactor(&operator)?;
+            show(&mut context.out, &redact(&redactor, &text));
             return Ok(Code::Completed);
         }
         let Some(session) = self.session else {
@@ -48,7 +48,7 @@ impl Redact {
             let Some(otto) = open::to_look(&operator).await? else {
                 return Ok(None);
             };
-            let cleaned = otto.redact_session(session, redactor).await;
+            let cleaned = otto.redact_session(session).await;
             open::close(otto).await;
             Ok::<_, Failure>(cleaned?)
         })?;
@@ -92,17 +92,14 @@ fn from_stdin() -> Result<String, Failure> {
         .map_err(|_| Failure::usage("the text on standard input is not UTF-8 text"))
 }
 
-fn show(out: &mut Out, text: &str, redacted: &str) {
-    let masked = labels(text, redacted);
+fn show(out: &mut Out, redacted: &Redacted) {
+    let Redacted { text, masked } = redacted;
     if out.is_json() {
-        out.json(&json!({"type": "redacted", "text": redacted, "masked": masked}));
+        out.json(&json!({"type": "redacted", "text": text, "masked": masked}));
         return;
     }
-    let line_end = if redacted.ends_with('\n') { "" } else { "\n" };
-    out.write(
-        To::Answer,
-        &format!("{}{line_end}", visible_lines(redacted)),
-    );
+    let line_end = if text.ends_with('\n') { "" } else { "\n" };
+    out.write(To::Answer, &format!("{}{line_end}", visible_lines(text)));
     let rules: Vec<String> = masked
         .iter()
         .map(|(rule, count)| format!("{rule} ({count})"))
@@ -113,26 +110,4 @@ fn show(out: &mut Out, text: &str, redacted: &str) {
         format!("masked by: {}", rules.join(", "))
     };
     out.line(To::Progress, &words);
-}
-
-/// How often each rule masked something: the labels that the text did not have before.
-fn labels(before: &str, after: &str) -> BTreeMap<String, usize> {
-    let count = |text: &str| {
-        let mut found: BTreeMap<String, usize> = BTreeMap::new();
-        for part in text.split("[redacted:").skip(1) {
-            if let Some((rule, _)) = part.split_once(']') {
-                *found.entry(rule.to_owned()).or_default() += 1;
-            }
-        }
-        found
-    };
-    let known = count(before);
-    let mut found = count(after);
-    for (rule, times) in known {
-        if let Some(count) = found.get_mut(&rule) {
-            *count = count.saturating_sub(times);
-        }
-    }
-    found.retain(|_, times| *times > 0);
-    found
 }

@@ -97,8 +97,8 @@ async fn watch_over(
     otto: Otto,
 ) -> Result<Leftovers, Failure> {
     let mut serving = tokio::spawn(serving);
-    let recovering = otto.recover();
-    tokio::pin!(recovering);
+    let mut kill_switch = otto.kill_switch_changes();
+    let mut recovering = Box::pin(otto.recover());
     let mut is_recovered = false;
     loop {
         tokio::select! {
@@ -126,6 +126,13 @@ async fn watch_over(
             recovered = &mut recovering, if !is_recovered => {
                 is_recovered = true;
                 say_recovered(out, &recovered?);
+            }
+            // What could not be taken up while it was thrown.
+            Ok(()) = kill_switch.changed(), if is_recovered && !*stop.borrow() => {
+                if kill_switch.borrow_and_update().is_none() {
+                    recovering = Box::pin(otto.recover());
+                    is_recovered = false;
+                }
             }
         }
     }

@@ -138,7 +138,7 @@ async fn find(otto: &Otto, id: &str) -> Result<Found, Failure> {
     })
 }
 
-fn unknown(id: &str) -> Failure {
+pub(super) fn unknown(id: &str) -> Failure {
     Failure::usage(format!(
         "there is no session or invocation `{}`",
         visible(id)

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::world::World;
 
 /// Works without end: a model call and a tool call every few milliseconds.
-const BUSY: &str = r#"
+pub(crate) const BUSY: &str = r#"
 conversations:
   - when: 'task | keep "^quick"'
     turns: [{ text: done }]
@@ -26,11 +26,11 @@ conversations:
 "#;
 
 /// From the acknowledgment of a trigger to the last beginning.
-const BOUND: Duration = Duration::from_millis(100);
+pub(crate) const BOUND: Duration = Duration::from_millis(100);
 /// BOUND: trials of one trigger.
-const TRIALS: usize = 5;
+pub(crate) const TRIALS: usize = 5;
 
-fn world(script: &str) -> World {
+pub(crate) fn world(script: &str) -> World {
     World::new()
         .with_model(script)
         .file(
@@ -77,7 +77,7 @@ impl AtWork {
     }
 }
 
-fn log_of(world: &World, log: &str) -> Vec<Value> {
+pub(crate) fn log_of(world: &World, log: &str) -> Vec<Value> {
     fs::read_to_string(world.path(log))
         .unwrap()
         .lines()
@@ -94,6 +94,24 @@ fn is_beginning(record: &Value) -> bool {
 fn time_of(record: &Value) -> SystemTime {
     let text = record["timestamp"].as_str().unwrap();
     text.parse::<jiff::Timestamp>().unwrap().into()
+}
+
+/// When the last thing began that a process began, of which its log says that it obeyed the switch.
+#[track_caller]
+pub(crate) fn last_beginning(records: &[Value]) -> SystemTime {
+    let thrown = records
+        .iter()
+        .position(|record| record["event"] == "kill_switch_thrown")
+        .expect("the process tells that it obeys");
+    let begun: Vec<_> = records[thrown..]
+        .iter()
+        .filter(|record| is_beginning(record))
+        .collect();
+    assert!(begun.is_empty(), "begun behind the switch: {begun:#?}");
+    let last = records[..thrown]
+        .iter()
+        .rfind(|record| is_beginning(record));
+    time_of(last.expect("it was at work"))
 }
 
 /// Throws the switch with `trigger` while an agent is at work, and looks at what it did.
@@ -113,20 +131,7 @@ fn shows_a_stop(trigger: impl Fn(&World, &Child)) {
         );
         assert!(report.to_string().contains("kill switch"), "{report}");
 
-        let records = log_of(&world, &log);
-        let thrown = records
-            .iter()
-            .position(|record| record["event"] == "kill_switch_thrown")
-            .expect("the process tells that it obeys");
-        assert!(
-            records[..thrown].iter().any(is_beginning),
-            "it was not at work"
-        );
-        let begun: Vec<_> = records[thrown..]
-            .iter()
-            .filter(|r| is_beginning(r))
-            .collect();
-        assert!(begun.is_empty(), "begun behind the switch: {begun:#?}");
+        let last = last_beginning(&log_of(&world, &log));
 
         // It holds, also for processes that come now; what is stored can be read.
         let requests = world.server().stats().requests;
@@ -138,8 +143,7 @@ fn shows_a_stop(trigger: impl Fn(&World, &Child)) {
         world.otto(["kill", "--lift"]).expect(0);
         world.otto(["run", "helper", "quick"]).expect(0);
 
-        let last = records.iter().rfind(|record| is_beginning(record)).unwrap();
-        match time_of(last).duration_since(acknowledged) {
+        match last.duration_since(acknowledged) {
             Ok(after) if after > BOUND => late.push(after),
             _ => return,
         }

@@ -466,6 +466,31 @@ pub enum UsageGroup {
     Invocation,
 }
 
+impl UsageGroup {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Day,
+        Self::Agent,
+        Self::Model,
+        Self::Session,
+        Self::Workflow,
+        Self::Invocation,
+    ];
+
+    /// `day`, `agent`, `model`, `session`, `workflow` or `invocation`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Agent => "agent",
+            Self::Model => "model",
+            Self::Session => "session",
+            Self::Workflow => "workflow",
+            Self::Invocation => "invocation",
+        }
+    }
+}
+
 /// One sum of usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageSum {

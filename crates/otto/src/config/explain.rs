@@ -20,6 +20,18 @@ pub struct Explanation {
     pub meaning: &'static str,
 }
 
+impl Explanation {
+    /// Whether it is that of a key, or of one below it.
+    #[must_use]
+    pub fn is_of(&self, key: &str) -> bool {
+        self.key == key
+            || self
+                .key
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
 /// Every effective value of an agent, by its key below `agents.NAME.`.
 #[must_use]
 pub fn explain_agent(agent: &LoadedAgent) -> Vec<Explanation> {

@@ -6,11 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use otto::config::{self, OperatorConfig, SYSTEM_CONFIG, Sources, agent_schema, explain_agent};
+use otto::env::VARIABLES;
 use otto::load::{self, Agents, KnownTool, LoadRequest};
-use otto::{ConfigErrors, Diagnostic, ToolHost};
+use otto::{ConfigErrors, Diagnostic, ToolHost, upkeep};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::extract::Params;
 use super::{READ, Route};
 use crate::problem::Problem;
 use crate::state::{AppState, Project};
@@ -19,20 +21,40 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::get("/v1/config", READ, "explain_configuration", explain)
             .summary("Every effective value of the configuration files, and where it was set")
+            .query::<ExplainQuery>()
             .answers::<Vec<ExplanationView>>(StatusCode::OK, "The values."),
         Route::get("/v1/config/schema", READ, "show_agent_schema", schema)
             .summary("The JSON Schema of the agent file")
             .answers::<serde_json::Value>(StatusCode::OK, "The schema."),
+        Route::get("/v1/config/environment", READ, "list_variables", variables)
+            .summary("The environment variables that Otto reads; their values are not told")
+            .answers::<Vec<VariableView>>(StatusCode::OK, "The variables."),
         Route::get("/v1/check", READ, "check_configuration", check)
             .summary("Check every configuration file as it is now")
             .answers::<CheckView>(StatusCode::OK, "Every problem."),
         Route::get("/v1/doctor", READ, "examine_machine", doctor)
-            .summary("Examine the sandbox of this machine")
+            .summary("Examine the sandbox of this machine, and the state directory at a glance")
             .answers::<DoctorView>(
                 StatusCode::OK,
                 "What is enforced for tools, and why not more.",
             ),
     ]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    /// Only this key and those below it.
+    key: Option<String>,
+}
+
+/// A variable of the environment.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Variable")]
+struct VariableView {
+    name: &'static str,
+    meaning: &'static str,
+    default: &'static str,
 }
 
 /// One effective value.
@@ -92,6 +114,21 @@ struct DoctorView {
     kernel: String,
     mechanisms: Vec<MechanismView>,
     checks: Vec<AttackView>,
+    /// Absent without a state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored: Option<StoredView>,
+}
+
+/// What is stored, at a glance; `/v1/verify` reads it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Stored")]
+struct StoredView {
+    /// Length of the database with its log.
+    database_bytes: u64,
+    /// Invocations that did not end: they run, or can be resumed.
+    unfinished: usize,
+    /// Records of the audit log.
+    audit_records: u64,
 }
 
 /// One mechanism of the kernel.
@@ -129,8 +166,16 @@ impl From<&Diagnostic> for DiagnosticView {
     }
 }
 
+/// The files cannot be used as they are.
+#[expect(clippy::needless_pass_by_value, reason = "maps an error")]
+pub(super) fn broken(errors: ConfigErrors) -> Problem {
+    Problem::conflict(format!("the configuration is broken: {errors}"))
+}
+
 /// Reads all files, off the async threads.
-async fn read(state: &AppState) -> Result<Result<(OperatorConfig, Agents), ConfigErrors>, Problem> {
+pub(super) async fn read(
+    state: &AppState,
+) -> Result<Result<(OperatorConfig, Agents), ConfigErrors>, Problem> {
     let project =
         state.surroundings.project.clone().ok_or_else(|| {
             Problem::not_found("this server was started without configuration files")
@@ -157,36 +202,57 @@ fn load_all(project: &Project) -> Result<(OperatorConfig, Agents), ConfigErrors>
     Ok((operator, agents))
 }
 
-async fn explain(State(state): State<AppState>) -> Result<Json<Vec<ExplanationView>>, Problem> {
-    let (operator, agents) = read(&state)
-        .await?
-        .map_err(|errors| Problem::conflict(format!("the configuration is broken: {errors}")))?;
+async fn explain(
+    State(state): State<AppState>,
+    Params(query): Params<ExplainQuery>,
+) -> Result<Json<Vec<ExplanationView>>, Problem> {
+    let (operator, agents) = read(&state).await?.map_err(broken)?;
+    let key = query.key.as_deref();
     let all = operator
         .explanations()
         .iter()
         .cloned()
         .chain(agents.iter().flat_map(explain_agent));
+    let shown: Vec<_> = all
+        .filter(|explanation| key.is_none_or(|key| explanation.is_of(key)))
+        .collect();
+    if let (Some(_), true) = (key, shown.is_empty()) {
+        return Err(Problem::not_found(
+            "there is no such key; without `key` all are listed",
+        ));
+    }
     Ok(Json(
-        all.map(|explanation| ExplanationView {
-            key: explanation.key,
-            value: explanation.value,
-            origin: explanation.origin.to_string(),
-            overridden: explanation
-                .overridden
-                .into_iter()
-                .map(|(value, origin)| OverriddenView {
-                    value,
-                    origin: origin.to_string(),
-                })
-                .collect(),
-            meaning: explanation.meaning,
-        })
-        .collect(),
+        shown
+            .into_iter()
+            .map(|explanation| ExplanationView {
+                key: explanation.key,
+                value: explanation.value,
+                origin: explanation.origin.to_string(),
+                overridden: explanation
+                    .overridden
+                    .into_iter()
+                    .map(|(value, origin)| OverriddenView {
+                        value,
+                        origin: origin.to_string(),
+                    })
+                    .collect(),
+                meaning: explanation.meaning,
+            })
+            .collect(),
     ))
 }
 
 async fn schema() -> Json<serde_json::Value> {
     Json(agent_schema())
+}
+
+async fn variables() -> Json<Vec<VariableView>> {
+    let all = VARIABLES.iter().map(|variable| VariableView {
+        name: variable.name,
+        meaning: variable.meaning,
+        default: variable.default,
+    });
+    Json(all.collect())
 }
 
 async fn check(State(state): State<AppState>) -> Result<Json<CheckView>, Problem> {
@@ -220,6 +286,7 @@ async fn doctor(State(state): State<AppState>) -> Result<Json<DoctorView>, Probl
         .sandbox
         .as_ref()
         .ok_or_else(|| Problem::not_found("this server was started without a sandbox"))?;
+    let stored = stored(&state).await?;
     let report = match host.doctor().await {
         Ok(report) => report,
         Err(error) => {
@@ -231,6 +298,7 @@ async fn doctor(State(state): State<AppState>) -> Result<Json<DoctorView>, Probl
                 kernel: String::new(),
                 mechanisms: Vec::new(),
                 checks: Vec::new(),
+                stored,
             }));
         }
     };
@@ -260,5 +328,18 @@ async fn doctor(State(state): State<AppState>) -> Result<Json<DoctorView>, Probl
                 outcome: check.outcome,
             })
             .collect(),
+        stored,
+    }))
+}
+
+async fn stored(state: &AppState) -> Result<Option<StoredView>, Problem> {
+    let Some(state_dir) = state.otto.state_dir() else {
+        return Ok(None);
+    };
+    let summary = upkeep::summary(state_dir).await?;
+    Ok(summary.map(|summary| StoredView {
+        database_bytes: summary.database_bytes,
+        unfinished: summary.unfinished,
+        audit_records: summary.audit.0.sequence,
     }))
 }

@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::extract::{Id, Params};
+use super::extract::{Id, Params, accepts};
 use super::follow::{Cursor, Follower};
 use super::{READ, Route, invocations};
 use crate::problem::Problem;
@@ -71,14 +71,7 @@ async fn stream(
 
 /// Whether a client wants events rather than an answer.
 pub(super) fn are_accepted(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value
-                .split(',')
-                .any(|kind| kind.split(';').next().unwrap_or_default().trim() == KIND)
-        })
+    accepts(headers, KIND)
 }
 
 /// The events of an invocation after a cursor.

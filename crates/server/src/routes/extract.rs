@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use axum::RequestPartsExt;
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -69,41 +70,76 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
+        if kind_of(request.headers()) != "application/json" {
             return Err(Problem::with_status(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "send `Content-Type: application/json`",
             ));
         }
-        let patience = state.config.bounds.body;
-        let reading = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES);
-        let bytes = match tokio::time::timeout(patience, reading).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => {
-                return Err(Problem::with_status(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the body is larger than 4 MiB, or it broke off",
-                ));
-            }
-            Err(_) => {
-                return Err(Problem::with_status(
-                    StatusCode::REQUEST_TIMEOUT,
-                    format!("the body did not arrive within {patience:?}"),
-                ));
-            }
-        };
+        let bytes = read(request, state).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             Problem::bad_request(format!("the body is not what this path takes: {error}"))
         })
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// A body that is some text of the provider's making.
+pub(crate) struct Export(pub(crate) String);
+
+impl FromRequest<AppState> for Export {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        if !["application/json", "text/csv"].contains(&&*kind_of(request.headers())) {
+            return Err(Problem::with_status(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "send `Content-Type: text/csv` or `application/json`",
+            ));
+        }
+        let bytes = read(request, state).await?;
+        String::from_utf8(bytes.into())
+            .map(Self)
+            .map_err(|_| Problem::bad_request("the body is not UTF-8 text"))
+    }
+}
+
+/// The whole body, within the bounds on its size and time.
+async fn read(request: Request, state: &AppState) -> Result<Bytes, Problem> {
+    let patience = state.config.bounds.body;
+    let reading = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES);
+    match tokio::time::timeout(patience, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Problem::with_status(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 4 MiB, or it broke off",
+        )),
+        Err(_) => Err(Problem::with_status(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {patience:?}"),
+        )),
+    }
+}
+
+/// Whether a client names this media type as one that it takes.
+pub(crate) fn accepts(headers: &HeaderMap, kind: &str) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .split(',')
+                .any(|one| one.split(';').next().unwrap_or_default().trim() == kind)
+        })
+}
+
+/// The media type of a request's body without its parameters, in lower case; empty if it has none.
+fn kind_of(headers: &HeaderMap) -> String {
     headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        .map(|kind| kind.trim().to_ascii_lowercase())
+        .unwrap_or_default()
 }
 
 /// Reads an id.

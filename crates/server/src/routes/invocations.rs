@@ -53,11 +53,16 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/v1/invocations/{id}/transcript", READ, "show_transcript", transcript)
             .summary("The transcript so far, one message per line")
             .uuid("id", "The invocation.")
+            .query::<TranscriptQuery>()
             .answers_text(StatusCode::OK, "JSON lines.", "application/x-ndjson"),
-        Route::post("/v1/invocations/{id}/cancel", INVOKE, "cancel_invocation", cancel)
-            .summary("Ask a running invocation to end")
+        Route::get("/v1/invocations/{id}/open_calls", READ, "list_open_calls", open_calls)
+            .summary("The tool calls that were started and have no result; of a parked invocation, those that wait for a person's word")
             .uuid("id", "The invocation.")
-            .answers_nothing(StatusCode::ACCEPTED, "It was asked; its events tell when it has ended."),
+            .answers::<Vec<OpenCallView>>(StatusCode::OK, "The calls."),
+        Route::post("/v1/invocations/{id}/cancel", INVOKE, "cancel_invocation", cancel)
+            .summary("Ask an invocation to end, in whichever process on the state directory it runs")
+            .uuid("id", "The invocation.")
+            .answers_nothing(StatusCode::ACCEPTED, "It was asked; its events tell when it has ended. One that nobody drives ends when it is taken up."),
     ]
 }
 
@@ -115,6 +120,24 @@ struct ListQuery {
     /// At most this many; 100 when it is not said, and never more than 1,000.
     #[schemars(extend("maximum" = u32::MAX))]
     limit: Option<u32>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TranscriptQuery {
+    /// Also what compaction has replaced, each time followed by what it was replaced by.
+    #[serde(default)]
+    full: bool,
+}
+
+/// A tool call that was started and has no result.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "OpenCall")]
+struct OpenCallView {
+    call: String,
+    tool: String,
+    /// Exactly as the model wrote it.
+    input: String,
 }
 
 async fn create(
@@ -221,25 +244,42 @@ async fn show(
 async fn transcript(
     State(state): State<AppState>,
     Id(invocation): Id<InvocationId>,
+    Params(query): Params<TranscriptQuery>,
 ) -> Result<Response, Problem> {
     find(&state, invocation).await?;
-    let text = state.otto.transcript(invocation).await?.to_jsonl();
+    let transcript = if query.full {
+        state.otto.full_transcript(invocation).await?
+    } else {
+        state.otto.transcript(invocation).await?
+    };
+    let text = transcript.to_jsonl();
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
+}
+
+async fn open_calls(
+    State(state): State<AppState>,
+    Id(invocation): Id<InvocationId>,
+) -> Result<Json<Vec<OpenCallView>>, Problem> {
+    find(&state, invocation).await?;
+    let calls = state.otto.open_calls(invocation).await?;
+    Ok(Json(
+        calls
+            .into_iter()
+            .map(|call| OpenCallView {
+                call: call.call.0.to_string(),
+                tool: call.tool.to_string(),
+                input: call.input.to_string(),
+            })
+            .collect(),
+    ))
 }
 
 async fn cancel(
     State(state): State<AppState>,
     Id(invocation): Id<InvocationId>,
 ) -> Result<StatusCode, Problem> {
-    if let Some(running) = state.otto.engine().registry().find(invocation) {
-        running.cancel();
-        return Ok(StatusCode::ACCEPTED);
-    }
-    let record = find(&state, invocation).await?;
-    Err(Problem::conflict(match record.outcome {
-        Some(outcome) => format!("invocation {invocation} has ended: {outcome}"),
-        None => format!("invocation {invocation} does not run in this process"),
-    }))
+    state.otto.cancel(invocation).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 pub(super) async fn find(

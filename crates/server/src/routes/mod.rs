@@ -2,6 +2,7 @@
 
 mod agents;
 mod artifacts;
+mod audit;
 mod configuration;
 mod events;
 mod extract;
@@ -13,8 +14,10 @@ mod limits;
 mod metrics;
 mod plan;
 mod prices;
+mod redact;
 mod route;
 mod sessions;
+mod upkeep;
 mod usage;
 mod view;
 
@@ -51,6 +54,9 @@ pub(crate) fn all() -> Vec<Route> {
     routes.extend(prices::routes());
     routes.extend(agents::routes());
     routes.extend(kill::routes());
+    routes.extend(audit::routes());
+    routes.extend(redact::routes());
+    routes.extend(upkeep::routes());
     routes.extend(configuration::routes());
     routes.extend(health::routes());
     routes.extend(metrics::routes());

@@ -38,7 +38,8 @@ pub(crate) struct Route {
     pub(crate) parameters: Vec<Parameter>,
     /// The object whose properties are query parameters.
     pub(crate) query: Option<SchemaOf>,
-    pub(crate) body: Option<SchemaOf>,
+    /// The kinds of body it takes.
+    pub(crate) bodies: Vec<(&'static str, SchemaOf)>,
     pub(crate) answers: Vec<Answer>,
     handler: MethodRouter<AppState>,
 }
@@ -97,7 +98,7 @@ impl Route {
             summary: "",
             parameters: Vec::new(),
             query: None,
-            body: None,
+            bodies: Vec::new(),
             answers: Vec::new(),
             handler,
         }
@@ -158,7 +159,14 @@ impl Route {
 
     /// A JSON body.
     pub(crate) fn takes<T: JsonSchema>(mut self) -> Self {
-        self.body = Some(|schemas| schemas.given::<T>());
+        self.bodies
+            .push(("application/json", |schemas| schemas.given::<T>()));
+        self
+    }
+
+    /// A body that is some text.
+    pub(crate) fn takes_text(mut self, kind: &'static str) -> Self {
+        self.bodies.push((kind, |_| json!({"type": "string"})));
         self
     }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use otto::text::rfc3339;
 use otto::{
-    AgentName, InvocationQuery, Listening, ResumeOptions, SessionId, SessionSummary,
+    AgentName, InvocationQuery, Listening, Pin, ResumeOptions, SessionId, SessionSummary,
     UnknownCallDecision,
 };
 use schemars::JsonSchema;
@@ -15,7 +15,7 @@ use super::extract::{Body, Id, Params, id};
 use super::invocations::MAX_ROWS;
 use super::limits::LimitsBody;
 use super::view::{IdsView, MoneyView, RecordView};
-use super::{INVOKE, READ, Route};
+use super::{ADMIN, INVOKE, READ, Route};
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -38,6 +38,18 @@ pub(super) fn routes() -> Vec<Route> {
             .uuid("id", "The session.")
             .takes::<Resume>()
             .answers::<IdsView>(StatusCode::ACCEPTED, "It runs again."),
+        Route::put("/v1/sessions/{id}/pin", ADMIN, "pin_session", pin)
+            .summary("Keep the artifacts of a session whatever their age")
+            .uuid("id", "The session.")
+            .answers_nothing(StatusCode::NO_CONTENT, "They are kept."),
+        Route::delete("/v1/sessions/{id}/pin", ADMIN, "unpin_session", unpin)
+            .summary("Let the artifacts of a session go with their age again")
+            .uuid("id", "The session.")
+            .answers_nothing(StatusCode::NO_CONTENT, "The retention decides."),
+        Route::post("/v1/sessions/{id}/redact", ADMIN, "redact_session", redact)
+            .summary("Redact everything stored of a session again, with the patterns in force: journal, words and artifacts")
+            .uuid("id", "The session.")
+            .answers::<CleanedView>(StatusCode::OK, "What held something to mask."),
     ]
 }
 
@@ -95,10 +107,26 @@ struct Resume {
 #[derive(Deserialize, JsonSchema, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 enum Decision {
+    /// It took effect; it is not run again.
+    Done,
+    /// It took no effect; the model may ask again.
+    NotDone,
     /// Run it again.
     RunAgain,
-    /// Do not; tell the model that its outcome is unknown.
+    /// Nobody knows; tell the model so.
     TellModel,
+}
+
+/// What a cleaning has changed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Cleaned")]
+struct CleanedView {
+    /// Invocations that were looked at.
+    invocations: u64,
+    /// Journal entries that held something to mask.
+    entries: u64,
+    /// Artifacts that did.
+    artifacts: u64,
 }
 
 impl From<SessionSummary> for SessionView {
@@ -158,10 +186,44 @@ async fn resume(
         listening: Listening::UpTo(FOLLOWED_EVENTS),
         raise: body.raise.budgets("raise")?,
         decision: body.decision.map(|decision| match decision {
+            Decision::Done => UnknownCallDecision::Done,
+            Decision::NotDone => UnknownCallDecision::NotDone,
             Decision::RunAgain => UnknownCallDecision::RunAgain,
             Decision::TellModel => UnknownCallDecision::TellModel,
         }),
     };
     let handle = state.otto.resume(session, options).await?;
     Ok((StatusCode::ACCEPTED, Json(IdsView::from(handle.ids()))))
+}
+
+async fn pin(
+    State(state): State<AppState>,
+    Id(session): Id<SessionId>,
+) -> Result<StatusCode, Problem> {
+    set_pinned(&state, session, Pin::Keep).await
+}
+
+async fn unpin(
+    State(state): State<AppState>,
+    Id(session): Id<SessionId>,
+) -> Result<StatusCode, Problem> {
+    set_pinned(&state, session, Pin::Release).await
+}
+
+async fn set_pinned(state: &AppState, session: SessionId, pin: Pin) -> Result<StatusCode, Problem> {
+    state.otto.set_pinned(session, pin).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn redact(
+    State(state): State<AppState>,
+    Id(session): Id<SessionId>,
+) -> Result<Json<CleanedView>, Problem> {
+    let cleaned = state.otto.redact_session(session).await?;
+    let cleaned = cleaned.ok_or_else(Problem::no_state_dir)?;
+    Ok(Json(CleanedView {
+        invocations: cleaned.invocations,
+        entries: cleaned.entries,
+        artifacts: cleaned.artifacts,
+    }))
 }

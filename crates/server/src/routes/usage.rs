@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use otto::core::ledger::Scope;
-use otto::{AgentName, InvocationId, SessionId, Timestamp, UsageGroup, UsageQuery, WorkflowId};
+use otto::reconcile::reconcile_text;
+use otto::{
+    AgentName, InvocationId, SessionId, Timestamp, UsageGroup, UsageQuery, WorkflowId, usage_csv,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Params, id};
+use super::extract::{Export, Params, accepts, id};
 use super::view::{MoneyView, UsageView};
 use super::{READ, Route};
 use crate::problem::Problem;
@@ -21,7 +25,18 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/v1/usage", READ, "query_usage", query)
             .summary("What was spent, added up")
             .query::<Query>()
-            .answers::<UsageReportView>(StatusCode::OK, "The sums, and the state of this UTC day."),
+            .answers::<UsageReportView>(StatusCode::OK, "The sums, and the state of this UTC day; with `Accept: text/csv` the sums as a table.")
+            .answers_text(StatusCode::OK, "", CSV),
+        Route::get("/v1/usage/tools", READ, "query_usage_by_tool", by_tool)
+            .summary("What the answers to each tool's results cost; it reads the journals")
+            .query::<Filter>()
+            .answers::<Vec<ToolView>>(StatusCode::OK, "The tools; with `Accept: text/csv` as a table.")
+            .answers_text(StatusCode::OK, "", CSV),
+        Route::post("/v1/usage/reconcile", READ, "reconcile_usage", reconcile)
+            .summary("Compare with the provider's usage export, by day and model")
+            .takes::<serde_json::Value>()
+            .takes_text(CSV)
+            .answers::<Vec<ComparedView>>(StatusCode::OK, "Both accounts, row by row."),
     ]
 }
 
@@ -52,6 +67,49 @@ struct Query {
     invocation: Option<String>,
 }
 
+/// [`Query`] without its columns.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    /// Only from this time on, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
+    from: Option<String>,
+    /// Only before this time, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
+    to: Option<String>,
+    /// Only this agent.
+    #[schemars(extend("pattern" = r"^[A-Za-z0-9_-]{1,64}$"))]
+    agent: Option<String>,
+    /// Only this session.
+    #[schemars(extend("format" = "uuid"))]
+    session: Option<String>,
+    /// Only this workflow.
+    #[schemars(extend("format" = "uuid"))]
+    workflow: Option<String>,
+    /// Only this invocation.
+    #[schemars(extend("format" = "uuid"))]
+    invocation: Option<String>,
+}
+
+impl Filter {
+    fn grouped_by(self, group_by: Vec<UsageGroup>) -> Result<UsageQuery, Problem> {
+        let time = |name, text: Option<String>| text.map(|text| time(name, &text)).transpose();
+        Ok(UsageQuery {
+            from: time("from", self.from)?,
+            to: time("to", self.to)?,
+            agent: self.agent.as_deref().map(id::<AgentName>).transpose()?,
+            session: self.session.as_deref().map(id::<SessionId>).transpose()?,
+            workflow: self.workflow.as_deref().map(id::<WorkflowId>).transpose()?,
+            invocation: self
+                .invocation
+                .as_deref()
+                .map(id::<InvocationId>)
+                .transpose()?,
+            group_by,
+        })
+    }
+}
+
 /// Sums of usage.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "UsageReport")]
@@ -71,6 +129,8 @@ struct RowView {
     unconfirmed_calls: u64,
     usage: UsageView,
     charged: MoneyView,
+    /// Of it, for the unconfirmed calls.
+    charged_unconfirmed: MoneyView,
 }
 
 /// The state of this UTC day.
@@ -85,54 +145,76 @@ struct DayView {
     origin: String,
     /// Shut, because a provider billed more than was held.
     latched: bool,
+    /// The same of this user in all projects, where the ceiling is shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of_user: Option<OfUserView>,
 }
 
-const GROUPS: [(UsageGroup, &str); 6] = [
-    (UsageGroup::Day, "day"),
-    (UsageGroup::Agent, "agent"),
-    (UsageGroup::Model, "model"),
-    (UsageGroup::Session, "session"),
-    (UsageGroup::Workflow, "workflow"),
-    (UsageGroup::Invocation, "invocation"),
-];
+/// The day of a user in all projects.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DayOfUser")]
+struct OfUserView {
+    spent_or_held: MoneyView,
+    limit: MoneyView,
+}
+
+/// What the answers to a tool's results cost.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ToolUsage")]
+struct ToolView {
+    /// `(none)` for calls that answered no tool.
+    tool: String,
+    tool_calls: u64,
+    charged: MoneyView,
+}
+
+/// One day and model on both sides.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Compared")]
+struct ComparedView {
+    day: String,
+    model: String,
+    calls: u64,
+    unconfirmed_calls: u64,
+    /// Charged for calls with a usage record.
+    confirmed: MoneyView,
+    /// Charged at their hold for those without.
+    unconfirmed: MoneyView,
+    provider: MoneyView,
+    /// The provider's amount above the confirmed one; below it, negative.
+    drift_picodollars: i64,
+    /// `same`, `explained`, `more` or `less`; the last two are worth a look.
+    standing: &'static str,
+}
+
+const CSV: &str = "text/csv";
 
 async fn query(
     State(state): State<AppState>,
+    headers: HeaderMap,
     Params(query): Params<Query>,
-) -> Result<Json<UsageReportView>, Problem> {
+) -> Result<Response, Problem> {
     let by = query.by.as_deref().unwrap_or("day,agent,model");
-    let query = UsageQuery {
-        from: query
-            .from
-            .as_deref()
-            .map(|text| time("from", text))
-            .transpose()?,
-        to: query
-            .to
-            .as_deref()
-            .map(|text| time("to", text))
-            .transpose()?,
-        agent: query.agent.as_deref().map(id::<AgentName>).transpose()?,
-        session: query.session.as_deref().map(id::<SessionId>).transpose()?,
-        workflow: query
-            .workflow
-            .as_deref()
-            .map(id::<WorkflowId>)
-            .transpose()?,
-        invocation: query
-            .invocation
-            .as_deref()
-            .map(id::<InvocationId>)
-            .transpose()?,
-        group_by: by.split(',').map(group).collect::<Result<_, _>>()?,
+    let groups = by.split(',').map(group).collect::<Result<Vec<_>, _>>()?;
+    let filter = Filter {
+        from: query.from,
+        to: query.to,
+        agent: query.agent,
+        session: query.session,
+        workflow: query.workflow,
+        invocation: query.invocation,
     };
-    let report = state.otto.usage(query).await?;
+    let report = state.otto.usage(filter.grouped_by(groups.clone())?).await?;
+    if accepts(&headers, CSV) {
+        return Ok(table(usage_csv::sums(&groups, &report.rows)));
+    }
     let tracker = state.otto.engine().cost_tracker();
     let today = tracker.today().await?;
     let account = tracker.account(Scope::Day(today)).await?;
     let settings = state.otto.engine().settings();
     let limit = &settings.ceilings.daily_cost;
-    Ok(Json(UsageReportView {
+    let of_user = state.otto.day_of_user().await?;
+    let told = UsageReportView {
         rows: report
             .rows
             .into_iter()
@@ -140,12 +222,13 @@ async fn query(
                 key: row
                     .key
                     .into_iter()
-                    .map(|(group, value)| (word(group), value))
+                    .map(|(group, value)| (group.as_str(), value))
                     .collect(),
                 calls: row.calls,
                 unconfirmed_calls: row.unconfirmed_calls,
                 usage: (&row.usage).into(),
                 charged: row.cost.into(),
+                charged_unconfirmed: row.unconfirmed_cost.into(),
             })
             .collect(),
         today: DayView {
@@ -155,22 +238,76 @@ async fn query(
             limit: limit.value.into(),
             origin: limit.origin.to_string(),
             latched: account.latched,
+            of_user: of_user.map(|(spent, limit)| OfUserView {
+                spent_or_held: spent.into(),
+                limit: limit.value.into(),
+            }),
         },
-    }))
+    };
+    Ok(Json(told).into_response())
 }
 
-fn word(group: UsageGroup) -> &'static str {
-    GROUPS
-        .iter()
-        .find(|(known, _)| *known == group)
-        .map_or("", |(_, word)| word)
+async fn by_tool(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Params(filter): Params<Filter>,
+) -> Result<Response, Problem> {
+    let sums = state
+        .otto
+        .usage_by_tool(filter.grouped_by(Vec::new())?)
+        .await?;
+    if accepts(&headers, CSV) {
+        return Ok(table(usage_csv::tools(&sums)));
+    }
+    let tools: Vec<ToolView> = sums
+        .into_iter()
+        .map(|(tool, used)| ToolView {
+            tool,
+            tool_calls: used.tool_calls,
+            charged: used.cost.into(),
+        })
+        .collect();
+    Ok(Json(tools).into_response())
+}
+
+async fn reconcile(
+    State(state): State<AppState>,
+    Export(text): Export,
+) -> Result<Json<Vec<ComparedView>>, Problem> {
+    let query = UsageQuery {
+        group_by: vec![UsageGroup::Day, UsageGroup::Model],
+        ..UsageQuery::default()
+    };
+    let own = state.otto.usage(query).await?.rows;
+    let compared = reconcile_text(&own, &text, state.otto.prices())
+        .map_err(|error| Problem::unprocessable(format!("read the export: {error}")))?;
+    Ok(Json(
+        compared
+            .into_iter()
+            .map(|row| ComparedView {
+                drift_picodollars: row.drift_picodollars(),
+                day: row.day,
+                model: row.model,
+                calls: row.calls,
+                unconfirmed_calls: row.unconfirmed_calls,
+                confirmed: row.confirmed.into(),
+                unconfirmed: row.unconfirmed.into(),
+                provider: row.provider.into(),
+                standing: row.standing.as_str(),
+            })
+            .collect(),
+    ))
+}
+
+fn table(csv: String) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
+    (kind, csv).into_response()
 }
 
 fn group(text: &str) -> Result<UsageGroup, Problem> {
-    GROUPS
-        .iter()
-        .find(|(_, word)| *word == text)
-        .map(|(group, _)| *group)
+    UsageGroup::ALL
+        .into_iter()
+        .find(|group| group.as_str() == text)
         .ok_or_else(|| {
             Problem::bad_request(
                 "by takes day, agent, model, session, workflow, invocation, with commas between",

@@ -12,4 +12,5 @@ mod metrics;
 mod openapi;
 mod rules;
 mod slow;
+mod stored;
 mod world;

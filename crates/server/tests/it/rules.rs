@@ -50,6 +50,26 @@ async fn a_token_allows_its_scope_and_those_before_it() {
         Answer::of(invoke(token)).await.expect(may_invoke);
         Answer::of(throw(token)).await.expect(may_throw);
     }
+    let session = "/v1/sessions/01a20846-fe00-7102-8000-000000000002";
+    let admins = [
+        (Method::POST, "/v1/backup".to_owned()),
+        (Method::POST, "/v1/verify".to_owned()),
+        (Method::PUT, format!("{session}/pin")),
+        (Method::DELETE, format!("{session}/pin")),
+        (Method::POST, format!("{session}/redact")),
+    ];
+    for (method, path) in admins {
+        for token in [READ, INVOKE] {
+            Answer::of(ask(method.clone(), &path, Some(token)))
+                .await
+                .problem(403, "forbidden");
+        }
+    }
+    let redact = |token| ask(Method::POST, "/v1/redact", token).json(&json!({"text": "x"}));
+    Answer::of(redact(Some(READ)))
+        .await
+        .problem(403, "forbidden");
+    Answer::of(redact(Some(INVOKE))).await.expect(200);
     // Whether it lives is no secret; what it spends is.
     world.get("/health/live").await.expect(200);
     world.get("/openapi.json").await.expect(200);

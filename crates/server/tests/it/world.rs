@@ -1,6 +1,7 @@
 //! A server for one test.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct World {
     client: Client,
     stop: watch::Sender<bool>,
     serving: Option<JoinHandle<Leftovers>>,
+    /// Removed at the end.
+    state: Option<tempfile::TempDir>,
 }
 
 /// An answer, read to its end.
@@ -49,7 +52,23 @@ impl World {
         Self::with(script, |_| ()).await
     }
 
+    /// As [`World::new`], with a state directory.
+    pub(crate) async fn in_directory(script: &str) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let mut world = Self::make(script, |_| (), Some(state.path())).await;
+        world.state = Some(state);
+        world
+    }
+
     pub(crate) async fn with(script: &str, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::make(script, change, None).await
+    }
+
+    async fn make(
+        script: &str,
+        change: impl FnOnce(&mut ServerConfig),
+        state: Option<&Path>,
+    ) -> Self {
         let prices = Arc::new(otto::prices(&OperatorConfig::defaults("/".as_ref())));
         let script = Script::parse(script, "test.yml").unwrap();
         let model = ScriptedServer::start(script, ServerOptions::new(prices))
@@ -58,7 +77,11 @@ impl World {
         let mut provider = AnthropicConfig::new("any".into());
         provider.base_url = model.base_url().parse().unwrap();
         let agent = AgentBuilder::new("helper", "claude-haiku-4-5").cost("$0.50");
-        let otto = Otto::builder()
+        let builder = match state {
+            Some(path) => Otto::builder().state_dir(path),
+            None => Otto::builder(),
+        };
+        let otto = builder
             .enabled(true)
             .anthropic(provider)
             .unwrap()
@@ -79,6 +102,7 @@ impl World {
             client: Client::builder().timeout(PATIENCE).build().unwrap(),
             stop,
             serving: Some(tokio::spawn(async move { serving.await.unwrap() })),
+            state: None,
         }
     }
 
@@ -93,6 +117,16 @@ impl World {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         Answer::of(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// The state directory of [`World::in_directory`].
+    pub(crate) fn state_dir(&self) -> &Path {
+        self.state.as_ref().unwrap().path()
+    }
+
+    /// Asks without a body.
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> Answer {
+        Answer::of(self.request(method, path)).await
     }
 
     /// Orders the end and waits for it.

@@ -3,45 +3,15 @@
 use std::collections::BTreeMap;
 
 use otto::text::visible;
-use otto::tool_usage::{ToolUsage, add_invocation};
-use otto::{Otto, UsageGroup, UsageQuery};
+use otto::tool_usage::ToolUsage;
+use otto::usage_csv;
 use serde_json::json;
 
-use super::csv;
-use crate::error::Failure;
 use crate::output::{self, Out, Table, To, show_money};
-
-/// Reads the journals of all invocations that the query finds.
-pub(super) async fn sums(
-    otto: &Otto,
-    query: &UsageQuery,
-) -> Result<BTreeMap<String, ToolUsage>, Failure> {
-    let mut sums = BTreeMap::new();
-    for row in otto.usage(query.clone()).await?.rows {
-        let id = row.key.get(&UsageGroup::Invocation);
-        let Some(invocation) = id.and_then(|id| id.parse().ok()) else {
-            continue;
-        };
-        let lines = otto.journal(invocation).await?;
-        add_invocation(&mut sums, &lines, row.cost);
-    }
-    Ok(sums)
-}
 
 pub(super) fn show(out: &mut Out, sums: &BTreeMap<String, ToolUsage>, as_csv: bool) {
     if as_csv {
-        csv::record(
-            out,
-            &["tool", "tool_calls", "charged_usd"].map(str::to_owned),
-        );
-        for (tool, used) in sums {
-            let fields = [
-                tool.clone(),
-                used.tool_calls.to_string(),
-                csv::dollars(used.cost),
-            ];
-            csv::record(out, &fields);
-        }
+        out.write(To::Answer, &usage_csv::tools(sums));
         return;
     }
     if out.is_json() {

@@ -1,7 +1,6 @@
 //! `otto usage`: what was spent, added up, exported, and compared with the provider's own account.
 
 mod by_tool;
-mod csv;
 mod reconcile;
 mod time;
 
@@ -13,6 +12,7 @@ use otto::config::OperatorConfig;
 use otto::core::ledger::{Account, Scope};
 use otto::limits;
 use otto::text::visible;
+use otto::usage_csv;
 use otto::{
     AgentName, Limit, Money, Otto, SessionId, StoreError, Timestamp, Usage as Tokens, UsageGroup,
     UsageQuery, UsageSum, WorkflowId,
@@ -92,16 +92,8 @@ impl Column {
         })
     }
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Day => "day",
-            Self::Agent => "agent",
-            Self::Model => "model",
-            Self::Session => "session",
-            Self::Workflow => "workflow",
-            Self::Invocation => "invocation",
-            Self::Tool => "tool",
-        }
+    fn name(self) -> &'static str {
+        self.group().map_or("tool", UsageGroup::as_str)
     }
 
     fn of(self, row: &UsageSum) -> Option<&String> {
@@ -145,7 +137,7 @@ impl Usage {
             return reconcile::show(out, file, &[], &otto::prices(operator));
         }
         if self.csv {
-            csv::sums(out, &self.by, &[]);
+            out.write(To::Answer, &usage_csv::sums(&self.groups(), &[]));
         } else if !out.is_json() {
             out.line(To::Progress, "nothing was used yet");
             let today = day_lines(&Today::default(), operator);
@@ -161,14 +153,13 @@ impl Usage {
             return reconcile::show(out, file, &rows, otto.prices());
         }
         if self.by.contains(&Column::Tool) {
-            let sums = by_tool::sums(otto, &self.query(vec![UsageGroup::Invocation])).await?;
+            let sums = otto.usage_by_tool(self.query(Vec::new())).await?;
             by_tool::show(out, &sums, self.csv);
             return Ok(Code::Completed);
         }
-        let groups = self.by.iter().filter_map(|column| column.group()).collect();
-        let rows = otto.usage(self.query(groups)).await?.rows;
+        let rows = otto.usage(self.query(self.groups())).await?.rows;
         if self.csv {
-            csv::sums(out, &self.by, &rows);
+            out.write(To::Answer, &usage_csv::sums(&self.groups(), &rows));
             return Ok(Code::Completed);
         }
         if out.is_json() {
@@ -186,6 +177,10 @@ impl Usage {
         let today = day_lines(&today(otto).await?, operator);
         out.line(To::Answer, &today);
         Ok(Code::Completed)
+    }
+
+    fn groups(&self) -> Vec<UsageGroup> {
+        self.by.iter().filter_map(|column| column.group()).collect()
     }
 
     fn query(&self, group_by: Vec<UsageGroup>) -> UsageQuery {

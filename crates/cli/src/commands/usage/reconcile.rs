@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use otto::reconcile::{Compared, reconcile};
+use otto::reconcile::{Compared, reconcile_text};
 use otto::text::visible;
 use otto::{Money, PriceTable, UsageSum};
 use serde_json::json;
@@ -29,22 +29,8 @@ pub(super) fn show(out: &mut Out, file: &Path, own: &[UsageSum], prices: &PriceT
     let shown = visible(&file.to_string_lossy()).into_owned();
     let text = read(file)
         .map_err(|error| Failure::usage(format!("read the export `{shown}`: {error}")))?;
-    let export = otto::read_export(&text)
+    let compared = reconcile_text(own, &text, prices)
         .map_err(|error| Failure::usage(format!("read the export `{shown}`: {error}")))?;
-    // An export tells of the days it has; what Otto used on others is not its matter.
-    let (first, last) = (
-        export.keys().map(|(day, _)| day).min(),
-        export.keys().map(|(day, _)| day).max(),
-    );
-    let own: Vec<UsageSum> = own
-        .iter()
-        .filter(|sum| {
-            let day = sum.key.get(&otto::UsageGroup::Day);
-            day >= first && day <= last
-        })
-        .cloned()
-        .collect();
-    let compared = reconcile(&own, &export, prices);
     let drifts = compared
         .iter()
         .filter(|row| row.standing.is_drift())
@@ -92,7 +78,6 @@ fn drift(row: &Compared) -> String {
 }
 
 fn describe(row: &Compared) -> serde_json::Value {
-    let signed = i128::from(row.provider.picodollars()) - i128::from(row.confirmed.picodollars());
     json!({
         "day": row.day,
         "model": row.model,
@@ -101,7 +86,7 @@ fn describe(row: &Compared) -> serde_json::Value {
         "confirmed": output::money_json(row.confirmed),
         "unconfirmed": output::money_json(row.unconfirmed),
         "provider": output::money_json(row.provider),
-        "drift_picodollars": i64::try_from(signed).unwrap_or(i64::MAX),
+        "drift_picodollars": row.drift_picodollars(),
         "standing": row.standing.as_str(),
     })
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod follow;
+mod kill;
 mod start;
 mod stop;
 

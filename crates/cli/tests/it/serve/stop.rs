@@ -12,6 +12,9 @@ use crate::world::World;
 /// The first attempt falls silent in the middle, the second is whole.
 const ONCE_SILENT: &str = "turns: [{ text: 'one two three four', chunk: words, faults: [{ attempt: 1, stall: { event: 5 } }] }]";
 
+/// No attempt ever ends.
+const SILENT: &str = "turns: [{ text: 'one two three four', chunk: words, faults: [{ attempt: all, stall: { event: 5 } }] }]";
+
 async fn create(served: &Served) -> Value {
     let body = json!({"agent": "helper", "task": "count"});
     let create = client()
@@ -96,8 +99,6 @@ fn two_servers_on_one_state_directory_leave_each_others_work_alone() {
         );
         let (status, record) = json(client().get(&place)).await;
         assert_eq!((status, &record["outcome"]), (200, &json!("running")));
-        let (status, problem) = json(client().post(format!("{place}/cancel"))).await;
-        assert_eq!(status, 409, "{problem}");
     });
     // The first dies; whoever starts next takes its work up, and the second follows it to the end.
     first.kill();
@@ -128,4 +129,42 @@ fn nothing_is_taken_up_while_the_kill_switch_is_thrown() {
             .contains("a drill"),
         "{recovered}"
     );
+    // Lifted, it goes on, without a restart.
+    world.otto(["kill", "--lift"]).expect(0);
+    let recovered = served.line("recovered");
+    assert_eq!(
+        recovered["resumed"][0]["invocation"], ids["invocation"],
+        "{recovered}"
+    );
+    let told = in_async(follow(&served.url, ids["events"].as_str().unwrap(), None));
+    assert_eq!(told.last().unwrap().data["outcome"], "completed");
+}
+
+#[test]
+fn what_one_server_drives_is_cancelled_through_another_and_by_the_command() {
+    let world = World::new().with_agent().with_model(SILENT);
+    let first = Served::start(&world);
+    let second = Served::start(&world);
+    let ids = in_async(create(&first));
+    let events = ids["events"].as_str().unwrap();
+    in_async(async {
+        let id = ids["invocation"].as_str().unwrap();
+        let cancel = format!("{}/v1/invocations/{id}/cancel", second.url);
+        let (status, told) = json(client().post(&cancel)).await;
+        assert_eq!(status, 202, "{told}");
+        let told = follow(&second.url, events, None).await;
+        assert_eq!(told.last().unwrap().data["outcome"], "cancelled");
+        let (status, problem) = json(client().post(&cancel)).await;
+        assert_eq!(status, 409, "{problem}");
+    });
+    let ids = in_async(create(&first));
+    let session = ids["session"].as_str().unwrap();
+    let (code, lines) = world.json(["cancel", session]);
+    assert_eq!((code, &lines[0]["outcome"]), (0, &json!("cancelled")));
+    assert_eq!(lines[0]["invocation"], ids["invocation"]);
+    let again = world.otto(["cancel", session]).expect(2);
+    assert!(again.stderr.contains("nothing of session"), "{again:?}");
+    let unknown = "01a20846-fe00-7102-8000-000000000002";
+    let ran = world.otto(["cancel", unknown]).expect(2);
+    assert!(ran.stderr.contains("there is no session"), "{ran:?}");
 }

@@ -88,6 +88,7 @@ pub(crate) fn parts(node: &str, admission: Admission) -> EngineParts {
         ids: Arc::new(RandomIds),
         redactor: Arc::new(Redactor::built_in()),
         kill: KillPlaces::default(),
+        cancel_requests: None,
         telemetry: TelemetryParts::default(),
         audit: None,
         configuration: Vec::new(),

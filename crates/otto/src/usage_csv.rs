@@ -1,13 +1,18 @@
-//! CSV (RFC 4180) of usage, with exact amounts, for spreadsheets and billing.
+//! Usage as CSV (RFC 4180), with exact amounts, for spreadsheets and billing.
+//!
+//! Invariant: the sum of a column of money is the sum of the ledger, to the picodollar.
 
-use otto::{Money, UsageSum};
+use std::collections::BTreeMap;
 
-use super::Column;
-use crate::output::{Out, To};
+use otto_core::Money;
+use otto_core::port::store::{UsageGroup, UsageSum};
 
-/// Prints sums: the columns asked for, then counts, tokens by class and money.
-pub(super) fn sums(out: &mut Out, by: &[Column], rows: &[UsageSum]) {
-    let mut header: Vec<String> = by.iter().map(|column| column.name().to_owned()).collect();
+use crate::tool_usage::ToolUsage;
+
+/// Sums: the columns they were grouped by, then counts, tokens by class and money.
+#[must_use]
+pub fn sums(by: &[UsageGroup], rows: &[UsageSum]) -> String {
+    let mut header: Vec<String> = by.iter().map(|column| column.as_str().to_owned()).collect();
     header.extend(
         [
             "calls",
@@ -23,12 +28,12 @@ pub(super) fn sums(out: &mut Out, by: &[Column], rows: &[UsageSum]) {
         ]
         .map(str::to_owned),
     );
-    record(out, &header);
+    let mut csv = record(&header);
     for row in rows {
         let usage = &row.usage;
         let mut fields: Vec<String> = by
             .iter()
-            .map(|column| column.of(row).cloned().unwrap_or_default())
+            .map(|column| row.key.get(column).cloned().unwrap_or_default())
             .collect();
         fields.extend(
             [
@@ -45,12 +50,28 @@ pub(super) fn sums(out: &mut Out, by: &[Column], rows: &[UsageSum]) {
         );
         fields.push(dollars(row.cost));
         fields.push(dollars(row.unconfirmed_cost));
-        record(out, &fields);
+        csv.push_str(&record(&fields));
     }
+    csv
+}
+
+/// What the answers to each tool's results cost.
+#[must_use]
+pub fn tools(sums: &BTreeMap<String, ToolUsage>) -> String {
+    let mut csv = record(&["tool", "tool_calls", "charged_usd"].map(str::to_owned));
+    for (tool, used) in sums {
+        let fields = [
+            tool.clone(),
+            used.tool_calls.to_string(),
+            dollars(used.cost),
+        ];
+        csv.push_str(&record(&fields));
+    }
+    csv
 }
 
 /// All twelve decimals: a sum of the column is the sum of the ledger.
-pub(super) fn dollars(money: Money) -> String {
+fn dollars(money: Money) -> String {
     const PER_DOLLAR: u64 = 1_000_000_000_000;
     let picodollars = money.picodollars();
     format!(
@@ -60,10 +81,10 @@ pub(super) fn dollars(money: Money) -> String {
     )
 }
 
-/// Prints a record. A field that a spreadsheet would take for a formula is kept from being one.
-pub(super) fn record(out: &mut Out, fields: &[String]) {
+/// A record. A field that a spreadsheet would take for a formula is kept from being one.
+fn record(fields: &[String]) -> String {
     let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();
-    out.line(To::Answer, &fields.join(","));
+    format!("{}\n", fields.join(","))
 }
 
 fn quoted(field: &str) -> String {
