@@ -147,7 +147,12 @@ impl AgentServer {
     async fn feed(&mut self, event: Event) {
         self.shared.audit.keep_up().await;
         let now = self.shared.clock.now();
-        self.journal.push(journal::encode(now, &event));
+        let line = if event.is_of_model_call() && self.machine.summarizing().is_some() {
+            journal::encode_of_summary(now, &event)
+        } else {
+            journal::encode(now, &event)
+        };
+        self.journal.push(line);
         self.step(now, event).await;
         if std::mem::take(&mut self.has_acted) {
             self.hand_over().await;

@@ -347,6 +347,8 @@ impl Engine {
             durability,
             at: now,
         };
+        // Held until it is registered: from its submission on it looks unfinished to a recovery.
+        let _beginning = self.shared.registry.take_up(ids.invocation);
         let asked = Instant::now();
         let submitted = self.shared.store.submit(submission).await;
         self.shared.telemetry.store_call("submit", asked.elapsed());

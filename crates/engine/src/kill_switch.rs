@@ -185,7 +185,11 @@ impl Shared {
         match file.or(row) {
             Some(row) => self.obey(row),
             None => {
-                let was_thrown = self.kill.thrown.send_replace(None).is_some();
+                // Whoever waits for a change hears of changes only.
+                let was_thrown = self
+                    .kill
+                    .thrown
+                    .send_if_modified(|thrown| thrown.take().is_some());
                 if was_thrown {
                     self.telemetry.kill_switch_lifted();
                 }

@@ -30,7 +30,7 @@ pub enum FamilyKind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Durations by class.
+    /// Durations or sizes by class.
     Histogram,
 }
 
@@ -49,7 +49,7 @@ pub enum SampleValue {
     /// Of a counter or a gauge.
     Number(u64),
     /// Of a histogram.
-    Durations(Durations),
+    Classes(Classes),
 }
 
 /// The value of a label. Cheap to clone.
@@ -132,31 +132,48 @@ const LONG_US: &[u64] = &[
     1_800_000_000,
 ];
 
-/// Durations by class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Durations {
-    /// Upper bounds of the classes, in microseconds; one more class has none.
-    pub bounds_us: &'static [u64],
-    /// How many fell into each class (not cumulative); one longer than the bounds.
-    pub counts: Vec<u64>,
-    /// The sum of all, in microseconds.
-    pub sum_us: u64,
+/// Upper bounds of the classes of tokens of one call, as the GenAI semantic conventions advise.
+const TOKENS: &[u64] = &[
+    1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216,
+    67_108_864,
+];
+
+/// What a histogram counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Microseconds, told as seconds.
+    Microseconds,
+    /// Tokens.
+    Tokens,
 }
 
-impl Durations {
-    fn new(bounds_us: &'static [u64]) -> Self {
+/// Durations or sizes by class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classes {
+    /// What is counted.
+    pub unit: Unit,
+    /// Upper bounds of the classes; one more class has none.
+    pub bounds: &'static [u64],
+    /// How many fell into each class (not cumulative); one longer than the bounds.
+    pub counts: Vec<u64>,
+    /// The sum of all.
+    pub sum: u64,
+}
+
+impl Classes {
+    fn new(unit: Unit, bounds: &'static [u64]) -> Self {
         Self {
-            bounds_us,
-            counts: vec![0; bounds_us.len() + 1],
-            sum_us: 0,
+            unit,
+            bounds,
+            counts: vec![0; bounds.len() + 1],
+            sum: 0,
         }
     }
 
-    fn add(&mut self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let class = self.bounds_us.partition_point(|bound| *bound < micros);
+    fn add(&mut self, amount: u64) {
+        let class = self.bounds.partition_point(|bound| *bound < amount);
         self.counts[class] += 1;
-        self.sum_us = self.sum_us.saturating_add(micros);
+        self.sum = self.sum.saturating_add(amount);
     }
 
     /// How many were counted.
@@ -236,12 +253,21 @@ impl Series<u64> {
     }
 }
 
-impl Series<Durations> {
+impl Series<Classes> {
     pub(crate) fn add_to(&self, bounds: &'static [u64], labels: &[Label], duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.change(
             labels,
-            || Durations::new(bounds),
-            |value| value.add(duration),
+            || Classes::new(Unit::Microseconds, bounds),
+            |value| value.add(micros),
+        );
+    }
+
+    fn add_tokens(&self, labels: &[Label], tokens: u64) {
+        self.change(
+            labels,
+            || Classes::new(Unit::Tokens, TOKENS),
+            |value| value.add(tokens),
         );
     }
 }
@@ -271,9 +297,9 @@ macro_rules! families {
     };
     (@type Counter) => { Series<u64> };
     (@type Gauge) => { Series<u64> };
-    (@type Histogram) => { Series<Durations> };
+    (@type Histogram) => { Series<Classes> };
     (@family $series:expr, Histogram) => {
-        $series.family(FamilyKind::Histogram, |value| SampleValue::Durations(value.clone()))
+        $series.family(FamilyKind::Histogram, |value| SampleValue::Classes(value.clone()))
     };
     (@family $series:expr, $kind:ident) => {
         $series.family(FamilyKind::$kind, |value| SampleValue::Number(*value))
@@ -289,6 +315,7 @@ families! {
     model_calls: Counter "otto_model_calls" "Model calls that ended: `ok` or the kind of failure" ["agent", "model", "ending"];
     model_seconds: Histogram "otto_model_call_duration_seconds" "From the request to the end of its stream" ["model"];
     tokens: Counter "otto_tokens" "Tokens settled, by class" ["agent", "model", "class"];
+    call_tokens: Histogram "otto_model_call_tokens" "Tokens of one model call: input with those of the cache, output" ["model", "type"];
     cost: Counter "otto_cost_picodollars" "Money charged, holds of unconfirmed calls included" ["agent", "model"];
     tool_calls: Counter "otto_tool_calls" "Tool calls that ended, by ending" ["tool", "ending"];
     tool_seconds: Histogram "otto_tool_call_duration_seconds" "From the start of a tool call to its result" ["tool"];
@@ -323,6 +350,14 @@ impl Metrics {
         self.invocation_seconds.add_to(LONG_US, &[agent], duration);
     }
 
+    /// A model call was paid by these tokens.
+    pub(crate) fn call_tokens(&self, model: &Label, input: u64, output: u64) {
+        for (kind, tokens) in [("input", input), ("output", output)] {
+            self.call_tokens
+                .add_tokens(&[model.clone(), kind.into()], tokens);
+        }
+    }
+
     pub(crate) fn model_call(
         &self,
         agent: &Label,
@@ -343,12 +378,12 @@ mod tests {
 
     #[test]
     fn durations_fall_into_the_class_that_ends_at_or_behind_them() {
-        let mut durations = Durations::new(&[100, 200]);
+        let mut durations = Classes::new(Unit::Microseconds, &[100, 200]);
         for micros in [0, 100, 101, 200, 201] {
-            durations.add(Duration::from_micros(micros));
+            durations.add(micros);
         }
         assert_eq!(durations.counts, [2, 2, 1]);
-        assert_eq!((durations.count(), durations.sum_us), (5, 602));
+        assert_eq!((durations.count(), durations.sum), (5, 602));
     }
 
     #[test]
@@ -369,7 +404,7 @@ mod tests {
             .iter()
             .map(|sample| match &sample.value {
                 SampleValue::Number(number) => *number,
-                SampleValue::Durations(_) => 0,
+                SampleValue::Classes(_) => 0,
             })
             .sum();
         assert_eq!(total, MAX_SERIES as u64 + 50);
@@ -384,9 +419,12 @@ mod tests {
         assert_eq!(names.len(), families.len());
         for family in families {
             assert!(!family.name.ends_with("_total"), "{}", family.name);
+            let unit = ["_seconds", "_call_tokens"]
+                .iter()
+                .any(|unit| family.name.ends_with(unit));
             assert_eq!(
                 family.kind == FamilyKind::Histogram,
-                family.name.ends_with("_seconds"),
+                unit,
                 "{}",
                 family.name
             );

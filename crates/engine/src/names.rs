@@ -21,6 +21,8 @@ pub const REQUEST_MAX_TOKENS: &str = "gen_ai.request.max_tokens";
 pub const RESPONSE_MODEL: &str = "gen_ai.response.model";
 /// Why the model stopped.
 pub const RESPONSE_FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
+/// Which tokens a point of the token usage counts: `input` or `output`.
+pub const TOKEN_TYPE: &str = "gen_ai.token.type";
 /// Tokens in, those of the cache included.
 pub const USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
 /// Tokens out.

@@ -101,7 +101,7 @@ impl Registry {
         }
     }
 
-    /// Begins to take an invocation up that does not run; `None` if it runs, or another has begun to.
+    /// Begins to start an invocation, or to take one up that does not run; `None` if it runs, or another has begun to.
     pub(crate) fn take_up(&self, invocation: InvocationId) -> Option<TakingUp> {
         if !self.taking_up().insert(invocation) {
             return None;
@@ -112,6 +112,13 @@ impl Registry {
         };
         // Looked at second: whoever has registered it meanwhile has left the set before.
         self.find(invocation).is_none().then_some(taking_up)
+    }
+
+    /// Whether an invocation runs here, or is about to: it begins, or is taken up.
+    #[must_use]
+    pub fn is_driven(&self, invocation: InvocationId) -> bool {
+        // In this order: what is about to run is registered before it leaves the set.
+        self.taking_up().contains(&invocation) || self.find(invocation).is_some()
     }
 
     /// The running invocation of that id.
@@ -201,5 +208,23 @@ impl Drop for Registration {
 impl Drop for TakingUp {
     fn drop(&mut self) {
         self.registry.taking_up().remove(&self.invocation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_to_run_is_driven_and_cannot_be_taken_up() {
+        let registry = Registry::default();
+        let id: InvocationId = "01a20846-fe00-7102-8000-000000000002".parse().unwrap();
+        let beginning = registry.take_up(id);
+        assert!(beginning.is_some());
+        assert!(registry.is_driven(id));
+        assert!(registry.take_up(id).is_none());
+        drop(beginning);
+        assert!(!registry.is_driven(id));
+        assert!(registry.take_up(id).is_some());
     }
 }

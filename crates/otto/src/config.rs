@@ -146,6 +146,8 @@ pub struct OperatorConfig {
     pub context_memory: Setting<u64>,
     /// Bytes of contexts that may stand on disk beside those; zero moves none there.
     pub context_disk: Setting<u64>,
+    /// How many messages a transcript keeps, the last ones.
+    pub transcript_messages: Setting<usize>,
     /// Variables that agent files may insert beside those with the open prefix.
     pub variables: Setting<Vec<String>>,
     /// Directories outside of the project that project files may name; absolute.

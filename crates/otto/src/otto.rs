@@ -19,8 +19,9 @@ use otto_core::task::TaskSpec;
 use otto_core::transcript::Transcript;
 use otto_core::{AgentName, InvocationId, Money, SessionId, ToolName, WorkflowId};
 use otto_engine::{
-    CancelError, Cancelling, ContextStore, Engine, HealthReport, InvocationHandle, InvokeError, InvokeOptions, Listening,
-    Report, ResumeOptions, ShutdownReport, ToolBus, ToolBusError, UsageReport, metrics::Family,
+    CancelError, Cancelling, ContextStore, Engine, HealthReport, InvocationHandle, InvokeError,
+    InvokeOptions, Listening, Report, ResumeOptions, ShutdownReport, ToolBus, ToolBusError,
+    UsageReport, metrics::Family,
 };
 
 use otto_store_embedded::{Cleaned, EmbeddedStore, ScrubReport, VerifyReport};
@@ -217,7 +218,7 @@ impl Otto {
         let killed = self.kill_switch().await?;
         let registry = self.inner.engine.registry();
         for record in unfinished {
-            if registry.find(record.invocation).is_some() {
+            if registry.is_driven(record.invocation) {
                 continue;
             }
             let taken_up = match &killed {
@@ -226,10 +227,21 @@ impl Otto {
             };
             match taken_up {
                 Ok(()) => recovery.resumed.push(record),
+                // It ran here when it was listed.
+                Err(_) if self.has_ended(record.invocation).await? => {}
                 Err(why) => recovery.left.push((record, why)),
             }
         }
         Ok(recovery)
+    }
+
+    async fn has_ended(&self, invocation: InvocationId) -> Result<bool, StoreError> {
+        let query = InvocationQuery {
+            invocation: Some(invocation),
+            ..InvocationQuery::default()
+        };
+        let records = self.invocations(query).await?;
+        Ok(records.iter().all(|record| record.outcome.is_some()))
     }
 
     async fn take_up(&self, record: &InvocationRecord) -> Result<(), String> {

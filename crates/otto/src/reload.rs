@@ -82,7 +82,7 @@ impl Otto {
     /// Watches the configuration from now on, as a supervised component. The receiver tells of every look.
     ///
     /// Applied without a restart: agent files, and of the operator's configuration what [`crate::load`] checks
-    /// against (tools, hosts, directories, variables), `enabled`, `ceilings` and `audit`. Other changed keys
+    /// against (tools, hosts, directories, variables), `enabled`, `ceilings`, `transcript_messages` and `audit`. Other changed keys
     /// are named by the component `configuration` as waiting for a restart.
     pub fn watch_configuration(&self, watch: ConfigWatch) -> watch::Receiver<Reloaded> {
         let (told, receiver) = watch::channel(Reloaded::default());
@@ -336,7 +336,8 @@ fn apply(inner: &Arc<Inner>, operator: &OperatorConfig, agents: &Agents) -> bool
     let is_same = otto.agents() == next
         && settings.enabled == operator.enabled.value
         && settings.audit_mode == operator.audit.value
-        && settings.ceilings == next_ceilings;
+        && settings.ceilings == next_ceilings
+        && settings.transcript_messages == operator.transcript_messages.value;
     if is_same {
         return false;
     }
@@ -344,6 +345,7 @@ fn apply(inner: &Arc<Inner>, operator: &OperatorConfig, agents: &Agents) -> bool
         settings.enabled = operator.enabled.value;
         settings.audit_mode = operator.audit.value;
         settings.ceilings = next_ceilings.clone();
+        settings.transcript_messages = operator.transcript_messages.value;
     });
     otto.replace_agents(next.iter().map(|agent| (**agent).clone()));
     true

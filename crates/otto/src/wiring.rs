@@ -41,7 +41,8 @@ impl Builder {
             .killed(killed.as_deref())
             .retention(operator.retention.value)
             .context_memory(usize::try_from(operator.context_memory.value).unwrap_or(usize::MAX))
-            .context_disk(operator.context_disk.value);
+            .context_disk(operator.context_disk.value)
+            .transcript_messages(operator.transcript_messages.value);
         // Naming a directory is the operator's word; what stands at the default place may have come with the
         // project.
         let state_dir = &operator.state_dir.value;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use otto::Otto;
-use otto::metrics::{Durations, Family, FamilyKind, Sample, SampleValue};
+use otto::metrics::{Classes, Family, FamilyKind, Sample, SampleValue, Unit};
 
 use crate::problem::Problem;
 
@@ -74,33 +74,32 @@ fn write_family(text: &mut String, family: &Family) {
                 line(text, &format!("{}_total", family.name), &labels, number);
             }
             SampleValue::Number(number) => line(text, family.name, &labels, number),
-            SampleValue::Durations(durations) => {
-                write_histogram(text, family.name, &labels, durations);
+            SampleValue::Classes(classes) => {
+                write_histogram(text, family.name, &labels, classes);
             }
         }
     }
 }
 
-/// Buckets are cumulative in the format, and have their bounds in seconds.
-fn write_histogram(text: &mut String, name: &str, labels: &[(&str, &str)], durations: &Durations) {
+/// Buckets are cumulative in the format, and durations are told in seconds.
+fn write_histogram(text: &mut String, name: &str, labels: &[(&str, &str)], classes: &Classes) {
+    let told = |amount: u64| match classes.unit {
+        Unit::Microseconds => seconds(amount),
+        Unit::Tokens => amount.to_string(),
+    };
     let bucket = format!("{name}_bucket");
     let mut count = 0;
-    for (index, class) in durations.counts.iter().enumerate() {
+    for (index, class) in classes.counts.iter().enumerate() {
         count += class;
-        let bound = durations
-            .bounds_us
+        let bound = classes
+            .bounds
             .get(index)
-            .map_or_else(|| "+Inf".to_owned(), |bound| seconds(*bound));
+            .map_or_else(|| "+Inf".to_owned(), |bound| told(*bound));
         let mut labels = labels.to_vec();
         labels.push(("le", &bound));
         line(text, &bucket, &labels, count);
     }
-    line(
-        text,
-        &format!("{name}_sum"),
-        labels,
-        seconds(durations.sum_us),
-    );
+    line(text, &format!("{name}_sum"), labels, told(classes.sum));
     line(text, &format!("{name}_count"), labels, count);
 }
 

@@ -21,6 +21,8 @@ mod output;
 mod redact;
 mod run;
 mod serve;
+#[path = "../../../server/tests/it/sse.rs"]
+mod sse;
 mod state_dir;
 mod stored;
 mod telemetry;

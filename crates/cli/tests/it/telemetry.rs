@@ -196,6 +196,25 @@ fn traces_and_metrics_arrive_at_a_receiver() {
             "{name}: {metrics:#?}"
         );
     }
+    let usage = metrics
+        .iter()
+        .find(|metric| metric["name"] == "gen_ai.client.token.usage")
+        .unwrap_or_else(|| panic!("no token usage: {metrics:#?}"));
+    assert_eq!(usage["unit"], "{token}");
+    let points = usage["histogram"]["dataPoints"].as_array().unwrap();
+    let output = points
+        .iter()
+        .find(|point| attribute(point, "gen_ai.token.type") == "output")
+        .unwrap();
+    assert_eq!(output["count"], "2", "one for each model call: {output}");
+    assert_eq!(output["sum"].as_f64(), Some(tokens as f64));
+    for (name, value) in [
+        ("gen_ai.request.model", "claude-haiku-4-5-20251001"),
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.provider.name", "anthropic"),
+    ] {
+        assert_eq!(attribute(output, name), value);
+    }
 }
 
 fn attribute(span: &Value, name: &str) -> Value {

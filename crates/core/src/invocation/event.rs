@@ -85,6 +85,22 @@ pub enum Event {
     CancelRequested(CancelReason),
 }
 
+impl Event {
+    /// Whether it tells of a model call or of the money for one.
+    #[must_use]
+    pub const fn is_of_model_call(&self) -> bool {
+        matches!(
+            self,
+            Self::ReservationGranted { .. }
+                | Self::ReservationDenied { .. }
+                | Self::BlockReceived { .. }
+                | Self::ToolCallReceived { .. }
+                | Self::ModelFinished { .. }
+                | Self::ModelFailed { .. }
+        )
+    }
+}
+
 /// What holds from a resumption on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resumption {

@@ -1,6 +1,7 @@
 //! The journal's codec: one event, one line of JSON; and the way back from a journal to a machine.
 //!
-//! A line is `{"v":1,"at":MICROSECONDS,"type":"...","event":{...}}`. The format belongs to this module
+//! A line is `{"v":1,"at":MICROSECONDS,"type":"...","event":{...}}`; one of a call that makes a summary has
+//! `"summary":true` behind that. The format belongs to this module
 //! alone: core types have no serializer of their own, so that renaming a field cannot change what is on
 //! disk. Each version has its records in a module of its own (`v1`), frozen by golden files in
 //! `tests/golden/`; old versions stay readable for ever.
@@ -37,6 +38,23 @@ pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 #[must_use]
 pub fn encode(at: Timestamp, event: &Event) -> String {
     v1::encode(at, event)
+}
+
+/// As [`encode`], for an event of a model call that makes a summary: with a mark for readers of the journal, who
+/// would have to fold it to know. The machine finds out by itself, and older versions pass the mark over.
+#[must_use]
+pub fn encode_of_summary(at: Timestamp, event: &Event) -> String {
+    let mut line = encode(at, event);
+    // Its last brace.
+    line.pop();
+    line.push_str(r#","summary":true}"#);
+    line
+}
+
+/// Whether a line is marked as one of a summary.
+#[must_use]
+pub fn is_of_summary(line: &str) -> bool {
+    serde_json::from_str::<Mark>(line).is_ok_and(|mark| mark.summary)
 }
 
 /// Reads a line that [`encode`] of this or an earlier version of Otto has written.
@@ -77,6 +95,12 @@ struct Header<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     event: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Mark {
+    #[serde(default)]
+    summary: bool,
 }
 
 #[derive(Deserialize)]

@@ -293,6 +293,7 @@ impl InvocationWatch {
             .add(&[agent.clone(), model.clone()], charged.picodollars());
         let Some(usage) = usage else { return };
         self.usage = self.usage.plus(usage);
+        metrics.call_tokens(&model, usage.prompt_tokens(), usage.output_tokens);
         let classes = [
             ("input", usage.input_tokens),
             ("output", usage.output_tokens),

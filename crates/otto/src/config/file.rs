@@ -10,6 +10,7 @@ use std::sync::Arc;
 use otto_core::agent::Budgets;
 use otto_core::ledger::Period;
 use otto_core::redact::{OperatorPattern, RedactionConfig, Redactor};
+use otto_core::transcript::MAX_MESSAGES;
 use otto_core::{AgentName, BudgetName, ToolName};
 use otto_engine::SharedBudget;
 
@@ -29,6 +30,8 @@ use crate::yaml::{MAX_FILE_BYTES, Node};
 const MAX_ENTRIES: usize = 1_000;
 
 pub(super) const ENDPOINT_FORM: &str = "an address such as https://api.anthropic.com or http://127.0.0.1:8080, without user, query or fragment";
+
+const TRANSCRIPT_FORM: &str = "a whole number from 1 to 1000";
 
 /// The keys of the operator's configuration file, in the order of the documentation.
 pub const OPERATOR_FIELDS: &[Field] = &[
@@ -51,6 +54,7 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     REDACT,
     RETENTION,
     CONTEXTS,
+    TRANSCRIPT_MESSAGES,
     AUDIT,
     SERVER,
 ];
@@ -261,6 +265,13 @@ const CONTEXT_FORM: &str =
 const CONTEXT_DISK_FORM: &str = "`none`, or bytes from 1M to 1000000M, such as `10000M`; `k` stands for a thousand, `M` for a million";
 /// BOUND: below that the store is of no use.
 const CONTEXT_BYTES_MIN: u64 = 1_000_000;
+const TRANSCRIPT_MESSAGES: Field = Field {
+    name: "transcript_messages",
+    form: TRANSCRIPT_FORM,
+    meaning: "How many messages a transcript keeps, the last ones; the journal keeps everything.",
+    default: "200",
+    schema: r#"{"type":"integer","minimum":1,"maximum":1000}"#,
+};
 const AUDIT: Field = Field {
     name: "audit",
     form: "true or false",
@@ -369,9 +380,22 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
             .map(|limit| limit.value)
     });
     contexts(&mut of, &mut layer);
+    layer.transcript_messages = of.setting(&TRANSCRIPT_MESSAGES, |decoder, node, field| {
+        decoder.value(node, field, transcript_messages)
+    });
     ceilings(&mut of, &mut layer);
     serving(&mut of, &mut layer);
     Some(layer)
+}
+
+fn transcript_messages(text: &str) -> Result<usize, String> {
+    let messages = text.parse().ok().filter(|messages| {
+        text.bytes().all(|b| b.is_ascii_digit()) && (1..=MAX_MESSAGES).contains(messages)
+    });
+    messages.ok_or_else(|| {
+        let given = quoted(text);
+        format!("{given} is not such a number: expected {TRANSCRIPT_FORM}")
+    })
 }
 
 /// Reads fields of the top mapping.

@@ -11,6 +11,7 @@ use otto_core::agent::{Budgets, DEFAULTS, Limit, Origin};
 use otto_core::ledger::Period;
 use otto_core::model::ModelSpec;
 use otto_core::redact::OperatorPattern;
+use otto_core::transcript::DEFAULT_MESSAGES;
 use otto_core::{AgentName, Money, ToolName};
 use otto_engine::{DEFAULT_MAX_BYTES, SharedBudget};
 use otto_tools::ToolPolicy;
@@ -52,6 +53,7 @@ pub(super) struct Layer {
     pub(super) retention: Option<Setting<Duration>>,
     pub(super) context_memory: Option<Setting<u64>>,
     pub(super) context_disk: Option<Setting<u64>>,
+    pub(super) transcript_messages: Option<Setting<usize>>,
     pub(super) variables: Option<Setting<Vec<String>>>,
     pub(super) directories: Option<Setting<Vec<PathBuf>>>,
     pub(super) tool_settings: Option<Setting<BTreeMap<ToolName, ToolPolicy>>>,
@@ -321,6 +323,12 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
             bytes => show_count(*bytes),
         },
     );
+    let transcript_messages = merge.pick(
+        "transcript_messages",
+        |layer| layer.transcript_messages.clone(),
+        Setting::default_value(DEFAULT_MESSAGES),
+        ToString::to_string,
+    );
     let variables = merge.pick(
         "variables",
         |layer| layer.variables.clone(),
@@ -387,6 +395,7 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         retention,
         context_memory,
         context_disk,
+        transcript_messages,
         variables,
         directories,
         tool_settings,

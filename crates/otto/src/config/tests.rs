@@ -154,7 +154,7 @@ fn contexts_have_bounds_that_are_read_and_bounded() {
 #[test]
 fn the_first_source_that_sets_a_value_wins() {
     let world = World::new()
-        .file("user/otto/config.yml", "enabled: true\nceilings: { day: $5, invocation: { cost: $1 } }\nretention: 30d\n")
+        .file("user/otto/config.yml", "enabled: true\nceilings: { day: $5, invocation: { cost: $1 } }\nretention: 30d\ntranscript_messages: 50\n")
         .file("system.yml", "enabled: false\nceilings:\n  day: $3\n  invocation: { cost: $2, time: 10m }\n  agents: { reviewer: { cost: $1.50 } }\n");
     assert_eq!(
         world.explained("enabled"),
@@ -179,6 +179,10 @@ fn the_first_source_that_sets_a_value_wins() {
     assert_eq!(
         world.explained("retention"),
         "30d (BASE/user/otto/config.yml:3) hides []"
+    );
+    assert_eq!(
+        world.explained("transcript_messages"),
+        "50 (BASE/user/otto/config.yml:4) hides []"
     );
     let world = world
         .set("OTTO_DAILY_COST", "$7")
@@ -215,7 +219,7 @@ fn every_problem_of_every_source_is_reported() {
         .set("ANTHROPIC_BASE_URL", "ftp://x")
         .file(
             "user/otto/config.yml",
-            "enable: true\nceilings: { day: 0, invocation: { cots: 1 }, session: { time: 5m }, agents: { ../x: { cost: 1 } } }\ntools: [a b, fs.read]\ndirectories: [relative, /]\nvariables: [A-B]\nendpoint: https://u:p@h\nprices: [{ id: m, input: 1 }]\nredact: { bad: '(' }\naudit: no\n",
+            "enable: true\nceilings: { day: 0, invocation: { cots: 1 }, session: { time: 5m }, agents: { ../x: { cost: 1 } } }\ntools: [a b, fs.read]\ndirectories: [relative, /]\nvariables: [A-B]\nendpoint: https://u:p@h\nprices: [{ id: m, input: 1 }]\nredact: { bad: '(' }\naudit: no\ntranscript_messages: 1001\n",
         )
         .file("system.yml", "- a list\n");
     let errors = world.errors();
@@ -244,6 +248,7 @@ fn every_problem_of_every_source_is_reported() {
             "BASE/user/otto/config.yml:7:10: `cache_write_1h` is missing",
             "BASE/user/otto/config.yml:8:16: `redact`: redaction `bad`: not a valid regular expression: unclosed group",
             "BASE/user/otto/config.yml:9:8: `audit`: `no` is not a boolean",
+            "BASE/user/otto/config.yml:10:22: `transcript_messages`: `1001` is not such a number",
             "BASE/system.yml:1:1: the operator's configuration is a list",
         ]
     );

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use otto_core::Timestamp;
-use otto_engine::metrics::{Durations, Family, FamilyKind, Label, Sample, SampleValue};
+use otto_engine::metrics::{Classes, Family, FamilyKind, Label, Sample, SampleValue, Unit};
 use otto_engine::names;
 use otto_engine::spans::{AttributeValue, FinishedSpan, SpanKind};
 use serde_json::{Value, json};
 
-/// What the conventions call the durations of model calls.
-const OPERATION_DURATION: &str = "gen_ai.client.operation.duration";
-/// Our own name of them.
-const MODEL_DURATION: &str = "otto_model_call_duration_seconds";
+/// Our own names of what the conventions have a name for, and theirs.
+const OF_MODEL_CALLS: [(&str, &str); 2] = [
+    (
+        "otto_model_call_duration_seconds",
+        "gen_ai.client.operation.duration",
+    ),
+    ("otto_model_call_tokens", "gen_ai.client.token.usage"),
+];
 
 /// Cumulative sums (`AggregationTemporality` of the protocol).
 const CUMULATIVE: u8 = 2;
@@ -67,14 +71,16 @@ pub(super) fn metrics(
 }
 
 fn metric(family: &Family, provider: &str, window: (u64, u64)) -> Value {
-    let is_model_call = family.name == MODEL_DURATION;
+    let conventional = OF_MODEL_CALLS
+        .iter()
+        .find_map(|(own, theirs)| (*own == family.name).then_some(*theirs));
     let points: Vec<Value> = family
         .samples
         .iter()
-        .map(|sample| point(sample, is_model_call.then_some(provider), window))
+        .map(|sample| point(sample, conventional.map(|_| provider), window))
         .collect();
     let mut metric = json!({
-        "name": if is_model_call { OPERATION_DURATION } else { family.name },
+        "name": conventional.unwrap_or(family.name),
         "description": family.help,
     });
     match family.kind {
@@ -83,7 +89,12 @@ fn metric(family: &Family, provider: &str, window: (u64, u64)) -> Value {
         }
         FamilyKind::Gauge => metric["gauge"] = json!({"dataPoints": points}),
         FamilyKind::Histogram => {
-            metric["unit"] = "s".into();
+            let unit = family.samples.first().map(|sample| &sample.value);
+            metric["unit"] = match unit {
+                Some(SampleValue::Classes(classes)) if classes.unit == Unit::Tokens => "{token}",
+                _ => "s",
+            }
+            .into();
             metric["histogram"] =
                 json!({"dataPoints": points, "aggregationTemporality": CUMULATIVE});
         }
@@ -99,6 +110,7 @@ fn point(sample: &Sample, provider: Option<&str>, (start, now): (u64, u64)) -> V
         .iter()
         .map(|(name, value): &(&str, Label)| match (*name, provider) {
             ("model", Some(_)) => text(names::REQUEST_MODEL, value.as_str()),
+            ("type", Some(_)) => text(names::TOKEN_TYPE, value.as_str()),
             (name, _) => text(name, value.as_str()),
         })
         .collect();
@@ -113,21 +125,21 @@ fn point(sample: &Sample, provider: Option<&str>, (start, now): (u64, u64)) -> V
     });
     match &sample.value {
         SampleValue::Number(number) => point["asInt"] = number.to_string().into(),
-        SampleValue::Durations(durations) => add_durations(&mut point, durations),
+        SampleValue::Classes(classes) => add_classes(&mut point, classes),
     }
     point
 }
 
-fn add_durations(point: &mut Value, durations: &Durations) {
-    let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    point["count"] = durations.count().to_string().into();
-    point["sum"] = seconds(durations.sum_us).into();
-    point["bucketCounts"] = durations.counts.iter().map(u64::to_string).collect();
-    point["explicitBounds"] = durations
-        .bounds_us
-        .iter()
-        .map(|bound| seconds(*bound))
-        .collect();
+fn add_classes(point: &mut Value, classes: &Classes) {
+    let told = |amount: u64| match classes.unit {
+        Unit::Microseconds => Duration::from_micros(amount).as_secs_f64(),
+        // Exact up to 2^53, which no process counts.
+        Unit::Tokens => amount as f64,
+    };
+    point["count"] = classes.count().to_string().into();
+    point["sum"] = told(classes.sum).into();
+    point["bucketCounts"] = classes.counts.iter().map(u64::to_string).collect();
+    point["explicitBounds"] = classes.bounds.iter().map(|bound| told(*bound)).collect();
 }
 
 fn resource(service: &str) -> Value {
@@ -195,21 +207,22 @@ mod tests {
         assert_eq!(span["attributes"][0]["value"]["intValue"], "7");
 
         let family = Family {
-            name: MODEL_DURATION,
+            name: "otto_model_call_duration_seconds",
             help: "h",
             kind: FamilyKind::Histogram,
             samples: vec![Sample {
                 labels: vec![("model", Label::Word("m"))],
-                value: SampleValue::Durations(Durations {
-                    bounds_us: &[500_000],
+                value: SampleValue::Classes(Classes {
+                    unit: Unit::Microseconds,
+                    bounds: &[500_000],
                     counts: vec![1, 2],
-                    sum_us: 3_000_000,
+                    sum: 3_000_000,
                 }),
             }],
         };
         let request = metrics("otto", "anthropic", &[family], (1, 2));
         let metric = &request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0];
-        assert_eq!(metric["name"], OPERATION_DURATION);
+        assert_eq!(metric["name"], "gen_ai.client.operation.duration");
         let point = &metric["histogram"]["dataPoints"][0];
         assert_eq!((&point["count"], &point["sum"]), (&"3".into(), &3.0.into()));
         assert_eq!(point["explicitBounds"], json!([0.5]));

@@ -78,6 +78,16 @@ async fn a_long_conversation_is_compacted_and_goes_on() {
     assert_eq!(report.text(), "turn 5: read them all", "{}", report.outcome);
     assert_eq!(compacted, REPLACED);
     assert_eq!((started, report.totals.compactions), (3, 3));
+    // Whoever reads the journal tells a summary from an answer.
+    let lines = otto.journal(report.ids.invocation).await.unwrap();
+    let (marked, others): (Vec<_>, Vec<_>) = lines
+        .iter()
+        .partition(|line| otto::core::journal::is_of_summary(line));
+    let texts = |lines: &[&std::sync::Arc<str>]| {
+        let texts = lines.iter().filter(|line| line.contains("block_received"));
+        texts.filter(|line| line.contains("Read page")).count()
+    };
+    assert_eq!((texts(&marked), texts(&others)), (3, 0), "{lines:#?}");
     assert_eq!(
         (report.turns, report.totals.calls),
         (5, 5 + report.totals.compactions)

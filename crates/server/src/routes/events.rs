@@ -196,15 +196,52 @@ pub(super) fn describe(line: &str) -> Option<(&'static str, Value)> {
             return None;
         }
     };
+    let is_of_summary = journal::is_of_summary(line);
     if let Value::Object(fields) = &mut data {
         fields.insert("at".to_owned(), rfc3339(at).into());
+        if is_of_summary {
+            fields.insert("summary".to_owned(), true.into());
+        }
     }
+    // What a summary says is for the model, and no answer of the agent.
+    let name = match name {
+        "text" if is_of_summary => "summary",
+        "turn_finished" if is_of_summary => "summary_finished",
+        name => name,
+    };
     Some((name, data))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use otto::Timestamp;
+    use otto::core::id::EffectId;
+    use otto::core::message::Block;
+
     use super::*;
+
+    #[test]
+    fn a_summary_is_no_answer() {
+        let event = Event::BlockReceived {
+            effect: EffectId(3),
+            index: 0,
+            block: Arc::new(Block {
+                raw: "{}".into(),
+                view: BlockView::Text("so far".into()),
+            }),
+        };
+        let at = Timestamp::from_micros(1);
+        let (name, data) = describe(&journal::encode(at, &event)).unwrap();
+        assert_eq!((name, &data["text"]), ("text", &"so far".into()));
+        assert!(data.get("summary").is_none());
+        let line = journal::encode_of_summary(at, &event);
+        assert_eq!(journal::decode(&line).unwrap(), (at, event));
+        let (name, data) = describe(&line).unwrap();
+        assert_eq!((name, &data["text"]), ("summary", &"so far".into()));
+        assert_eq!(data["summary"], true);
+    }
 
     #[test]
     fn events_are_wanted_by_their_media_type() {

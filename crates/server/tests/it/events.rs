@@ -3,7 +3,8 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::world::{Answer, Told, World, read_events};
+use crate::sse::Told;
+use crate::world::{Answer, World, read_events};
 
 const WORDS: &str = "turns: [{ text: 'one two three four', chunk: words }]";
 

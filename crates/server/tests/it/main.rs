@@ -12,5 +12,6 @@ mod metrics;
 mod openapi;
 mod rules;
 mod slow;
+mod sse;
 mod stored;
 mod world;

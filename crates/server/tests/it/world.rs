@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use otto::config::OperatorConfig;
 use otto::{AgentBuilder, AnthropicConfig, Otto};
 use otto_scripted::{Script, ScriptedServer, ServerOptions};
@@ -14,6 +13,8 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::sse::{self, Told};
 
 /// BOUND: nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,14 +37,6 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: reqwest::header::HeaderMap,
     pub(crate) body: String,
-}
-
-/// A server-sent event.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Told {
-    pub(crate) id: Option<String>,
-    pub(crate) name: String,
-    pub(crate) data: Value,
 }
 
 impl World {
@@ -199,34 +192,11 @@ pub(crate) async fn read_events(
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut told = Vec::new();
-    let mut text = String::new();
-    let mut bytes = response.bytes_stream();
-    while let Some(Ok(chunk)) = bytes.next().await {
-        text.push_str(std::str::from_utf8(&chunk).unwrap());
-        while let Some((event, rest)) = text.split_once("\n\n") {
-            let event = parse(event);
-            text = rest.to_owned();
-            if let Some(event) = event {
-                let is_enough = enough(&event);
-                told.push(event);
-                if is_enough {
-                    return told;
-                }
-            }
-        }
-    }
+    sse::read(response, |event| {
+        let is_enough = enough(&event);
+        told.push(event);
+        is_enough
+    })
+    .await;
     told
-}
-
-fn parse(text: &str) -> Option<Told> {
-    let mut told = Told::default();
-    for line in text.lines() {
-        match line.split_once(':') {
-            Some(("id", id)) => told.id = Some(id.trim().to_owned()),
-            Some(("event", name)) => told.name = name.trim().to_owned(),
-            Some(("data", data)) => told.data = serde_json::from_str(data).unwrap(),
-            _ => {}
-        }
-    }
-    (!told.name.is_empty()).then_some(told)
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::follow::{Told, follow, read};
+use super::follow::{follow, read};
 use super::{Served, client, json};
+use crate::sse::Told;
 use crate::world::World;
 
 const CLIENTS: usize = 150;

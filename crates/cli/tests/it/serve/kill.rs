@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
-use super::follow::{Told, follow};
+use super::follow::follow;
 use super::{Served, client, in_async, json};
 use crate::kill::{BOUND, BUSY, TRIALS, last_beginning, log_of, world};
+use crate::sse::Told;
 use crate::world::World;
 
 /// BOUND: how long something is waited for that must come.

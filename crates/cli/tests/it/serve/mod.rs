@@ -5,6 +5,7 @@ mod follow;
 mod kill;
 mod start;
 mod stop;
+mod stored;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
