@@ -168,7 +168,9 @@ impl Shared {
                 .map_err(|panic| io::Error::other(panic.to_string()))
                 .and_then(|lifted| lifted)
                 .map_err(|error| StoreError::Unavailable {
-                    detail: Arc::from(format!("remove the kill file: {error}")),
+                    detail: Arc::from(format!(
+                        "remove the kill file: {error}; the switch stays thrown until the file is gone"
+                    )),
                 })?;
         }
         self.refresh_kill(None);
@@ -217,8 +219,13 @@ pub fn throw_file(file: &Path, reason: &str) -> io::Result<()> {
 /// When it is there and cannot be removed.
 pub fn lift_file(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    // A power loss must not bring it back: it would be thrown again. (A throw has the store's row for that.)
+    match file.parent() {
+        Some(directory) => fs::File::open(directory)?.sync_all(),
+        None => Ok(()),
     }
 }
 

@@ -89,15 +89,20 @@ async fn open_in(
         .enabled(true)
         .node(node)
         .store(store.clone(), Some(store))
-        .client(Arc::new(Provider {
-            mouth: mouth.clone(),
-            prices: Arc::new(PriceTable::new("scenario", [model()])),
-        }))
+        .client(provider(mouth))
         .tool(act(dir, mouth, snapshot)?)
         .agent(agent.clone())
         .open()
         .await?;
     Ok(World { otto, agent })
+}
+
+/// The provider, whose bill is what it says.
+pub(super) fn provider(mouth: &Mouth) -> Arc<dyn LlmClient> {
+    Arc::new(Provider {
+        mouth: mouth.clone(),
+        prices: Arc::new(PriceTable::new("scenario", [model()])),
+    })
 }
 
 fn agent(cost: &str) -> Result<AgentConfig> {

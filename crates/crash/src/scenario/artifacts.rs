@@ -57,6 +57,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             loses_power: true,
             reports: SAYS_IT,
         },
+        Scenario {
+            name: "pins",
+            prepare: prepare_retention,
+            drive: drive_pins,
+            check: check_pins,
+            environment: no_environment,
+            stride: 1,
+            loses_power: true,
+            reports: SAYS_IT,
+        },
     ]
 }
 
@@ -257,4 +267,52 @@ fn check_retention(dir: &Path, after: &Aftermath) -> Result<()> {
         left + 2
     );
     Ok(())
+}
+
+/// Everything that is not protected.
+fn of_all() -> RetentionPolicy {
+    RetentionPolicy {
+        max_count: Some(0),
+        ..policy()
+    }
+}
+
+/// Session 1 is pinned before a sweep of everything, and released after it; session 2 is pinned all the time.
+fn drive_pins(dir: &Path, mouth: &Mouth) -> Result<()> {
+    told(mouth, {
+        open(dir, "victim").and_then(|store| {
+            let checkpointer = store.checkpointer();
+            block_on(checkpointer.pin(session(1)))?;
+            say!(mouth, "pinned");
+            let report = block_on(checkpointer.sweep(&of_all()))?;
+            if let Some((_, error)) = report.failures.into_iter().next() {
+                return Err(error);
+            }
+            say!(mouth, "releasing");
+            block_on(checkpointer.unpin(session(1)))?;
+            say!(mouth, "released");
+            Ok(())
+        })
+    })
+}
+
+/// What was pinned survives the next sweep, what was released goes with it.
+fn check_pins(dir: &Path, after: &Aftermath) -> Result<()> {
+    let store = reopen(dir, after)?;
+    is_whole(&store)?;
+    let report = block_on(store.checkpointer().sweep(&of_all()))?;
+    ensure!(report.failures.is_empty(), "{:?}", report.failures);
+    let left = |n| Ok::<_, StoreError>(block_on(store.list(session(n)))?.len());
+    let (first, second) = (left(1)?, left(2)?);
+    ensure!(second == 1, "the pin of another session is lost");
+    if after.facts.has("released") {
+        ensure!(first == 0, "{first} artifacts of a released session stay");
+    } else if after.facts.has("pinned") && !after.facts.has("releasing") {
+        let all = usize::from(OLD);
+        ensure!(
+            first == all,
+            "{first} of {all} artifacts of a pinned session are left"
+        );
+    }
+    is_whole(&store)
 }

@@ -8,6 +8,7 @@ pub(crate) mod agents;
 mod artifacts;
 pub(crate) mod command;
 mod ledger;
+mod switch;
 mod upkeep;
 
 use std::ops::RangeInclusive;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         ledger::scenarios(),
         artifacts::scenarios(),
         upkeep::scenarios(),
+        switch::scenarios(),
         agents::scenarios(),
         command::scenarios(),
     ]
