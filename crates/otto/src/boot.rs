@@ -34,6 +34,7 @@ pub fn worker_host(booted: &Booted, operator: &OperatorConfig, scratch: &Path) -
         .iter()
         .map(ToString::to_string)
         .collect();
+    config.connect_rate = operator.http_rate.value;
     config.exec = operator.programs.value.exec_policy();
     booted.host(config)
 }

@@ -9,6 +9,7 @@
 
 mod explain;
 mod file;
+mod http_rate;
 mod layers;
 mod prices;
 mod programs;
@@ -30,6 +31,7 @@ use otto_core::model::ModelSpec;
 use otto_core::redact::OperatorPattern;
 use otto_core::{AgentName, Money, ToolName};
 use otto_engine::SharedBudget;
+use otto_sandbox::ConnectRate;
 use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
@@ -132,6 +134,8 @@ pub struct OperatorConfig {
     pub allowed_hosts: Option<Setting<Vec<Arc<str>>>>,
     /// Hosts that may be reached although their address is private or loopback.
     pub private_hosts: Setting<Vec<Arc<str>>>,
+    /// How often one agent may connect to one host.
+    pub http_rate: Setting<ConnectRate>,
     /// The provider's address, without a slash at its end.
     pub endpoint: Setting<Arc<str>>,
     /// The provider's key.

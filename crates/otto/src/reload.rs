@@ -73,6 +73,7 @@ const AT_START: &[&str] = &[
     "endpoint",
     "prices",
     "private_hosts",
+    "http_rate",
     "redact",
     "retention",
     "contexts",

@@ -15,7 +15,7 @@ use otto_core::{AgentName, BudgetName, ToolName};
 use otto_engine::SharedBudget;
 
 use super::layers::Layer;
-use super::{Presence, Setting, Sources, prices, programs, server, tool_policies};
+use super::{Presence, Setting, Sources, http_rate, prices, programs, server, tool_policies};
 use crate::decode::{Decoder, Field, Fields};
 use crate::diagnostic::{ConfigErrors, Diagnostic, Place, SourceFile, quoted};
 use crate::limits;
@@ -46,6 +46,7 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     ASK_PERSON,
     ALLOWED_HOSTS,
     PRIVATE_HOSTS,
+    HTTP_RATE,
     HTTP_HEADERS,
     DIRECTORIES,
     VARIABLES,
@@ -194,6 +195,13 @@ const PRIVATE_HOSTS: Field = Field {
     meaning: "Hosts that may be reached although their address is private or loopback.",
     default: "none",
     schema: r#"{"type":"array","items":{"type":"string"}}"#,
+};
+const HTTP_RATE: Field = Field {
+    name: "http_rate",
+    form: "a mapping such as { burst: 5, per_minute: 30 }",
+    meaning: "How often one agent may connect to one host: so many times at once, and so many times a minute after that.",
+    default: "{ burst: 20, per_minute: 120 }",
+    schema: r#"{"type":"object"}"#,
 };
 const DIRECTORIES: Field = Field {
     name: "directories",
@@ -354,6 +362,9 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
     });
     layer.private_hosts = of.list(&PRIVATE_HOSTS, |decoder, node, field| {
         decoder.value(node, field, parse_host)
+    });
+    layer.http_rate = of.setting(&HTTP_RATE, |decoder, node, _| {
+        http_rate::decode(decoder, node)
     });
     layer.tool_settings = of.setting(&TOOL_SETTINGS, tool_policies::settings);
     layer.tool_limits = of.setting(&TOOL_LIMITS, tool_policies::tool_limits);

@@ -14,10 +14,12 @@ use otto_core::redact::OperatorPattern;
 use otto_core::transcript::DEFAULT_MESSAGES;
 use otto_core::{AgentName, Money, ToolName};
 use otto_engine::{DEFAULT_MAX_BYTES, SharedBudget};
+use otto_sandbox::ConnectRate;
 use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
 use super::file::{self, OPERATOR_FIELDS};
+use super::http_rate;
 use super::tool_policies::{self, HttpHeader};
 use super::{
     DEFAULT_ENDPOINT, DEFAULT_RETENTION, DEFAULT_STATE_DIR, Explanation, OperatorConfig, Programs,
@@ -46,6 +48,7 @@ pub(super) struct Layer {
     pub(super) ask_person: Option<Setting<Vec<ToolName>>>,
     pub(super) allowed_hosts: Option<Setting<Vec<Arc<str>>>>,
     pub(super) private_hosts: Option<Setting<Vec<Arc<str>>>>,
+    pub(super) http_rate: Option<Setting<ConnectRate>>,
     pub(super) endpoint: Option<Setting<Arc<str>>>,
     pub(super) api_key: Option<Setting<SecretString>>,
     pub(super) prices: Option<Setting<Vec<ModelSpec>>>,
@@ -237,6 +240,12 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         Setting::default_value(Vec::new()),
         hosts,
     );
+    let http_rate = merge.pick(
+        "http_rate",
+        |layer| layer.http_rate.clone(),
+        Setting::default_value(ConnectRate::default()),
+        http_rate::shown,
+    );
     let tool_settings = merge.pick(
         "tool_settings",
         |layer| layer.tool_settings.clone(),
@@ -388,6 +397,7 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         ask_person,
         allowed_hosts,
         private_hosts,
+        http_rate,
         endpoint,
         api_key,
         prices,

@@ -293,6 +293,7 @@ fn the_operators_word_on_tools_is_put_together_and_credentials_are_not_shown() {
             "tool_settings: { fs.read: { max_bytes: 10 }, http: { max_bytes: 20 } }\n\
              tool_limits: { fs.read: { time: 2s, output: 1k } }\n\
              http_headers: { Api.Example.com: { Authorization: 'Bearer ${EXAMPLE_TOKEN}' } }\n\
+             http_rate: { per_minute: 7 }\n\
              programs: { read: [/opt/rust], env: { CI: '1' }, network: none }\n",
         );
     let config = world.load().unwrap();
@@ -306,6 +307,8 @@ fn the_operators_word_on_tools_is_put_together_and_credentials_are_not_shown() {
         of("http").settings["headers"]["api.example.com"]["Authorization"],
         "Bearer feathers-of-the-canary"
     );
+    let rate = config.http_rate.value;
+    assert_eq!((rate.burst, rate.per_minute), (20, 7));
     let exec = config.programs.value.exec_policy();
     assert_eq!(exec.read_only, [PathBuf::from("/opt/rust")]);
     assert_eq!(exec.env, [("CI".to_owned(), "1".to_owned())]);
@@ -321,6 +324,7 @@ fn wrong_words_on_tools_are_told_of_with_their_place() {
         "tool_settings: { fs.reed: { max_bytes: 10 }, grep: { no_such: 1 } }\n\
          tool_limits: { grep: { tyme: 2s } }\n\
          http_headers: { a.test: { X: '${NOT_SET}', Y: \"a\\nb\" } }\n\
+         http_rate: { burst: 0, per_hour: 9 }\n\
          programs: { read: [relative, /], network: all, env: { 1x: y } }\n",
     );
     let errors = world.errors().join("\n");
@@ -331,6 +335,8 @@ fn wrong_words_on_tools_are_told_of_with_their_place() {
         "`NOT_SET` is not set",
         "`relative` is not an absolute path",
         "the whole file system",
+        "`0` is no such number",
+        "unknown key `per_hour`",
         "`all` is neither",
         "`1x` is not the name of a variable",
     ] {
