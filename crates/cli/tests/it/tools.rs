@@ -151,15 +151,16 @@ fn one_of_each(answer: &Value, runner: &str, file: &str, line: u64, message: &st
     );
 }
 
-#[test]
-fn the_tests_of_a_rust_crate_run_with_a_toolchain_the_operator_lists() {
-    // The toolchain that runs this test, not the one that a shim would choose.
-    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap());
-    let toolchain = cargo.parent().and_then(Path::parent).unwrap();
-    let world = project("")
+/// A crate of two tests, and the directories of programs that the operator lists for it.
+fn rust_crate(listed: &[&Path]) -> World {
+    let listed: Vec<String> = listed
+        .iter()
+        .map(|dir| format!("{:?}", dir.display().to_string()))
+        .collect();
+    project("")
         .file(
             "config/otto/config.yml",
-            &format!("programs: {{ read: [{:?}], env: {{ CARGO_NET_OFFLINE: \"true\" }} }}\n", toolchain.display().to_string()),
+            &format!("programs: {{ read: [{}], env: {{ CARGO_NET_OFFLINE: \"true\" }} }}\n", listed.join(", ")),
         )
         .file(
             "project/Cargo.toml",
@@ -168,9 +169,39 @@ fn the_tests_of_a_rust_crate_run_with_a_toolchain_the_operator_lists() {
         .file(
             "project/src/lib.rs",
             "#[test]\nfn adds() {\n    assert_eq!(1 + 1, 2);\n}\n\n#[test]\nfn subtracts() {\n    assert_eq!(3 - 1, 1, \"three less one\");\n}\n",
-        );
-    let answer = tests_of(world, "{}");
+        )
+}
+
+/// The toolchain that runs this test, not the one that a shim would choose.
+fn toolchain() -> PathBuf {
+    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap());
+    cargo.ancestors().nth(2).unwrap().to_owned()
+}
+
+#[test]
+fn the_tests_of_a_rust_crate_run_with_a_toolchain_the_operator_lists() {
+    let answer = tests_of(rust_crate(&[&toolchain()]), "{}");
     one_of_each(&answer, "cargo", "src/lib.rs", 8, "three less one");
+}
+
+#[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test says so where test output is read"
+)]
+fn the_tests_of_a_rust_crate_run_with_nextest() {
+    // No package of Debian has it, so nobody is asked to install it.
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    let Some(dir) =
+        std::env::split_paths(&search_path).find(|dir| dir.join("cargo-nextest").is_file())
+    else {
+        eprintln!("skipped: cargo-nextest is on no search path");
+        return;
+    };
+    // The directory alone may hold shims as well; the toolchain comes first.
+    let world = rust_crate(&[&toolchain(), &dir]).file("project/.config/nextest.toml", "");
+    let answer = tests_of(world, "{}");
+    one_of_each(&answer, "nextest", "src/lib.rs", 8, "three less one");
 }
 
 #[test]
@@ -190,18 +221,34 @@ fn the_tests_of_a_python_project_run() {
     one_of_each(&answer, "pytest", "test_sums.py", 6, "three less one");
 }
 
+const SUMS_IN_JAVASCRIPT: &str = "const test = require('node:test');\nconst assert = require('node:assert');\n\ntest('adds', () => assert.strictEqual(1 + 1, 2));\ntest('subtracts', () => {\n  assert.strictEqual(3 - 1, 1, 'three less one');\n});\n";
+
 #[test]
 fn the_tests_of_a_javascript_project_run() {
     if !is_installed("/usr/bin/node", &["--version"], "nodejs") {
         return;
     }
-    let world = project("").file("project/package.json", "{\"name\": \"tiny\"}").file(
-        "project/sums.test.js",
-        "const test = require('node:test');\nconst assert = require('node:assert');\n\ntest('adds', () => assert.strictEqual(1 + 1, 2));\ntest('subtracts', () => {\n  assert.strictEqual(3 - 1, 1, 'three less one');\n});\n",
-    );
+    let world = project("")
+        .file("project/package.json", "{\"name\": \"tiny\"}")
+        .file("project/sums.test.js", SUMS_IN_JAVASCRIPT);
     let answer = tests_of(world, "{}");
     // Node names the line where the test begins.
     one_of_each(&answer, "node", "sums.test.js", 5, "three less one");
+}
+
+#[test]
+fn the_test_script_of_a_javascript_project_runs() {
+    if !is_installed("/usr/bin/npm", &["--version"], "npm") {
+        return;
+    }
+    let world = project("")
+        .file(
+            "project/package.json",
+            r#"{"name": "tiny", "scripts": {"test": "node --test --test-reporter=tap"}}"#,
+        )
+        .file("project/sums.test.js", SUMS_IN_JAVASCRIPT);
+    let answer = tests_of(world, "{}");
+    one_of_each(&answer, "npm", "sums.test.js", 5, "three less one");
 }
 
 #[test]
