@@ -185,10 +185,6 @@ fn the_tests_of_a_rust_crate_run_with_a_toolchain_the_operator_lists() {
 }
 
 #[test]
-#[expect(
-    clippy::print_stderr,
-    reason = "a skipped test says so where test output is read"
-)]
 fn the_tests_of_a_rust_crate_run_with_nextest() {
     // No package of Debian has it, so nobody is asked to install it.
     let search_path = std::env::var_os("PATH").unwrap_or_default();
