@@ -14,21 +14,21 @@ pub(crate) mod landlock;
 pub(crate) mod limits;
 pub(crate) mod namespaces;
 pub(crate) mod seccomp;
+mod tie;
 pub(crate) mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
 use rustix::io::Errno;
-use rustix::process::{
-    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
-};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::spec::{Identity, Layers, OrFail, PinnedDir, SetupFailure, Stage, WorkerSpec};
 
 use self::landlock::{Domain, Grant};
 use self::namespaces::Ids;
 use self::seccomp::Filters;
+pub(crate) use self::tie::{Tie, own_number};
 
 /// What the launcher worked out once, for every process that is copied from it.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Prepared {
     pub(crate) landlock_abi: i32,
     /// Who Otto runs as, seen from outside any namespace.
     pub(crate) ids: Ids,
+    /// The number of the launcher.
+    pub(crate) launcher: u32,
 }
 
 /// The directories of a confined worker.
@@ -57,7 +59,7 @@ pub(crate) fn worker(
     if in_namespaces {
         namespaces::map(prepared.ids)?;
     }
-    die_with_launcher()?;
+    let tie = Tie::to_launcher(prepared)?;
     let real = open_granted(spec)?;
     let opened = if in_namespaces {
         view::worker(spec, real)?
@@ -86,17 +88,12 @@ pub(crate) fn worker(
         enforced = domain.enter()?;
     }
     // Dropping capabilities clears it, so it is set once more.
-    die_with_launcher()?;
+    tie.renew()?;
+    drop(tie);
     if spec.layers.contains(Layers::SECCOMP) {
         prepared.filters.enter_worker(spec.kind)?;
     }
     Ok((opened, enforced))
-}
-
-/// The kernel kills this process when the launcher ends.
-pub(crate) fn die_with_launcher() -> Result<(), SetupFailure> {
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .or_fail(Stage::Limits, "set the parent death signal")
 }
 
 /// No other process of this user may read or trace this one, and it leaves no core file.

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
 use crate::confine::landlock::{Domain, Grant, Net};
-use crate::confine::{Prepared, capabilities, die_with_launcher, limits, lock_memory};
+use crate::confine::{Prepared, Tie, capabilities, limits, lock_memory};
 use crate::lock::DNS;
 use crate::spec::{Layers, SetupFailure};
 
@@ -32,7 +32,7 @@ pub(super) fn enter(
     layers: Layers,
     prepared: &Prepared,
 ) -> Result<(), SetupFailure> {
-    die_with_launcher()?;
+    let tie = Tie::to_launcher(prepared)?;
     lock_memory()?;
     if layers.contains(Layers::NO_NEW_PRIVS) {
         capabilities::gain_none()?;
@@ -59,7 +59,8 @@ pub(super) fn enter(
         }
         domain.enter()?;
     }
-    die_with_launcher()?;
+    tie.renew()?;
+    drop(tie);
     if layers.contains(Layers::SECCOMP) {
         prepared.filters.enter_egress()?;
     }

@@ -12,7 +12,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_current_process_group, pidfd_open, wait,
 };
 
-use crate::confine::{self, Prepared, namespaces, open_pinned};
+use crate::confine::{self, Prepared, Tie, namespaces, open_pinned};
 use crate::ctx::{ExecEnd, ExecOutcome};
 use crate::launcher;
 use crate::spec::{
@@ -57,8 +57,11 @@ fn prepare(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
     let in_namespaces = spec.layers.contains(Layers::NAMESPACES);
     if in_namespaces {
         namespaces::map(prepared.ids)?;
-        confine::die_with_launcher()?;
     }
+    let tie = match in_namespaces {
+        true => Some(Tie::to_launcher(prepared)?),
+        false => None,
+    };
     let working_dir = open_pinned(&spec.working_dir)?;
     if in_namespaces {
         view::enter(spec, working_dir, prepared.ids)?;
@@ -83,9 +86,9 @@ fn prepare(spec: &ExecSpec, prepared: &Prepared) -> Result<(), SetupFailure> {
     if spec.layers.contains(Layers::CAPABILITIES) {
         confine::capabilities::drop_all()?;
     }
-    if in_namespaces {
+    if let Some(tie) = tie {
         // Dropping capabilities clears it.
-        confine::die_with_launcher()?;
+        tie.renew()?;
     }
     Ok(())
 }

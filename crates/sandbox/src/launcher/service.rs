@@ -15,9 +15,9 @@ use rustix::process::{
     kill_process, kill_process_group, pidfd_open, set_dumpable_behavior, setsid, waitid,
 };
 
-use crate::confine::Prepared;
 use crate::confine::namespaces::Ids;
 use crate::confine::seccomp::Filters;
+use crate::confine::{Prepared, own_number};
 use crate::ctx::Dispatch;
 use crate::spec::{Ended, MAX_START_BYTES, SetupFailure, Stage, Start, to_otto};
 use crate::wire;
@@ -125,6 +125,7 @@ fn prepare() -> Result<Prepared, SetupFailure> {
         filters: Filters::compile()?,
         landlock_abi: crate::sys::landlock_abi().unwrap_or(0),
         ids: Ids::current(),
+        launcher: own_number()?,
     })
 }
 

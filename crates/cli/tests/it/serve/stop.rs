@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -25,11 +26,26 @@ async fn create(served: &Served) -> Value {
     ids
 }
 
+/// As [`create`]; the model has been asked when this returns, so the next request is the second.
+fn create_and_ask(world: &World, served: &Served) -> Value {
+    in_async(async {
+        let ids = create(served).await;
+        // BOUND: ten seconds.
+        for _ in 0..1_000 {
+            if world.server().stats().requests > 0 {
+                return ids;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the model was never asked");
+    })
+}
+
 #[test]
 fn what_a_shutdown_interrupts_goes_on_with_the_next_one() {
     let world = World::new().with_agent().with_model(ONCE_SILENT);
     let mut served = Served::start(&world);
-    let ids = in_async(create(&served));
+    let ids = create_and_ask(&world, &served);
     served.signal("INT");
     assert_eq!(served.line("stopping")["running"], 1);
     let stopped = served.line("stopped");
@@ -85,7 +101,7 @@ fn a_second_signal_ends_at_once() {
 fn two_servers_on_one_state_directory_leave_each_others_work_alone() {
     let world = World::new().with_agent().with_model(ONCE_SILENT);
     let first = Served::start(&world);
-    let ids = in_async(create(&first));
+    let ids = create_and_ask(&world, &first);
     let second = Served::start(&world);
     let recovered = second.line("recovered");
     assert_eq!(recovered["resumed"], json!([]));
@@ -115,7 +131,7 @@ fn two_servers_on_one_state_directory_leave_each_others_work_alone() {
 fn nothing_is_taken_up_while_the_kill_switch_is_thrown() {
     let world = World::new().with_agent().with_model(ONCE_SILENT);
     let served = Served::start(&world);
-    let ids = in_async(create(&served));
+    let ids = create_and_ask(&world, &served);
     served.kill();
     world.otto(["kill", "a drill"]).expect(0);
     let served = Served::start(&world);
