@@ -38,6 +38,15 @@ async fn left_behind(model: &ScriptedModel, state: &Path) -> InvocationRecord {
     let agent = otto.agent("helper").unwrap();
     let mut handle = agent.invoke_stream("count").await.unwrap();
     handle.durable().await;
+    // The model has been asked, so the next request is the second.
+    let asked = async {
+        while model.requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asked)
+        .await
+        .expect("the model is asked");
     let invocation = handle.ids().invocation;
     otto.hand_over(Duration::from_secs(5)).await;
     let left = record(&otto, invocation).await;
