@@ -50,8 +50,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     shell::cargo(&["build", "--package", "otto-cli"])?;
     let folder = std::env::temp_dir().join(format!("otto-fuzz-http-{}", std::process::id()));
-    fs::create_dir_all(folder.join(".otto/agents")).context("make a project")?;
-    let fuzzed = fuzz(&program, &folder, seconds);
+    let project = folder.join("project");
+    fs::create_dir_all(project.join(".otto/agents")).context("make a project")?;
+    // Beside the project: no agent may work where its user is at home.
+    fs::create_dir_all(folder.join("home")).context("make a home")?;
+    let fuzzed = fuzz(&program, &project, seconds);
     fs::remove_dir_all(&folder).context("remove the project")?;
     fuzzed
 }
@@ -101,8 +104,9 @@ impl Started {
             .args(args)
             .arg("--json")
             .current_dir(folder)
-            .env("HOME", folder)
-            .env("XDG_CONFIG_HOME", folder)
+            .env("HOME", folder.with_file_name("home"))
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_STATE_HOME")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -185,6 +185,14 @@ async fn log(
             "what takes a kind of fact, such as tool_ended",
         ));
     }
+    if query
+        .after
+        .is_some_and(|after| i64::try_from(after).is_err())
+    {
+        return Err(Problem::bad_request(
+            "after takes the number of a record, at most 9223372036854775807",
+        ));
+    }
     // Both kinds of id are written the same way.
     let of_id = query.of.as_deref().map(id::<InvocationId>).transpose()?;
     let filter = AuditFilter {

@@ -78,6 +78,7 @@ async fn the_audit_log_is_read_in_pieces_and_checked() {
         "what=Tool",
         "of=1",
         "after=-1",
+        "after=9223372036854775808",
         "limit=0",
         "last=x",
         "who=me",
