@@ -81,7 +81,7 @@ pub use crate::sessions::{SessionSummary, is_parked};
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::{prices, redactor};
 
-pub use otto_anthropic::{AnthropicClient, AnthropicConfig, ExportError, read_export};
+pub use otto_anthropic::{AnthropicClient, AnthropicConfig, ExportError, ExportForm, read_export};
 pub use otto_core as core;
 pub use otto_core::agent::{AgentConfig, Budgets, Limit, Origin};
 pub use otto_core::id::InvalidId;

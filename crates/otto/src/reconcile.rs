@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use otto_anthropic::{Export, ExportError, read_export};
+use otto_anthropic::{Export, ExportError, ExportForm, read_export};
 use otto_core::model::{ModelSpec, PriceTable, Usage};
 use otto_core::port::store::{UsageGroup, UsageSum};
 use otto_core::{ModelId, Money};
@@ -92,9 +92,10 @@ struct Side {
 pub fn reconcile_text(
     own: &[UsageSum],
     text: &str,
+    form: ExportForm,
     prices: &PriceTable,
 ) -> Result<Vec<Compared>, ExportError> {
-    let export = read_export(text)?;
+    let export = read_export(text, form)?;
     let days = || export.keys().map(|(day, _)| day);
     let (first, last) = (days().min(), days().max());
     let own: Vec<UsageSum> = own

@@ -31,4 +31,4 @@ pub use config::{
 };
 pub use prices::{MODELS, ModelFacts, ThinkingDefault, facts, price_table, price_table_for};
 pub use retry_after::parse_retry_after;
-pub use usage_export::{Export, ExportError, Exported, NO_MODEL, read_export};
+pub use usage_export::{Export, ExportError, ExportForm, Exported, NO_MODEL, read_export};

@@ -48,20 +48,46 @@ fn error(place: impl Into<String>, problem: impl Into<String>) -> ExportError {
     }
 }
 
+/// The form in which an export is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportForm {
+    /// Answers of the Usage and Cost API.
+    Json,
+    /// A table with a header.
+    Csv,
+}
+
+impl ExportForm {
+    /// The form that a text has by its looks, for whoever was not told.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let text = text.trim_start_matches(BYTE_ORDER_MARK).trim_start();
+        if text.starts_with(['{', '[']) {
+            Self::Json
+        } else {
+            Self::Csv
+        }
+    }
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Reads an export of one of the accepted forms.
 ///
 /// # Errors
 /// When it has another form, or a part of it cannot be understood.
-pub fn read_export(text: &str) -> Result<Export, ExportError> {
-    let text = text.trim_start_matches('\u{feff}');
-    match text.trim_start().as_bytes().first() {
-        None => Err(error("the file", "is empty; expected JSON or CSV")),
-        Some(b'{' | b'[') => {
+pub fn read_export(text: &str, form: ExportForm) -> Result<Export, ExportError> {
+    let text = text.trim_start_matches(BYTE_ORDER_MARK);
+    if text.trim_start().is_empty() {
+        return Err(error("the file", "is empty; expected JSON or CSV"));
+    }
+    match form {
+        ExportForm::Json => {
             let json: Value = serde_json::from_str(text)
                 .map_err(|problem| error("the file", format!("is not JSON: {problem}")))?;
             of_json(&json)
         }
-        Some(_) => of_csv(text),
+        ExportForm::Csv => of_csv(text),
     }
 }
 
@@ -86,6 +112,12 @@ fn of_json(json: &Value) -> Result<Export, ExportError> {
         Value::Array(pages) => pages.iter().collect(),
         page => vec![page],
     };
+    if pages.is_empty() {
+        return Err(error(
+            "the file",
+            "has no page; expected answers of the Usage and Cost API",
+        ));
+    }
     let mut export = Export::new();
     for (number, page) in pages.iter().enumerate() {
         let place = format!("page {}", number + 1);
@@ -239,76 +271,122 @@ const WRITE_5M: &[&str] = &["cache_write_5m_tokens", "usage_input_tokens_cache_w
 const WRITE_1H: &[&str] = &["cache_write_1h_tokens", "usage_input_tokens_cache_write_1h"];
 const COST: &[&str] = &["charged_usd", "cost_usd", "amount_usd"];
 
+/// Where the columns of a CSV export are.
+struct Columns {
+    day: usize,
+    model: usize,
+    /// Input and output; a sum without one of them would be too small.
+    tokens: Option<(usize, usize)>,
+    cache_read: Option<usize>,
+    write_5m: Option<usize>,
+    write_1h: Option<usize>,
+    cost: Option<usize>,
+}
+
+impl Columns {
+    /// Finds them in the header, or says which are missing.
+    fn find(header: &[String]) -> Result<Self, ExportError> {
+        let column = |names: &[&str]| {
+            header.iter().position(|name| {
+                names
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(name.trim()))
+            })
+        };
+        let (day, model, cost) = (column(DAY), column(MODEL), column(COST));
+        let (input, output) = (column(INPUT), column(OUTPUT));
+        let mut missing: Vec<String> = [(day, DAY), (model, MODEL)]
+            .into_iter()
+            .filter(|(found, _)| found.is_none())
+            .map(|(_, names)| any_of(names))
+            .collect();
+        match (cost, input, output) {
+            (Some(_), ..) | (None, Some(_), Some(_)) => {}
+            (None, Some(_), None) => missing.push(any_of(OUTPUT)),
+            (None, None, Some(_)) => missing.push(any_of(INPUT)),
+            (None, None, None) => missing.push(format!(
+                "{}, or both {} and {}",
+                any_of(COST),
+                any_of(INPUT),
+                any_of(OUTPUT)
+            )),
+        }
+        let (Some(day), Some(model), true) = (day, model, missing.is_empty()) else {
+            let problem = format!("lacks the columns {}", missing.join("; "));
+            return Err(error("line 1", problem));
+        };
+        Ok(Self {
+            day,
+            model,
+            tokens: input.zip(output),
+            cache_read: column(CACHE_READ),
+            write_5m: column(WRITE_5M),
+            write_1h: column(WRITE_1H),
+            cost,
+        })
+    }
+}
+
+/// The names of one column: "`model` or `model_version`".
+fn any_of(names: &[&str]) -> String {
+    format!("`{}`", names.join("` or `"))
+}
+
 fn of_csv(text: &str) -> Result<Export, ExportError> {
     let mut records = csv_records(text)?.into_iter();
     let (_, header) = records
         .next()
         .ok_or_else(|| error("the file", "has no header"))?;
-    let column = |names: &[&str]| {
-        header.iter().position(|name| {
-            names
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(name.trim()))
-        })
-    };
-    let needed = |names: &[&str]| {
-        column(names).ok_or_else(|| {
-            let names = names.join("` or `");
-            error("line 1", format!("has no column `{names}`"))
-        })
-    };
-    let (day, model) = (needed(DAY)?, needed(MODEL)?);
-    let cost = column(COST);
-    let output = column(OUTPUT);
-    if cost.is_none() && output.is_none() {
-        return Err(error(
-            "line 1",
-            "has neither a column of tokens nor one of money",
-        ));
-    }
+    let columns = Columns::find(&header)?;
     let mut export = Export::new();
     for (line, record) in records {
         let place = format!("line {line}");
-        let field = |index: usize| record.get(index).map_or("", |field| field.trim());
-        let count = |names: &[&str]| match column(names).map(field) {
+        if record.len() != header.len() {
+            let (fields, expected) = (record.len(), header.len());
+            let problem = format!("has {fields} fields, expected {expected} as in the header");
+            return Err(error(place, problem));
+        }
+        let field = |index: usize| record[index].trim();
+        let count = |index: Option<usize>| match index.map(field) {
             None | Some("") => Ok(0),
             Some(text) => text
                 .replace(',', "")
                 .parse::<u64>()
-                .map_err(|_| error(&*place, format!("`{}` is no whole number", names[0]))),
+                .map_err(|_| error(&*place, format!("`{text}` is no whole number of tokens"))),
         };
-        let date = as_day(field(day))
+        let day = as_day(field(columns.day))
             .ok_or_else(|| error(&*place, "has no date such as 2026-11-28 in UTC"))?;
-        let usage = match output {
+        let usage = match columns.tokens {
             None => None,
-            Some(_) => Some(Usage {
-                input_tokens: count(INPUT)?,
-                output_tokens: count(OUTPUT)?,
-                cache_read_tokens: count(CACHE_READ)?,
-                cache_write_5m_tokens: count(WRITE_5M)?,
-                cache_write_1h_tokens: count(WRITE_1H)?,
+            Some((input, output)) => Some(Usage {
+                input_tokens: count(Some(input))?,
+                output_tokens: count(Some(output))?,
+                cache_read_tokens: count(columns.cache_read)?,
+                cache_write_5m_tokens: count(columns.write_5m)?,
+                cache_write_1h_tokens: count(columns.write_1h)?,
                 thinking_tokens: 0,
             }),
         };
-        let (amount, rounding) = match cost.map(field) {
+        let no_amount = || error(&*place, "has no amount such as 1.2345");
+        let (cost, rounding) = match columns.cost.map(field) {
+            None | Some("") if usage.is_none() => return Err(no_amount()),
             None | Some("") => (None, Money::ZERO),
             Some(text) => {
                 let text = text.trim_start_matches('$').replace(',', "");
-                let (amount, rounding) = decimal(&text, 12)
-                    .ok_or_else(|| error(&*place, "has no amount such as 1.2345"))?;
+                let (amount, rounding) = decimal(&text, 12).ok_or_else(no_amount)?;
                 (Some(amount), rounding)
             }
         };
-        let name = match field(model) {
+        let model = match field(columns.model) {
             "" => NO_MODEL,
             name => name,
         };
         let part = Exported {
             usage,
-            cost: amount,
+            cost,
             rounding,
         };
-        add(&mut export, &date, name, part);
+        add(&mut export, &day, model, part);
     }
     Ok(export)
 }
@@ -365,6 +443,10 @@ mod tests {
         Money::from_picodollars(count).unwrap()
     }
 
+    fn read(text: &str) -> Result<Export, ExportError> {
+        read_export(text, ExportForm::of(text))
+    }
+
     fn row(export: &Export, day: &str, model: &str) -> Exported {
         export[&(day.to_owned(), model.to_owned())]
     }
@@ -378,7 +460,7 @@ mod tests {
                  "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 4}},
                 {"model": "claude-haiku-4-5", "uncached_input_tokens": 1, "output_tokens": 2}]},
             {"starting_at": "2026-11-28T00:00:00Z", "results": []}], "has_more": false}"#;
-        let export = read_export(text).unwrap();
+        let export = read(text).unwrap();
         assert_eq!(export.len(), 1);
         let usage = row(&export, "2026-11-27", "claude-haiku-4-5")
             .usage
@@ -404,7 +486,7 @@ mod tests {
                 {"amount": "7", "currency": "USD", "model": null, "cost_type": "web_search"}]}], "has_more": true},
             {"data": [{"starting_at": "2026-11-27T00:00:00Z", "results": [
                 {"amount": "0.55", "currency": "USD", "model": "claude-haiku-4-5"}]}], "has_more": false}]"#;
-        let export = read_export(text).unwrap();
+        let export = read(text).unwrap();
         let haiku = row(&export, "2026-11-27", "claude-haiku-4-5");
         assert_eq!(haiku.cost, Some(picodollars(1_240_000_000_000)));
         assert_eq!(haiku.rounding, picodollars(200_000_000));
@@ -417,13 +499,9 @@ mod tests {
     #[test]
     fn csv_is_read_under_the_names_of_console_and_of_otto() {
         let console = "usage_date_utc,model_version,api_key,usage_input_tokens_no_cache,usage_input_tokens_cache_write_5m,usage_input_tokens_cache_read,usage_output_tokens\r\n2026-11-27,claude-haiku-4-5,\"key, \"\"a\"\"\",\"1,000\",5,6,7\r\n";
-        let usage = row(
-            &read_export(console).unwrap(),
-            "2026-11-27",
-            "claude-haiku-4-5",
-        )
-        .usage
-        .unwrap();
+        let usage = row(&read(console).unwrap(), "2026-11-27", "claude-haiku-4-5")
+            .usage
+            .unwrap();
         assert_eq!(
             (
                 usage.input_tokens,
@@ -434,7 +512,7 @@ mod tests {
             (1000, 5, 6, 7)
         );
         let own = "day,model,output_tokens,charged_usd\n2026-11-27,m,1,0.000000000012\n\n2026-11-27,m,2,1.5\n";
-        let found = row(&read_export(own).unwrap(), "2026-11-27", "m");
+        let found = row(&read(own).unwrap(), "2026-11-27", "m");
         assert_eq!(found.cost, Some(picodollars(1_500_000_000_012)));
         assert_eq!(found.rounding, picodollars(100_000_000_001));
     }
@@ -444,6 +522,7 @@ mod tests {
         for (text, place, problem) in [
             ("", "the file", "is empty"),
             ("{", "the file", "is not JSON"),
+            ("[]", "the file", "has no page"),
             ("{}", "page 1", "has no `data`"),
             (r#"{"data": [], "has_more": true}"#, "page 1", "has_more"),
             (
@@ -471,8 +550,17 @@ mod tests {
                 "page 1, data[0].results[0]",
                 "US dollars",
             ),
-            ("a,b\n1,2\n", "line 1", "no column `day`"),
-            ("day,model\n2026-11-27,m\n", "line 1", "neither"),
+            ("day,model,cost_usd\n2026-11-27,m,\n", "line 2", "no amount"),
+            (
+                "day,model,cost_usd\n2026-11-27,m\n",
+                "line 2",
+                "has 2 fields, expected 3",
+            ),
+            (
+                "day,model,cost_usd\n2026-11-27,m,1,000\n",
+                "line 2",
+                "has 4 fields, expected 3",
+            ),
             ("day,model,cost_usd\nx,m,1\n", "line 2", "no date"),
             (
                 "day,model,cost_usd\n2026-11-27,m,-1\n",
@@ -480,7 +568,7 @@ mod tests {
                 "no amount",
             ),
             (
-                "day,model,output_tokens\n2026-11-27,m,1.5\n",
+                "day,model,input_tokens,output_tokens\n2026-11-27,m,1,1.5\n",
                 "line 2",
                 "no whole number",
             ),
@@ -490,9 +578,46 @@ mod tests {
                 "never closed",
             ),
         ] {
-            let error = read_export(text).unwrap_err();
+            let error = read(text).unwrap_err();
             assert_eq!(error.place, place, "{text}");
             assert!(error.problem.contains(problem), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn every_missing_column_is_named() {
+        let day = "`day` or `date` or `usage_date_utc`";
+        let model = "`model` or `model_version`";
+        let cost = "`charged_usd` or `cost_usd` or `amount_usd`, or both `input_tokens` or";
+        for (header, missing, there) in [
+            ("[]", vec![day, model, cost], vec![]),
+            ("who,what", vec![day, model, cost], vec![]),
+            ("date,cost_usd", vec![model], vec![day, cost]),
+            ("day,model", vec![cost], vec![day, model]),
+            (
+                "model,output_tokens",
+                vec![day, "`input_tokens` or"],
+                vec![model, "`output_tokens`"],
+            ),
+            (
+                "day,model,input_tokens",
+                vec!["`output_tokens` or"],
+                vec![day, "`input_tokens`"],
+            ),
+        ] {
+            let error = read_export(header, ExportForm::Csv).unwrap_err();
+            assert_eq!(error.place, "line 1", "{header}");
+            for name in missing {
+                assert!(error.problem.contains(name), "{header}: {error}");
+            }
+            for name in there {
+                assert!(!error.problem.contains(name), "{header}: {error}");
+            }
+        }
+        let nothing_used = "day,model,cost_usd\n";
+        assert_eq!(
+            read_export(nothing_used, ExportForm::Csv),
+            Ok(Export::new())
+        );
     }
 }

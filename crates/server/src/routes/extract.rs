@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use otto::InvalidId;
+use otto::{ExportForm, InvalidId};
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
@@ -83,22 +83,26 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     }
 }
 
-/// A body that is some text of the provider's making.
-pub(crate) struct Export(pub(crate) String);
+/// A body that is an export of the provider, in the form that its media type says.
+pub(crate) struct Export(pub(crate) String, pub(crate) ExportForm);
 
 impl FromRequest<AppState> for Export {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        if !["application/json", "text/csv"].contains(&&*kind_of(request.headers())) {
-            return Err(Problem::with_status(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "send `Content-Type: text/csv` or `application/json`",
-            ));
-        }
+        let form = match &*kind_of(request.headers()) {
+            "application/json" => ExportForm::Json,
+            "text/csv" => ExportForm::Csv,
+            _ => {
+                return Err(Problem::with_status(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "send `Content-Type: text/csv` or `application/json`",
+                ));
+            }
+        };
         let bytes = read(request, state).await?;
         String::from_utf8(bytes.into())
-            .map(Self)
+            .map(|text| Self(text, form))
             .map_err(|_| Problem::bad_request("the body is not UTF-8 text"))
     }
 }

@@ -272,14 +272,14 @@ async fn by_tool(
 
 async fn reconcile(
     State(state): State<AppState>,
-    Export(text): Export,
+    Export(text, form): Export,
 ) -> Result<Json<Vec<ComparedView>>, Problem> {
     let query = UsageQuery {
         group_by: vec![UsageGroup::Day, UsageGroup::Model],
         ..UsageQuery::default()
     };
     let own = state.otto.usage(query).await?.rows;
-    let compared = reconcile_text(&own, &text, state.otto.prices())
+    let compared = reconcile_text(&own, &text, form, state.otto.prices())
         .map_err(|error| Problem::unprocessable(format!("read the export: {error}")))?;
     Ok(Json(
         compared

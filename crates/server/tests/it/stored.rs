@@ -353,10 +353,17 @@ async fn usage_is_exported_and_reconciled() {
     let same = reconcile("text/csv", export).await.expect(200).json();
     assert_eq!(same[0]["standing"], "same", "{same}");
     assert_eq!(same[0]["drift_picodollars"], 0);
-    for (kind, body) in [("text/csv", "who,what\n1,2\n"), ("application/json", "{}")] {
-        reconcile(kind, body.to_owned())
-            .await
-            .problem(422, "invalid-field");
+    let missing = "lacks the columns `day` or `date` or `usage_date_utc`; `model` or `model_version`; `charged_usd`";
+    for (kind, body, detail) in [
+        ("text/csv", "who,what\n1,2\n", missing),
+        // A text is what its media type says, not what it looks like.
+        ("text/csv", "[]", missing),
+        ("application/json", "{}", "has no `data`"),
+        ("application/json", "[]", "has no page"),
+    ] {
+        let answer = reconcile(kind, body.to_owned()).await;
+        let told = answer.problem(422, "invalid-field").body;
+        assert!(told.contains(detail), "{body}: {told}");
     }
     reconcile("text/plain", String::new())
         .await

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use otto::reconcile::{Compared, reconcile_text};
 use otto::text::visible;
-use otto::{Money, PriceTable, UsageSum};
+use otto::{ExportForm, Money, PriceTable, UsageSum};
 use serde_json::json;
 
 use crate::Performed;
@@ -29,7 +29,7 @@ pub(super) fn show(out: &mut Out, file: &Path, own: &[UsageSum], prices: &PriceT
     let shown = visible(&file.to_string_lossy()).into_owned();
     let text = read(file)
         .map_err(|error| Failure::usage(format!("read the export `{shown}`: {error}")))?;
-    let compared = reconcile_text(own, &text, prices)
+    let compared = reconcile_text(own, &text, ExportForm::of(&text), prices)
         .map_err(|error| Failure::usage(format!("read the export `{shown}`: {error}")))?;
     let drifts = compared
         .iter()
