@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Engine;
 use crate::engine::Shared;
 use crate::handle::request_stop;
+use crate::ticks::Ticks;
 
 /// How often requests are looked for: a person waits for it, and a look costs a few microseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -169,19 +170,11 @@ pub(crate) async fn watch(shared: Weak<Shared>, stop: CancellationToken) {
     if !shared.upgrade().is_some_and(|shared| has_folder(&shared)) {
         return stop.cancelled().await;
     }
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = Ticks::every(LOOK_EVERY, shared, stop);
     // Requests that are another's: looked up now and then, and left to it.
     let mut of_others = BTreeSet::new();
     let mut looked_up = Instant::now();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
+    while let Some(shared) = ticks.next().await {
         let requests = shared.cancels.all();
         if looked_up.elapsed() > LOOK_UP_EVERY {
             of_others.clear();

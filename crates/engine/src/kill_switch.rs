@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
+use crate::ticks::Ticks;
 
 /// Where the kill switch may be thrown, beside the store's row and [`crate::Engine::kill`].
 #[derive(Debug, Clone, Default)]
@@ -283,17 +284,9 @@ pub(crate) async fn watch(shared: Weak<Shared>, stop: CancellationToken) {
         // Only this process can throw it, and it need not watch itself.
         (None, None) => return stop.cancelled().await,
     };
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = Ticks::every(every, shared, stop);
     let mut row_due = Instant::now();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
+    while let Some(shared) = ticks.next().await {
         let file = places.file.as_deref().and_then(read_file);
         let is_thrown = shared.kill.is_thrown();
         let row_is_due = places.row_every.is_some() && Instant::now() >= row_due;

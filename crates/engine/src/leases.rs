@@ -13,6 +13,7 @@ use otto_core::port::store::{Lease, Outcome};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
+use crate::ticks::Ticks;
 
 /// How long a lease lasts without a heartbeat.
 pub(crate) const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -54,16 +55,8 @@ impl Leases {
 
 /// Renews all leases until it is stopped.
 pub(crate) async fn keep(shared: Weak<Shared>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(HEARTBEAT);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
+    let mut ticks = Ticks::every(HEARTBEAT, shared, stop);
+    while let Some(shared) = ticks.next().await {
         let leases: Vec<Lease> = shared
             .leases
             .lock()

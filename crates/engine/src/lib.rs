@@ -39,6 +39,7 @@ pub mod spans;
 mod supervisor;
 mod sweeper;
 mod telemetry;
+mod ticks;
 mod timers;
 mod tool_bus;
 
@@ -61,4 +62,5 @@ pub use scopes::{Ceilings, SharedBudget};
 pub use shutdown::{LeftForResume, ShutdownReport};
 pub use supervisor::{Child, Supervisor};
 pub use telemetry::TelemetryParts;
+pub use ticks::Ticks;
 pub use tool_bus::{ToolBus, ToolBusError, ToolSnapshot};

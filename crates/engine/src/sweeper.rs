@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
+use crate::ticks::Ticks;
 
 /// How often expired holds are looked for: a lease's time, since a hold outlives its owner by that.
 const EVERY: Duration = crate::leases::LEASE_TTL;
@@ -15,16 +16,8 @@ const EVERY: Duration = crate::leases::LEASE_TTL;
 const FIRST: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(shared: Weak<Shared>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
+    let mut ticks = Ticks::after(FIRST, EVERY, shared, stop);
+    while let Some(shared) = ticks.next().await {
         match shared.store.sweep().await {
             Ok(0) => {}
             Ok(forfeited) => {
