@@ -418,7 +418,9 @@ const fn ending_word(ending: ToolEnding) -> &'static str {
 #[cfg(test)]
 mod tests {
     use otto_core::port::BoxFuture;
-    use otto_core::port::store::{AuditCheck, AuditEntry, AuditHead, StoreError};
+    use otto_core::port::store::{
+        AuditCheck, AuditEntry, AuditHead, AuditSpan, AuditTrim, StoreError,
+    };
     use serde_json::Value;
 
     use super::*;
@@ -458,11 +460,19 @@ mod tests {
             Box::pin(async { Ok(Vec::new()) })
         }
 
+        fn trim_audit(
+            &self,
+            _: AuditHead,
+            _: Timestamp,
+        ) -> BoxFuture<'_, Result<AuditTrim, StoreError>> {
+            Box::pin(async { Ok(AuditTrim::AlreadyDone) })
+        }
+
         fn check_audit(
             &self,
             _: Option<AuditHead>,
         ) -> BoxFuture<'_, Result<AuditCheck, StoreError>> {
-            Box::pin(async { Ok(AuditCheck::Whole(AuditHead::default())) })
+            Box::pin(async { Ok(AuditCheck::Whole(AuditSpan::default())) })
         }
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::config::OperatorConfig;
 
 /// BOUND: records that are read at once.
-const RECORDS_AT_ONCE: u32 = 256;
+pub(crate) const RECORDS_AT_ONCE: u32 = 256;
 /// BOUND: facts that are kept to tell the last of them.
 const MOST_FACTS: usize = 1_000_000;
 /// BOUND: records that one page looks through: a filter that finds nothing is answered as well.
@@ -137,7 +137,8 @@ impl Audit {
         Ok(Anchor(self.log.audit_head().await?))
     }
 
-    /// Checks every record against those before it, and the log against an anchor.
+    /// Checks every record against those before it, and the log against an anchor. An anchor of a record that the
+    /// retention has removed cannot be compared any more.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -178,10 +179,13 @@ impl Audit {
         let enough = enough.max(1);
         let mut page = AuditPage::default();
         let mut seen = filter.after;
+        let mut first = None;
         self.facts(filter.after, |fact| {
+            // The first one may be far on: what was before it is gone.
+            let first = *first.get_or_insert(fact.record);
             let is_new_record = fact.record != seen;
             let is_full = page.facts.len() >= enough
-                || fact.record.saturating_sub(filter.after) > RECORDS_OF_A_PAGE;
+                || fact.record.saturating_sub(first) >= RECORDS_OF_A_PAGE;
             if is_new_record && is_full {
                 page.next = Some(seen);
                 return false;
@@ -356,6 +360,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use otto_core::Timestamp;
+    use otto_core::port::store::{AuditRecord, Durability};
     use serde_json::json;
 
     use super::*;
@@ -375,6 +381,39 @@ mod tests {
         for text in ["", "7", "7:", "7:00", "x:y", "é:é", &"a".repeat(70)] {
             assert_eq!(text.parse::<Anchor>(), Err(InvalidAnchor), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn pages_reach_the_end_wherever_the_log_begins() {
+        let log = Arc::new(otto_store_memory::MemoryStore::new());
+        let record = |number: u64| AuditRecord {
+            at: Timestamp::EPOCH,
+            text: Arc::from(json!({"what": "settled", "number": number}).to_string()),
+        };
+        let records = (1..=RECORDS_OF_A_PAGE + 500).map(record).collect();
+        log.append_audit(records, Durability::Relaxed)
+            .await
+            .unwrap();
+        let last = log.read_audit(RECORDS_OF_A_PAGE + 9, 1).await.unwrap();
+        let through = AuditHead {
+            sequence: last[0].sequence,
+            hash: last[0].hash,
+        };
+        log.trim_audit(through, Timestamp::EPOCH).await.unwrap();
+        let audit = Audit { log };
+        let mut filter = AuditFilter {
+            what: Some("settled".to_owned()),
+            ..AuditFilter::default()
+        };
+        let mut found = 0;
+        loop {
+            let page = audit.page(&filter, 200).await.unwrap();
+            found += page.facts.len();
+            let Some(next) = page.next else { break };
+            assert!(next > filter.after, "it goes on");
+            filter.after = next;
+        }
+        assert_eq!(found, 490);
     }
 
     #[test]

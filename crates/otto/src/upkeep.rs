@@ -48,6 +48,9 @@ pub struct Verification {
     pub artifact_bytes: u64,
     /// The end of the audit log: the anchor to keep elsewhere.
     pub audit: Anchor,
+    /// The record after which the audit log begins, because its retention removed what came before; 0 if it has
+    /// removed nothing.
+    pub audit_begins_after: u64,
 }
 
 /// One thing that is wrong.
@@ -74,6 +77,8 @@ pub enum DamageKind {
     Journal,
     /// The audit log.
     Audit,
+    /// The anchor, which is too old: what it is an anchor for was removed by the retention.
+    Anchor,
     /// A stored file, or the sums of all.
     Artifact,
     /// Something that is not Otto's.
@@ -91,6 +96,7 @@ impl DamageKind {
             Self::Ledger => "ledger",
             Self::Journal => "journal",
             Self::Audit => "audit",
+            Self::Anchor => "anchor",
             Self::Artifact => "artifact",
             Self::Foreign => "foreign",
             Self::Clock => "clock",
@@ -111,6 +117,9 @@ impl DamageKind {
             Self::Audit => {
                 "somebody changed the database from outside: keep a copy and compare with anchors and backups of earlier days"
             }
+            Self::Anchor => {
+                "compare with a later anchor, and keep one more often than `audit_retention` removes records"
+            }
             Self::Artifact => {
                 "`otto verify --repair` makes it again if it follows from the journal and moves it aside otherwise; or restore it from a backup"
             }
@@ -127,6 +136,7 @@ impl From<FindingKind> for DamageKind {
             FindingKind::Ledger => Self::Ledger,
             FindingKind::Journal => Self::Journal,
             FindingKind::Audit => Self::Audit,
+            FindingKind::Anchor => Self::Anchor,
             FindingKind::Artifacts => Self::Artifact,
             FindingKind::Clock => Self::Clock,
         }
@@ -195,7 +205,8 @@ pub async fn verify(
         journals: report.journals,
         calls: report.calls,
         accounts: report.accounts,
-        audit: Anchor(report.audit),
+        audit: Anchor(report.audit.end),
+        audit_begins_after: report.audit.begins_after.sequence,
         more: report.more,
     };
     let mut is_readable = true;

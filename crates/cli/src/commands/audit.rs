@@ -208,11 +208,18 @@ async fn head(anchor: Option<Anchor>, log: Option<&Log>, out: &mut Out) -> Perfo
     };
     let check = log.check(Some(anchor)).await?;
     let (is_whole, text) = match &check {
-        AuditCheck::Whole(end) => (
+        AuditCheck::Whole(span) => (
             true,
             format!(
                 "the audit log holds the anchor; it ends at {}",
-                Anchor(*end)
+                Anchor(span.end)
+            ),
+        ),
+        AuditCheck::AnchorRemoved(span) => (
+            false,
+            format!(
+                "the audit log begins after record {}, because its retention removed what came before, the record of this anchor among it: compare with a later anchor",
+                span.begins_after.sequence
             ),
         ),
         AuditCheck::Broken { detail } => (false, detail.to_string()),

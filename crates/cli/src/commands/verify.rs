@@ -3,7 +3,7 @@
 use clap::Args;
 use otto::Anchor;
 use otto::text::visible;
-use otto::upkeep::{self, Damage, Repair, Verification};
+use otto::upkeep::{self, Damage, DamageKind, Repair, Verification};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -84,15 +84,17 @@ fn summarize(verified: &Verification) -> Value {
         "artifacts": verified.artifacts,
         "artifact_bytes": verified.artifact_bytes,
         "anchor": verified.audit.to_string(),
+        "audit_begins_after": verified.audit_begins_after,
     })
 }
 
 fn in_text(verified: &Verification, state_dir: &str, painter: Painter) -> String {
     let mut text = String::new();
     for damage in &verified.damages {
-        let (word, style, then) = match &damage.repaired {
-            Some(done) => ("repaired", Style::Warn, done),
-            None => ("DAMAGED", Style::Bad, &damage.advice),
+        let (word, style, then) = match (&damage.repaired, damage.kind) {
+            (Some(done), _) => ("repaired", Style::Warn, done),
+            (None, DamageKind::Anchor) => ("NOT COMPARED", Style::Bad, &damage.advice),
+            (None, _) => ("DAMAGED", Style::Bad, &damage.advice),
         };
         text.push_str(&format!(
             "{} {}: {}\n  {}\n",
@@ -105,8 +107,15 @@ fn in_text(verified: &Verification, state_dir: &str, painter: Painter) -> String
     if verified.more {
         text.push_str("there is more damage than is listed\n");
     }
+    let is_anchor_alone = !verified.more
+        && verified
+            .damages
+            .iter()
+            .all(|damage| damage.repaired.is_some() || damage.kind == DamageKind::Anchor);
     let verdict = if verified.is_sound() {
         painter.paint(Style::Good, "sound")
+    } else if is_anchor_alone {
+        painter.paint(Style::Bad, "sound in itself")
     } else {
         painter.paint(Style::Bad, "damaged")
     };
@@ -118,6 +127,12 @@ fn in_text(verified: &Verification, state_dir: &str, painter: Painter) -> String
         verified.artifacts,
         verified.artifact_bytes
     ));
+    if verified.audit_begins_after > 0 {
+        text.push_str(&format!(
+            "the audit log begins after record {}: its retention removed what came before\n",
+            verified.audit_begins_after
+        ));
+    }
     text.push_str(&format!(
         "anchor of the audit log, to be kept elsewhere: {}\n",
         verified.audit

@@ -508,7 +508,9 @@ pub struct UsageSum {
     pub unconfirmed_cost: Money,
 }
 
-/// An append-only log in which the hash of each record covers all records before it.
+/// A log in which the hash of each record covers all records before it. It grows at its end; at its front, whole
+/// prefixes may be removed, and the log says so itself: it begins after the last removed record, whose position and
+/// hash are kept, so that the chain is followed from there.
 ///
 /// Not part of [`Store`]: an engine that keeps no audit log needs none.
 pub trait AuditLog: Send + Sync {
@@ -529,6 +531,14 @@ pub trait AuditLog: Send + Sync {
         most: u32,
     ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>>;
 
+    /// Removes the record that `through` names and all before it, and appends a record that says so
+    /// ([`audit_trimmed`](crate::store_rules::audit_trimmed)): both or neither, and durable when this returns.
+    fn trim_audit(
+        &self,
+        through: AuditHead,
+        at: Timestamp,
+    ) -> BoxFuture<'_, Result<AuditTrim, StoreError>>;
+
     /// Checks every record against those before it, and the log against an end of it that was kept elsewhere.
     fn check_audit(
         &self,
@@ -536,11 +546,26 @@ pub trait AuditLog: Send + Sync {
     ) -> BoxFuture<'_, Result<AuditCheck, StoreError>>;
 }
 
+/// What became of the wish to remove records from the front of the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditTrim {
+    /// They are gone. The new end of the log, which is the record that says so.
+    Done(AuditHead),
+    /// The log begins at that record or after it; nothing was changed.
+    AlreadyDone,
+    /// The log has no record with that position and hash; nothing was changed.
+    NoSuchRecord,
+}
+
 /// What a check of the audit log found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditCheck {
-    /// Every record follows from those before it, and the anchor, if one was given, is among them.
-    Whole(AuditHead),
+    /// Every record follows from those before it, and the anchor, if one was given, is among them or is the last
+    /// removed one.
+    Whole(AuditSpan),
+    /// Every record follows from those before it, but the anchor is that of a record which was removed: it says
+    /// nothing of this log any more.
+    AnchorRemoved(AuditSpan),
     /// It was changed, cut or rewritten.
     Broken {
         /// Where, and what was expected.
@@ -568,10 +593,20 @@ pub struct AuditEntry {
     pub hash: [u8; 32],
 }
 
-/// The end of an audit log. Position 0 and a hash of zeros when it is empty.
+/// From where to where an audit log reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuditSpan {
+    /// The last record that was removed from the front; position 0 if none was.
+    pub begins_after: AuditHead,
+    /// The last record.
+    pub end: AuditHead,
+}
+
+/// A place in an audit log, by which it can be found again: its end, where nothing else is said. Position 0 and a
+/// hash of zeros before the first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AuditHead {
-    /// Position of the last record.
+    /// Position of the record.
     pub sequence: u64,
     /// Its hash.
     pub hash: [u8; 32],

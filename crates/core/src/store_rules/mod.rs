@@ -23,7 +23,7 @@ mod money;
 mod rows;
 mod submit;
 
-pub use audit::audit_preimage;
+pub use audit::{AuditWalk, audit_preimage, audit_trimmed};
 pub use clock::{ManualClock, StoreClock};
 pub use journal::{MAX_TEXT_BYTES, append, finish};
 pub use lease::{LeaseRow, MAX_LEASE_TTL, claim, heartbeat, release};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use otto::core::port::store::*;
 
 use super::ledger::{invocation, submit};
@@ -33,6 +33,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             prepare: empty_store,
             drive: drive_audit,
             check: check_audit,
+            environment: no_environment,
+            stride: 1,
+            loses_power: true,
+            reports: SAYS_IT,
+        },
+        Scenario {
+            name: "audit-retention",
+            prepare: prepare_trim,
+            drive: drive_trim,
+            check: check_trim,
             environment: no_environment,
             stride: 1,
             loses_power: true,
@@ -133,6 +143,73 @@ fn check_audit(dir: &Path, after: &Aftermath) -> Result<()> {
     ensure!(
         hash.as_deref() == last.split(' ').nth(1),
         "record {sequence} of the audit log is not the one that was acknowledged"
+    );
+    Ok(())
+}
+
+/// The records of the audit log that the retention scenario begins with.
+const RECORDS: u64 = 200;
+/// Of these, how many go, and in how many steps.
+const GOING: u64 = 120;
+const STEPS: u64 = 4;
+
+fn prepare_trim(dir: &Path) -> Result<()> {
+    let store = open(dir, "before")?;
+    let record = |number| AuditRecord {
+        at: NOON,
+        text: Arc::from(format!(
+            "{{\"granted\":{number},\"of\":\"{}\"}}",
+            "x".repeat(200)
+        )),
+    };
+    block_on(store.append_audit((1..=RECORDS).map(record).collect(), Durability::Synced))?;
+    Ok(())
+}
+
+fn drive_trim(dir: &Path, mouth: &Mouth) -> Result<()> {
+    told(mouth, {
+        open(dir, "victim").and_then(|store| {
+            for step in 1..=STEPS {
+                let sequence = step * GOING / STEPS;
+                let found = block_on(store.read_audit(sequence - 1, 1))?;
+                let hash = found.first().map(|entry| entry.hash).unwrap_or_default();
+                let through = AuditHead { sequence, hash };
+                if let AuditTrim::Done(_) = block_on(store.trim_audit(through, NOON))? {
+                    say!(mouth, "trimmed {sequence}");
+                }
+            }
+            Ok(())
+        })
+    })
+}
+
+/// The log is whole from where it begins; it begins where a step has ended, and not before one that was acknowledged.
+fn check_trim(dir: &Path, after: &Aftermath) -> Result<()> {
+    let store = reopen(dir, after)?;
+    is_whole(&store)?;
+    let AuditCheck::Whole(span) = block_on(store.check_audit(None))? else {
+        bail!("the audit log is not whole");
+    };
+    let begins_after = span.begins_after.sequence;
+    ensure!(
+        begins_after <= GOING && begins_after.is_multiple_of(GOING / STEPS),
+        "it begins after record {begins_after}, where no step has ended"
+    );
+    let steps = begins_after / (GOING / STEPS);
+    ensure!(
+        span.end.sequence == RECORDS + steps,
+        "{steps} steps were made, and it ends at {}",
+        span.end.sequence
+    );
+    let said = after.facts.numbers("trimmed").into_iter().max();
+    ensure!(
+        begins_after >= said.unwrap_or(0),
+        "step {said:?} was acknowledged, it begins after {begins_after}"
+    );
+    let first = block_on(store.read_audit(0, 1))?;
+    ensure!(
+        first.first().map(|entry| entry.sequence) == Some(begins_after + 1),
+        "the first record is {first:?}"
     );
     Ok(())
 }

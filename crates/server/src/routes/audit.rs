@@ -138,7 +138,7 @@ struct CheckQuery {
 #[schemars(rename = "AuditCheck")]
 struct CheckedView {
     whole: bool,
-    /// Its end now, or where it is broken.
+    /// Its end now, or where it is broken, or that the record of the anchor was removed by the retention.
     detail: String,
 }
 
@@ -261,9 +261,16 @@ async fn check(
 ) -> Result<Json<CheckedView>, Problem> {
     let anchor = query.anchor.as_deref().map(anchor).transpose()?;
     Ok(Json(match of(&state)?.check(anchor).await? {
-        AuditCheck::Whole(end) => CheckedView {
+        AuditCheck::Whole(span) => CheckedView {
             whole: true,
-            detail: format!("it ends at {}", Anchor(end)),
+            detail: format!("it ends at {}", Anchor(span.end)),
+        },
+        AuditCheck::AnchorRemoved(span) => CheckedView {
+            whole: false,
+            detail: format!(
+                "it begins after record {}, because its retention removed what came before, the record of this anchor among it: compare with a later anchor",
+                span.begins_after.sequence
+            ),
         },
         AuditCheck::Broken { detail } => CheckedView {
             whole: false,

@@ -67,13 +67,16 @@ struct VerifiedView {
     artifact_bytes: u64,
     /// The end of the audit log, to be kept elsewhere.
     anchor: String,
+    /// The record after which the audit log begins, because its retention removed what came before; 0 if it has
+    /// removed nothing.
+    audit_begins_after: u64,
 }
 
 /// One thing that is wrong.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Damage")]
 struct DamageView {
-    /// `database`, `ledger`, `journal`, `audit`, `artifact`, `foreign` or `clock`.
+    /// `database`, `ledger`, `journal`, `audit`, `anchor`, `artifact`, `foreign` or `clock`.
     kind: &'static str,
     what: String,
     advice: String,
@@ -102,6 +105,7 @@ async fn verify(
         artifacts: verified.artifacts,
         artifact_bytes: verified.artifact_bytes,
         anchor: verified.audit.to_string(),
+        audit_begins_after: verified.audit_begins_after,
         damages: verified
             .damages
             .into_iter()

@@ -7,6 +7,7 @@
 mod block_on;
 pub mod draw;
 
+pub mod audit;
 pub mod blobs;
 pub mod store;
 

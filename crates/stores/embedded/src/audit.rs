@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use otto_core::Timestamp;
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    AuditCheck, AuditEntry, AuditHead, AuditLog, AuditRecord, Durability, StoreError,
+    AuditCheck, AuditEntry, AuditHead, AuditLog, AuditRecord, AuditTrim, Durability, StoreError,
 };
-use otto_core::store_rules::{MAX_TEXT_BYTES, audit_preimage};
+use otto_core::store_rules::{AuditWalk, MAX_TEXT_BYTES, audit_preimage, audit_trimmed};
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
@@ -28,8 +29,7 @@ impl AuditLog for EmbeddedStore {
     fn audit_head(&self) -> BoxFuture<'_, Result<AuditHead, StoreError>> {
         self.inner
             .ask("read the end of the audit log", |connection| {
-                let mut statement = connection
-                    .prepare("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")?;
+                let mut statement = connection.prepare(AUDIT_HEAD)?;
                 Ok(one(&mut statement, params![], read_head)?.unwrap_or_default())
             })
     }
@@ -44,15 +44,33 @@ impl AuditLog for EmbeddedStore {
         })
     }
 
+    fn trim_audit(
+        &self,
+        through: AuditHead,
+        at: Timestamp,
+    ) -> BoxFuture<'_, Result<AuditTrim, StoreError>> {
+        // Synced: whoever hears that records are gone hears no more of them after a power loss either.
+        self.inner
+            .change(Durability::Synced, move |rows, _| trim(rows, &through, at))
+    }
+
     fn check_audit(
         &self,
         anchor: Option<AuditHead>,
     ) -> BoxFuture<'_, Result<AuditCheck, StoreError>> {
         self.inner.ask("check the audit log", move |connection| {
-            crate::verify::audit_check(connection, anchor)
+            check(connection, anchor)
         })
     }
 }
+
+/// The last record, or, where nothing is left, the last one that was removed.
+pub(crate) const AUDIT_HEAD: &str = "SELECT sequence, hash FROM audit
+    UNION ALL SELECT sequence, hash FROM audit_start
+    ORDER BY sequence DESC LIMIT 1";
+
+/// BOUND: audit records read at once.
+const CHUNK: u32 = 1_000;
 
 fn append(rows: &mut SqlRows<'_, '_>, records: &[AuditRecord]) -> Result<AuditHead, Fault> {
     if let Some(long) = records
@@ -68,7 +86,10 @@ fn append(rows: &mut SqlRows<'_, '_>, records: &[AuditRecord]) -> Result<AuditHe
     let statements = rows.statements_mut();
     let mut head = one(&mut statements.audit_head, params![], read_head)?.unwrap_or_default();
     for record in records {
-        head = follow(&head, record);
+        head = AuditHead {
+            sequence: head.sequence + 1,
+            hash: hash_of(&audit_preimage(&head, record)),
+        };
         statements.append_audit.execute(params![
             count(head.sequence),
             time(record.at),
@@ -79,20 +100,58 @@ fn append(rows: &mut SqlRows<'_, '_>, records: &[AuditRecord]) -> Result<AuditHe
     Ok(head)
 }
 
-/// The head after one more record.
-pub(crate) fn follow(head: &AuditHead, record: &AuditRecord) -> AuditHead {
-    AuditHead {
-        sequence: head.sequence + 1,
-        hash: Sha256::digest(audit_preimage(head, record)).into(),
+fn hash_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn trim(
+    rows: &mut SqlRows<'_, '_>,
+    through: &AuditHead,
+    at: Timestamp,
+) -> Result<AuditTrim, Fault> {
+    let statements = rows.statements_mut();
+    let start = one(&mut statements.audit_start, params![], read_head)?.unwrap_or_default();
+    if through.sequence <= start.sequence {
+        return Ok(AuditTrim::AlreadyDone);
+    }
+    let sequence = count(through.sequence);
+    let found = one(&mut statements.audit_place, params![sequence], read_head)?;
+    if found != Some(*through) {
+        return Ok(AuditTrim::NoSuchRecord);
+    }
+    statements.trim_audit.execute(params![sequence])?;
+    statements
+        .set_audit_start
+        .execute(params![sequence, through.hash])?;
+    append(rows, &[audit_trimmed(through, at)]).map(AuditTrim::Done)
+}
+
+/// Follows the chain from its beginning.
+pub(crate) fn check(
+    connection: &Connection,
+    anchor: Option<AuditHead>,
+) -> Result<AuditCheck, Fault> {
+    let mut statement = connection.prepare("SELECT sequence, hash FROM audit_start")?;
+    let start = one(&mut statement, params![], read_head)?.unwrap_or_default();
+    let mut walk = AuditWalk::new(start, anchor);
+    // From the first record that is there, so that one before the start is seen as well.
+    let mut after = 0;
+    loop {
+        let entries = entries(connection, after, CHUNK)?;
+        for entry in &entries {
+            if let Err(broken) = walk.follow(entry, hash_of) {
+                return Ok(broken);
+            }
+            after = entry.sequence;
+        }
+        if entries.len() < CHUNK as usize {
+            return Ok(walk.finish());
+        }
     }
 }
 
 /// Records after a sequence number.
-pub(crate) fn entries(
-    connection: &Connection,
-    after: u64,
-    most: u32,
-) -> Result<Vec<AuditEntry>, Fault> {
+fn entries(connection: &Connection, after: u64, most: u32) -> Result<Vec<AuditEntry>, Fault> {
     let mut statement =
         connection.prepare("SELECT sequence, hash, at, record FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
     many(

@@ -5,10 +5,9 @@
 //! of artifacts are checked by [`Checkpointer::scrub`](crate::Checkpointer::scrub).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use otto_core::ledger::Account;
-use otto_core::port::store::{AuditCheck, AuditHead, StoreError};
+use otto_core::port::store::{AuditCheck, AuditHead, AuditSpan, StoreError};
 use otto_core::{Money, UtcDay};
 use rusqlite::{Connection, Row, params};
 
@@ -34,8 +33,8 @@ pub struct VerifyReport {
     pub calls: u64,
     /// Accounts.
     pub accounts: u64,
-    /// The end of the audit log: keep it elsewhere as an anchor.
-    pub audit: AuditHead,
+    /// From where to where the audit log reaches: keep its end elsewhere as an anchor.
+    pub audit: AuditSpan,
 }
 
 /// One thing that is wrong.
@@ -58,6 +57,8 @@ pub enum FindingKind {
     Journal,
     /// The audit log was changed, cut, or does not match the anchor.
     Audit,
+    /// The anchor is too old to be compared with the audit log.
+    Anchor,
     /// The bytes of artifacts do not add up.
     Artifacts,
     /// The store has seen a day that the clock has not reached.
@@ -66,9 +67,6 @@ pub enum FindingKind {
 
 /// BOUND: findings in a report.
 const FINDINGS_MAX: usize = 1_000;
-
-/// BOUND: audit records read at once.
-const AUDIT_CHUNK: u32 = 1_000;
 
 impl EmbeddedStore {
     /// Checks the whole database, and the audit log against an anchor kept elsewhere.
@@ -302,49 +300,22 @@ fn audit_log(
     anchor: Option<AuditHead>,
     report: &mut VerifyReport,
 ) -> Result<(), Fault> {
-    match audit_check(connection, anchor)? {
-        AuditCheck::Whole(head) => report.audit = head,
+    match audit::check(connection, anchor)? {
+        AuditCheck::Whole(span) => report.audit = span,
+        AuditCheck::AnchorRemoved(span) => {
+            report.audit = span;
+            report.add(
+                FindingKind::Anchor,
+                format!(
+                    "the anchor at {} lies before the beginning of the audit log: records up to {} were removed by its retention",
+                    anchor.unwrap_or_default().sequence,
+                    span.begins_after.sequence
+                ),
+            );
+        }
         AuditCheck::Broken { detail } => report.add(FindingKind::Audit, detail.to_string()),
     }
     Ok(())
-}
-
-/// Follows the chain of the audit log from its beginning.
-pub(crate) fn audit_check(
-    connection: &Connection,
-    anchor: Option<AuditHead>,
-) -> Result<AuditCheck, Fault> {
-    let mut head = AuditHead::default();
-    let mut anchored = anchor.is_none_or(|anchor| anchor == head);
-    loop {
-        let entries = audit::entries(connection, head.sequence, AUDIT_CHUNK)?;
-        for entry in &entries {
-            let expected = audit::follow(&head, &entry.record);
-            if (entry.sequence, entry.hash) != (expected.sequence, expected.hash) {
-                let detail = format!(
-                    "record {} of the audit log does not follow from the records before it",
-                    entry.sequence
-                );
-                return Ok(AuditCheck::Broken {
-                    detail: Arc::from(detail),
-                });
-            }
-            head = expected;
-            anchored |= anchor == Some(head);
-        }
-        if entries.len() < AUDIT_CHUNK as usize {
-            break;
-        }
-    }
-    match anchor {
-        Some(anchor) if !anchored => Ok(AuditCheck::Broken {
-            detail: Arc::from(format!(
-                "the audit log has {} records, none of which matches the anchor at {}: it was cut or rewritten",
-                head.sequence, anchor.sequence
-            )),
-        }),
-        _ => Ok(AuditCheck::Whole(head)),
-    }
 }
 
 fn artifacts(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {

@@ -6,14 +6,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use otto_core::ledger::{Account, Scope};
 use otto_core::port::BoxFuture;
 use otto_core::port::store::{
-    AuditEntry, ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, FinishReply,
-    InvocationQuery, InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome, ReserveCall,
-    ReserveReply, SettleCall, SettleReply, StoreError, Submission, SubmitOutcome, UsageQuery,
-    UsageStore, UsageSum,
+    ClaimOutcome, Directory, Dispatch, Durability, Entry, Finish, FinishReply, InvocationQuery,
+    InvocationRecord, Journal, KillRow, Lease, LedgerStore, Outcome, ReserveCall, ReserveReply,
+    SettleCall, SettleReply, StoreError, Submission, SubmitOutcome, UsageQuery, UsageStore,
+    UsageSum,
 };
 use otto_core::store_rules::{self as rules, StoreClock};
 use otto_core::{InvocationId, SessionId, Timestamp, UtcDay};
 
+use crate::audit::Trail;
 use crate::blobs::Files;
 use crate::rows::MemoryRows;
 use crate::{Bounds, queries};
@@ -23,7 +24,7 @@ use crate::{Bounds, queries};
 pub struct MemoryStore {
     rows: Arc<Mutex<MemoryRows>>,
     pub(crate) files: Arc<Mutex<Files>>,
-    pub(crate) audit: Arc<Mutex<Vec<AuditEntry>>>,
+    pub(crate) audit: Arc<Mutex<Trail>>,
     clock: Arc<dyn StoreClock>,
 }
 

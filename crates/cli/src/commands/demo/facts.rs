@@ -299,7 +299,7 @@ async fn log(otto: &Otto) -> Result<Log, StoreError> {
             .collect(),
         journals: checked.database.journals,
         calls: checked.database.calls,
-        audit_records: checked.database.audit.sequence,
+        audit_records: checked.database.audit.end.sequence,
         artifacts: checked.artifacts.checked,
     })
 }

@@ -12,10 +12,10 @@ use rusqlite::Connection;
 pub(crate) const APPLICATION_ID: i32 = 0x4F54_544F;
 
 /// The version that this Otto writes.
-pub(crate) const VERSION: i32 = 3;
+pub(crate) const VERSION: i32 = 4;
 
 /// `STEPS[n]` leads from version `n` to `n + 1`.
-const STEPS: [&str; VERSION as usize] = [V1, V2, V3];
+const STEPS: [&str; VERSION as usize] = [V1, V2, V3, V4];
 
 const V1: &str = "
 -- Single numbers: highest_day, artifact_bytes, syncs.
@@ -156,11 +156,21 @@ const V3: &str = "
 ALTER TABLE invocations ADD COLUMN fingerprint TEXT;
 ";
 
+const V4: &str = "
+-- The last record that was removed from the front of the audit log; no row while none was.
+CREATE TABLE audit_start (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    sequence INTEGER NOT NULL CHECK (sequence >= 1),
+    hash BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+";
+
 /// The tables of the newest version.
-pub(crate) const TABLES: [&str; 10] = [
+pub(crate) const TABLES: [&str; 11] = [
     "accounts",
     "artifacts",
     "audit",
+    "audit_start",
     "calls",
     "invocations",
     "journal",

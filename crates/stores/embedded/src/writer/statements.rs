@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, Statement};
 
+use crate::audit::AUDIT_HEAD;
+
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident: $sql:expr;)*) => {
         /// The writer's statements.
@@ -99,6 +101,11 @@ statements! {
         ON CONFLICT (invocation) DO UPDATE SET node = ?3";
     delete_unwritten: "DELETE FROM unwritten WHERE invocation = ?1";
 
-    audit_head: "SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1";
+    audit_head: AUDIT_HEAD;
+    audit_start: "SELECT sequence, hash FROM audit_start";
+    audit_place: "SELECT sequence, hash FROM audit WHERE sequence = ?1";
+    trim_audit: "DELETE FROM audit WHERE sequence <= ?1";
+    set_audit_start: "INSERT INTO audit_start (id, sequence, hash) VALUES (1, ?1, ?2)
+        ON CONFLICT (id) DO UPDATE SET sequence = ?1, hash = ?2";
     append_audit: "INSERT INTO audit (sequence, at, record, hash) VALUES (?1, ?2, ?3, ?4)";
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use otto_core::Timestamp;
-use otto_core::port::store::{Blobs, Store};
+use otto_core::port::store::{AuditLog, Blobs, Store};
 use otto_core::store_rules::ManualClock;
-use otto_sim::conformance::{blobs, store};
+use otto_sim::conformance::{audit, blobs, store};
 use otto_store_embedded::{EmbeddedStore, StoreConfig};
 
 /// A state directory; stores opened on it side by side share nothing but its files.
@@ -43,6 +43,17 @@ impl blobs::World for World {
     fn open(&self) -> Arc<dyn Blobs> {
         Arc::new(self.embedded("blobs"))
     }
+}
+
+impl audit::World for World {
+    fn open(&self) -> Arc<dyn AuditLog> {
+        Arc::new(self.embedded("audit"))
+    }
+}
+
+#[test]
+fn audit_suite() {
+    audit::run(|| Box::new(World::new()));
 }
 
 #[test]

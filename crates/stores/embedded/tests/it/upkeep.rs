@@ -102,7 +102,7 @@ fn the_audit_log_shows_every_change() {
         (
             verify(None).findings,
             verify(Some(anchor)).findings,
-            verify(None).audit
+            verify(None).audit.end
         ),
         (vec![], vec![], head)
     );
@@ -136,11 +136,75 @@ fn the_audit_log_shows_every_change() {
     assert_eq!(kinds(None), [FindingKind::Audit]);
 }
 
+#[test]
+fn a_trimmed_audit_log_shows_every_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = open(&state, "a");
+    let records = ["1", "2", "3", "4", "5"].map(record).to_vec();
+    block_on(store.append_audit(records, Durability::Synced)).unwrap();
+    let entries = block_on(store.read_audit(0, 9)).unwrap();
+    let of = |index: usize| AuditHead {
+        sequence: entries[index].sequence,
+        hash: entries[index].hash,
+    };
+    let trimmed = block_on(store.trim_audit(of(2), NOON)).unwrap();
+    assert!(matches!(trimmed, AuditTrim::Done(_)));
+    drop(store);
+    let verify = |anchor| {
+        let report = block_on(open(&state, "v").verify(anchor)).unwrap();
+        let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
+        (kinds, report)
+    };
+    for anchor in [None, Some(of(2)), Some(of(4))] {
+        let (kinds, report) = verify(anchor);
+        assert_eq!(kinds, []);
+        let span = report.audit;
+        assert_eq!((span.begins_after, span.end.sequence), (of(2), 6));
+    }
+    let (kinds, report) = verify(Some(of(1)));
+    assert_eq!(kinds, [FindingKind::Anchor]);
+    let detail = &report.findings[0].detail;
+    assert!(
+        detail.contains("anchor at 2") && detail.contains("up to 3 were removed"),
+        "{detail}"
+    );
+    assert_eq!(report.audit.end.sequence, 6, "the chain itself is whole");
+    let path = state.join("otto.db");
+    let whole = fs::read(&path).unwrap();
+    for change in [
+        "UPDATE audit SET record = '4a' WHERE sequence = 4",
+        "DELETE FROM audit WHERE sequence = 4",
+        "DELETE FROM audit WHERE sequence = 4;
+            UPDATE audit_start SET sequence = 4, hash = (SELECT hash FROM audit WHERE sequence = 5)",
+        "DELETE FROM audit_start",
+        "UPDATE audit_start SET sequence = 2",
+        "UPDATE audit_start SET hash = zeroblob(32)",
+        "INSERT INTO audit SELECT 3, at, record, hash FROM audit WHERE sequence = 4",
+        "DELETE FROM audit",
+        // As the store does it, but for the record that says so.
+        "CREATE TEMP TABLE fifth AS SELECT hash FROM audit WHERE sequence = 5;
+            DELETE FROM audit WHERE sequence <= 5;
+            UPDATE audit_start SET sequence = 5, hash = (SELECT hash FROM fifth)",
+    ] {
+        let changing = rusqlite::Connection::open(&path).unwrap();
+        changing.execute_batch(change).unwrap();
+        drop(changing);
+        assert_eq!(verify(None).0, [FindingKind::Audit], "{change}");
+        for file in ["otto.db-wal", "otto.db-shm"] {
+            let _ = fs::remove_file(state.join(file));
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(verify(None).0, []);
+}
+
 /// The files that each version of the schema made, as SQL text. Frozen: see `tests/golden/README.md`.
-const GOLDEN: [&str; 3] = [
+const GOLDEN: [&str; 4] = [
     include_str!("../golden/schema_v1.sql"),
     include_str!("../golden/schema_v2.sql"),
     include_str!("../golden/schema_v3.sql"),
+    include_str!("../golden/schema_v4.sql"),
 ];
 
 #[test]
@@ -230,7 +294,14 @@ fn write_golden_file() {
     forfeit.settlement = otto_core::ledger::Settlement::Forfeited;
     block_on(store.settle(forfeit)).unwrap();
     block_on(store.reserve(reserve_call(&lease, 1, 3))).unwrap();
-    block_on(store.append_audit(vec![record("granted")], Durability::Synced)).unwrap();
+    let records = ["enabled", "granted"].map(record).to_vec();
+    block_on(store.append_audit(records, Durability::Synced)).unwrap();
+    let first = block_on(store.read_audit(0, 1)).unwrap().remove(0);
+    let through = AuditHead {
+        sequence: first.sequence,
+        hash: first.hash,
+    };
+    block_on(store.trim_audit(through, NOON)).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(format!("tests/golden/schema_v{}.sql", GOLDEN.len()));
     fs::write(

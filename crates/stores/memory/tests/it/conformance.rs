@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use otto_core::Timestamp;
-use otto_core::port::store::{Blobs, Store};
+use otto_core::port::store::{AuditLog, Blobs, Store};
 use otto_core::store_rules::ManualClock;
-use otto_sim::conformance::{blobs, store};
+use otto_sim::conformance::{audit, blobs, store};
 use otto_store_memory::{Bounds, MemoryStore};
 
 /// Clones of one store are the processes of this world; what a process leaves is in the others.
@@ -38,6 +38,17 @@ impl blobs::World for World {
     fn open(&self) -> Arc<dyn Blobs> {
         Arc::new(self.store.clone())
     }
+}
+
+impl audit::World for World {
+    fn open(&self) -> Arc<dyn AuditLog> {
+        Arc::new(self.store.clone())
+    }
+}
+
+#[test]
+fn audit_suite() {
+    audit::run(|| Box::new(World::new()));
 }
 
 #[test]
