@@ -24,11 +24,12 @@ use otto_engine::{
     Admission, Ceilings, ContextStore, DEFAULT_MAX_BYTES, Engine, EngineParts, EngineSettings,
     KillPlaces, TelemetryParts, ToolBus, ToolBusError,
 };
-use otto_store_embedded::{EmbeddedStore, StoreConfig};
+use otto_store_embedded::{EmbeddedStore, RetentionPolicy, StoreConfig};
 use otto_store_memory::MemoryStore;
 use otto_tools::ToolPolicy;
 
 use crate::ask_person::AskPerson;
+use crate::audit_retention::{self, AuditRetention};
 use crate::otto::{Inner, Otto};
 use crate::retention;
 use crate::user::{self, DayBook, DayStore};
@@ -54,7 +55,8 @@ pub struct Builder {
     cache: CacheUse,
     admission: Admission,
     killed: Option<Arc<str>>,
-    retention: Option<Duration>,
+    retention: RetentionPolicy,
+    audit_retention: AuditRetention,
     context_memory: usize,
     context_disk: u64,
     telemetry: TelemetryParts,
@@ -151,7 +153,12 @@ impl Builder {
             cache: CacheUse::FiveMinutes,
             admission: Admission::new(MAX_RUNNING, MAX_WAITING),
             killed: None,
-            retention: None,
+            retention: RetentionPolicy {
+                max_age: None,
+                max_count: None,
+                max_bytes: None,
+            },
+            audit_retention: AuditRetention::default(),
             context_memory: DEFAULT_MAX_BYTES,
             context_disk: 0,
             telemetry: TelemetryParts::default(),
@@ -355,7 +362,38 @@ impl Builder {
     /// Removes artifacts that are older than this, once an hour. The default keeps them.
     #[must_use]
     pub const fn retention(mut self, age: Duration) -> Self {
-        self.retention = Some(age);
+        self.retention.max_age = Some(age);
+        self
+    }
+
+    /// Keeps at most this many artifacts, of all sessions together: once an hour the oldest beyond it are removed.
+    /// Pinned sessions and sessions in use are passed over.
+    #[must_use]
+    pub const fn retention_count(mut self, artifacts: u64) -> Self {
+        self.retention.max_count = Some(artifacts);
+        self
+    }
+
+    /// As [`Builder::retention_count`], by their bytes.
+    #[must_use]
+    pub const fn retention_size(mut self, bytes: u64) -> Self {
+        self.retention.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Removes records of the audit log that are older than this, once an hour, from its front. The default keeps
+    /// them. The log says itself from where on it is there, and anchors of removed records cannot be compared any
+    /// more.
+    #[must_use]
+    pub const fn audit_retention(mut self, age: Duration) -> Self {
+        self.audit_retention.max_age = Some(age);
+        self
+    }
+
+    /// As [`Builder::audit_retention`], by the number of records.
+    #[must_use]
+    pub const fn audit_retention_count(mut self, records: u64) -> Self {
+        self.audit_retention.max_count = Some(records);
         self
     }
 
@@ -482,9 +520,19 @@ impl Builder {
             let child = crate::otlp::child(config, provider, waiting, engine.downgrade());
             engine.supervisor().start(child);
         }
-        if let (Some(checkpointer), Some(age)) = (checkpointer.clone(), self.retention) {
+        if let Some(checkpointer) = checkpointer.clone()
+            && self.retention.has_bound()
+        {
             let health = engine.component_health().clone();
-            let child = retention::child(checkpointer, age, health);
+            let child = retention::child(checkpointer, self.retention, health);
+            engine.supervisor().start(child);
+        }
+        if let Some(log) = &audit
+            && self.audit_retention.has_bound()
+        {
+            let health = engine.component_health().clone();
+            let log = Arc::downgrade(log);
+            let child = audit_retention::child(log, self.audit_retention, clock.clone(), health);
             engine.supervisor().start(child);
         }
         let agents: BTreeMap<_, _> = self

@@ -146,6 +146,14 @@ pub struct OperatorConfig {
     pub redact: Setting<Vec<OperatorPattern>>,
     /// How long artifacts are kept.
     pub retention: Setting<Duration>,
+    /// How many artifacts are kept; without a number, all that are young enough.
+    pub retention_count: Setting<Option<u64>>,
+    /// How many bytes of artifacts are kept; without a number, all that are young enough.
+    pub retention_size: Setting<Option<u64>>,
+    /// How long records of the audit log are kept; without a time, for ever.
+    pub audit_retention: Setting<Option<Duration>>,
+    /// How many records of the audit log are kept; without a number, all that are young enough.
+    pub audit_retention_count: Setting<Option<u64>>,
     /// Bytes that the data of contexts may take in memory.
     pub context_memory: Setting<u64>,
     /// Bytes of contexts that may stand on disk beside those; zero moves none there.

@@ -47,6 +47,7 @@ pub mod usage_csv;
 mod agent;
 mod ask_person;
 mod audit;
+mod audit_retention;
 mod boot;
 mod builder;
 mod decode;

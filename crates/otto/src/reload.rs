@@ -76,6 +76,7 @@ const AT_START: &[&str] = &[
     "http_rate",
     "redact",
     "retention",
+    "audit_retention",
     "contexts",
 ];
 

@@ -13,7 +13,7 @@ use otto_engine::Ceilings;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::builder::{Builder, OpenError};
-use crate::config::OperatorConfig;
+use crate::config::{OperatorConfig, Setting};
 
 impl Builder {
     /// A builder with everything the operator has decided: whether agents run, ceilings, endpoint and key,
@@ -50,6 +50,14 @@ impl Builder {
             Some(dir) => builder.user_state_dir(dir),
             None => builder,
         };
+        let builder = bounded(builder, &operator.retention_count, Self::retention_count);
+        let builder = bounded(builder, &operator.retention_size, Self::retention_size);
+        let builder = bounded(builder, &operator.audit_retention, Self::audit_retention);
+        let builder = bounded(
+            builder,
+            &operator.audit_retention_count,
+            Self::audit_retention_count,
+        );
         let builder = if operator.has_default_state_dir() {
             builder.state_dir_in_project(state_dir)
         } else {
@@ -63,6 +71,18 @@ impl Builder {
             .configuration(in_force(operator))
             .redactor(redactor(operator)?);
         Ok(builder)
+    }
+}
+
+/// Sets a bound, if there is one.
+fn bounded<T: Copy>(
+    builder: Builder,
+    bound: &Setting<Option<T>>,
+    set: impl FnOnce(Builder, T) -> Builder,
+) -> Builder {
+    match bound.value {
+        Some(value) => set(builder, value),
+        None => builder,
     }
 }
 

@@ -54,6 +54,10 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     PRICES,
     REDACT,
     RETENTION,
+    RETENTION_COUNT,
+    RETENTION_SIZE,
+    AUDIT_RETENTION,
+    AUDIT_RETENTION_COUNT,
     CONTEXTS,
     TRANSCRIPT_MESSAGES,
     AUDIT,
@@ -245,6 +249,37 @@ const RETENTION: Field = Field {
     default: "7d",
     schema: DURATION_SCHEMA,
 };
+const RETENTION_COUNT: Field = Field {
+    name: "retention_count",
+    form: OPTIONAL_COUNT_FORM,
+    meaning: "How many artifacts are kept, of all sessions together; the oldest go first.",
+    default: "none",
+    schema: OPTIONAL_COUNT_SCHEMA,
+};
+const RETENTION_SIZE: Field = Field {
+    name: "retention_size",
+    form: OPTIONAL_BYTES_FORM,
+    meaning: "How many bytes of artifacts are kept, of all sessions together; the oldest go first.",
+    default: "none",
+    schema: OPTIONAL_COUNT_SCHEMA,
+};
+const AUDIT_RETENTION: Field = Field {
+    name: "audit_retention",
+    form: "`none`, or a number with a unit, as for `retention`; at most 366d",
+    meaning: "How long records of the audit log are kept; older ones are removed from its front, and the log says so.",
+    default: "none, which keeps them",
+    schema: DURATION_SCHEMA,
+};
+const AUDIT_RETENTION_COUNT: Field = Field {
+    name: "audit_retention_count",
+    form: OPTIONAL_COUNT_FORM,
+    meaning: "How many records of the audit log are kept; the oldest go first. A busy Otto writes up to 20 a second.",
+    default: "none, which keeps them",
+    schema: OPTIONAL_COUNT_SCHEMA,
+};
+const OPTIONAL_COUNT_FORM: &str =
+    "`none`, or a whole number above zero, also with `k` or `M`, such as `20k`; at most 1000000M";
+const OPTIONAL_COUNT_SCHEMA: &str = r#"{"type":["integer","string"]}"#;
 const CONTEXTS: Field = Field {
     name: "contexts",
     form: "a mapping such as { memory: 100M, disk: 10000M }",
@@ -254,25 +289,25 @@ const CONTEXTS: Field = Field {
 };
 const CONTEXT_MEMORY: Field = Field {
     name: "memory",
-    form: CONTEXT_FORM,
+    form: BYTES_FORM,
     meaning: "Bytes in memory.",
     default: "100M",
     schema: COUNT_SCHEMA,
 };
 const CONTEXT_DISK: Field = Field {
     name: "disk",
-    form: CONTEXT_DISK_FORM,
+    form: OPTIONAL_BYTES_FORM,
     meaning: "Bytes on disk beside those in memory, in files of the state directory, for the contexts that were used longest ago.",
     default: "none",
-    schema: r#"{"type":["integer","string"]}"#,
+    schema: OPTIONAL_COUNT_SCHEMA,
 };
 /// The keys below `contexts`.
 pub(super) const CONTEXT_FIELDS: &[Field] = &[CONTEXT_MEMORY, CONTEXT_DISK];
-const CONTEXT_FORM: &str =
+const BYTES_FORM: &str =
     "bytes from 1M to 1000000M, such as `200M`; `k` stands for a thousand, `M` for a million";
-const CONTEXT_DISK_FORM: &str = "`none`, or bytes from 1M to 1000000M, such as `10000M`; `k` stands for a thousand, `M` for a million";
-/// BOUND: below that the store is of no use.
-const CONTEXT_BYTES_MIN: u64 = 1_000_000;
+const OPTIONAL_BYTES_FORM: &str = "`none`, or bytes from 1M to 1000000M, such as `10000M`; `k` stands for a thousand, `M` for a million";
+/// BOUND: below that, contexts and artifacts are of no use.
+const BYTES_MIN: u64 = 1_000_000;
 const TRANSCRIPT_MESSAGES: Field = Field {
     name: "transcript_messages",
     form: TRANSCRIPT_FORM,
@@ -390,6 +425,19 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
             .limit(node, field, limits::parse_duration)
             .map(|limit| limit.value)
     });
+    layer.retention_count = of.setting(&RETENTION_COUNT, |decoder, node, field| {
+        decoder.value(node, field, or_none(count))
+    });
+    layer.retention_size = of.setting(&RETENTION_SIZE, |decoder, node, field| {
+        decoder.value(node, field, or_none(bytes))
+    });
+    layer.audit_retention = of.setting(&AUDIT_RETENTION, |decoder, node, field| {
+        let time = |text: &str| limits::parse_duration(text).map_err(|error| error.problem());
+        decoder.value(node, field, or_none(time))
+    });
+    layer.audit_retention_count = of.setting(&AUDIT_RETENTION_COUNT, |decoder, node, field| {
+        decoder.value(node, field, or_none(count))
+    });
     contexts(&mut of, &mut layer);
     layer.transcript_messages = of.setting(&TRANSCRIPT_MESSAGES, |decoder, node, field| {
         decoder.value(node, field, transcript_messages)
@@ -458,21 +506,33 @@ fn contexts(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {
         fields: &fields,
     };
     layer.context_memory = of.setting(&CONTEXT_MEMORY, |decoder, node, field| {
-        decoder.value(node, field, context_bytes)
+        decoder.value(node, field, bytes)
     });
     layer.context_disk = of.setting(&CONTEXT_DISK, |decoder, node, field| {
-        decoder.value(node, field, |text| match text {
-            "none" => Ok(0),
-            text => context_bytes(text),
-        })
+        decoder
+            .value(node, field, or_none(bytes))
+            .map(Option::unwrap_or_default)
     });
 }
 
-fn context_bytes(text: &str) -> Result<u64, String> {
-    match limits::parse_count(text) {
-        Ok(bytes) if bytes < CONTEXT_BYTES_MIN => Err(format!("{bytes} bytes are too few")),
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(error.problem()),
+fn count(text: &str) -> Result<u64, String> {
+    limits::parse_count(text).map_err(|error| error.problem())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    match count(text)? {
+        bytes if bytes < BYTES_MIN => Err(format!("{bytes} bytes are too few")),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A reader that also takes `none`, which takes back what a file behind this one says.
+fn or_none<T>(
+    read: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| match text {
+        "none" => Ok(None),
+        text => read(text).map(Some),
     }
 }
 

@@ -54,6 +54,10 @@ pub(super) struct Layer {
     pub(super) prices: Option<Setting<Vec<ModelSpec>>>,
     pub(super) redact: Option<Setting<Vec<OperatorPattern>>>,
     pub(super) retention: Option<Setting<Duration>>,
+    pub(super) retention_count: Option<Setting<Option<u64>>>,
+    pub(super) retention_size: Option<Setting<Option<u64>>>,
+    pub(super) audit_retention: Option<Setting<Option<Duration>>>,
+    pub(super) audit_retention_count: Option<Setting<Option<u64>>>,
     pub(super) context_memory: Option<Setting<u64>>,
     pub(super) context_disk: Option<Setting<u64>>,
     pub(super) transcript_messages: Option<Setting<usize>>,
@@ -317,6 +321,30 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         default_retention,
         |time| show_duration(*time),
     );
+    let retention_count = merge.pick(
+        "retention_count",
+        |layer| layer.retention_count.clone(),
+        Setting::default_value(None),
+        shown_count,
+    );
+    let retention_size = merge.pick(
+        "retention_size",
+        |layer| layer.retention_size.clone(),
+        Setting::default_value(None),
+        shown_count,
+    );
+    let audit_retention = merge.pick(
+        "audit_retention",
+        |layer| layer.audit_retention.clone(),
+        Setting::default_value(None),
+        |time| time.map_or_else(|| "none".to_owned(), show_duration),
+    );
+    let audit_retention_count = merge.pick(
+        "audit_retention_count",
+        |layer| layer.audit_retention_count.clone(),
+        Setting::default_value(None),
+        shown_count,
+    );
     let context_memory = merge.pick(
         "contexts.memory",
         |layer| layer.context_memory.clone(),
@@ -327,10 +355,7 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         "contexts.disk",
         |layer| layer.context_disk.clone(),
         Setting::default_value(0),
-        |bytes| match bytes {
-            0 => "none".to_owned(),
-            bytes => show_count(*bytes),
-        },
+        |bytes| shown_count(&(*bytes > 0).then_some(*bytes)),
     );
     let transcript_messages = merge.pick(
         "transcript_messages",
@@ -403,6 +428,10 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         prices,
         redact,
         retention,
+        retention_count,
+        retention_size,
+        audit_retention,
+        audit_retention_count,
         context_memory,
         context_disk,
         transcript_messages,
@@ -421,6 +450,10 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         explanations: merge.explanations,
         warnings: Vec::new(),
     }
+}
+
+fn shown_count(count: &Option<u64>) -> String {
+    count.map_or_else(|| "none".to_owned(), show_count)
 }
 
 fn listed(items: impl Iterator<Item = String>) -> String {

@@ -152,6 +152,88 @@ fn contexts_have_bounds_that_are_read_and_bounded() {
 }
 
 #[test]
+fn artifacts_are_kept_by_age_count_and_size() {
+    let world = World::new();
+    for (key, value) in [("", "7d"), ("_count", "none"), ("_size", "none")] {
+        assert_eq!(
+            world.explained(&format!("retention{key}")),
+            format!("{value} (default) hides []")
+        );
+    }
+    let world = world
+        .file(
+            "user/otto/config.yml",
+            "retention_count: none\nretention_size: 5000M\n",
+        )
+        .file("system.yml", "retention_count: 20k\nretention_size: 1M\n");
+    assert_eq!(
+        world.explained("retention_count"),
+        "none (BASE/user/otto/config.yml:1) hides [20k (BASE/system.yml:1)]"
+    );
+    assert_eq!(
+        world.explained("retention_size"),
+        "5000M (BASE/user/otto/config.yml:2) hides [1M (BASE/system.yml:2)]"
+    );
+    let config = world.load().unwrap();
+    assert_eq!(config.retention_count.value, None);
+    assert_eq!(config.retention_size.value, Some(5_000_000_000));
+    for (wrong, problem) in [
+        ("retention_count: 0", "`0` would forbid everything"),
+        (
+            "retention_count: all",
+            "`retention_count`: `all` is not a count",
+        ),
+        ("retention_size: 999999", "999999 bytes are too few"),
+        (
+            "retention_size: 10G",
+            "`retention_size`: `10G` is not a count",
+        ),
+        ("retention_bytes: 1M", "retention_bytes"),
+    ] {
+        let errors = World::new().file("user/otto/config.yml", wrong).load();
+        let errors = errors.unwrap_err().to_string();
+        assert!(errors.contains(problem), "{wrong}: {errors}");
+    }
+}
+
+#[test]
+fn the_audit_log_is_kept_whole_until_somebody_sets_a_bound() {
+    let world = World::new();
+    for key in ["audit_retention", "audit_retention_count"] {
+        assert_eq!(world.explained(key), "none (default) hides []");
+    }
+    let world = world
+        .file("user/otto/config.yml", "audit_retention: 90d\n")
+        .file(
+            "system.yml",
+            "audit_retention: none\naudit_retention_count: 2M\n",
+        );
+    assert_eq!(
+        world.explained("audit_retention"),
+        "90d (BASE/user/otto/config.yml:1) hides [none (BASE/system.yml:1)]"
+    );
+    let config = world.load().unwrap();
+    assert_eq!(
+        config.audit_retention.value,
+        Some(Duration::from_secs(90 * 86_400))
+    );
+    assert_eq!(config.audit_retention_count.value, Some(2_000_000));
+    assert!(!config.audit.value, "the mode is another key");
+    for (wrong, problem) in [
+        ("audit_retention: 0d", "`0d` would forbid everything"),
+        (
+            "audit_retention: 90",
+            "`audit_retention`: `90` is not a duration",
+        ),
+        ("audit_retention_count: 0", "`0` would forbid everything"),
+    ] {
+        let errors = World::new().file("user/otto/config.yml", wrong).load();
+        let errors = errors.unwrap_err().to_string();
+        assert!(errors.contains(problem), "{wrong}: {errors}");
+    }
+}
+
+#[test]
 fn the_first_source_that_sets_a_value_wins() {
     let world = World::new()
         .file("user/otto/config.yml", "enabled: true\nceilings: { day: $5, invocation: { cost: $1 } }\nretention: 30d\ntranscript_messages: 50\n")

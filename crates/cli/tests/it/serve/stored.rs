@@ -60,3 +60,54 @@ fn a_locked_server_verifies_cleans_and_backs_up() {
     let (code, sessions) = world.json(["sessions"]);
     assert_eq!((code, &sessions[0]["outcome"]), (0, &json!("completed")));
 }
+
+#[test]
+fn the_audit_log_goes_beyond_its_retention_and_says_from_where_it_is_there() {
+    let world = World::new()
+        .with_agent()
+        .with_model("turns: [{ text: Hello }]");
+    world.otto(["run", "helper", "hi"]).expect(0);
+    let head = world.otto(["audit", "head"]).expect(0).stdout;
+    let old = head.trim();
+    world.otto(["run", "helper", "hi"]).expect(0);
+    let world = world.file("config/otto/config.yml", "audit_retention_count: 1\n");
+    let served = Served::start(&world);
+    let url = |path: &str| format!("{}{path}", served.url);
+    let log = url("/v1/audit?what=audit_log_trimmed");
+    let (trimmed, checked, verified) = in_async(async {
+        // The first sweep comes a second after the start.
+        let began = std::time::Instant::now();
+        let trimmed = loop {
+            let (_, page) = json(client().get(&log)).await;
+            match page["facts"].get(0) {
+                Some(fact) => break fact["fact"].clone(),
+                None => assert!(began.elapsed() < super::PATIENCE, "nothing was removed"),
+            }
+        };
+        let check = url(&format!("/v1/audit/check?anchor={old}"));
+        let (_, checked) = json(client().get(check)).await;
+        let (_, verified) = json(client().post(url("/v1/verify")).json(&json!({}))).await;
+        (trimmed, checked, verified)
+    });
+    drop(served);
+    let through = trimmed["through"].as_u64().unwrap();
+    assert!(through > 0, "{trimmed}");
+    let says = format!("begins after record {through}");
+    assert_eq!(checked["whole"], false, "{checked}");
+    assert!(checked["detail"].as_str().unwrap().contains(&says));
+    assert_eq!(verified["sound"], true, "{verified}");
+    assert_eq!(verified["audit_begins_after"], through, "{verified}");
+
+    let ran = world.otto(["verify"]).expect(0);
+    assert!(ran.stdout.contains(&says), "{ran:?}");
+    let ran = world.otto(["verify", "--anchor", old]).expect(1);
+    assert!(
+        ran.stdout.contains("NOT COMPARED") && ran.stdout.contains("sound in itself"),
+        "{ran:?}"
+    );
+    let ran = world.otto(["audit", "head", "--anchor", old]).expect(1);
+    assert!(ran.stdout.contains(&says), "{ran:?}");
+    let hash = trimmed["hash"].as_str().unwrap();
+    let last_removed = format!("{through}:{hash}");
+    world.otto(["verify", "--anchor", &last_removed]).expect(0);
+}

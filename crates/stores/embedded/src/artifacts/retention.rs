@@ -41,6 +41,14 @@ impl Default for RetentionPolicy {
     }
 }
 
+impl RetentionPolicy {
+    /// Whether anything may ever go.
+    #[must_use]
+    pub const fn has_bound(&self) -> bool {
+        self.max_age.is_some() || self.max_count.is_some() || self.max_bytes.is_some()
+    }
+}
+
 /// What a sweep did.
 #[derive(Debug, Clone, Default)]
 pub struct RetentionReport {
