@@ -1,4 +1,4 @@
-//! Why an invocation could not begin.
+//! Why an invocation could not begin, or why nobody may rely on how it ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,10 @@ use std::time::Duration;
 use otto_core::port::store::StoreError;
 use otto_core::{AgentName, InvocationId, ModelId, SessionId, ToolName};
 
-/// Why an invocation could not begin. Once it has begun, everything is an outcome.
+use crate::Report;
+
+/// Why an invocation could not begin. Once it has begun, everything is an outcome, but what Otto itself could not
+/// do: stay to the end ([`InvokeError::ShuttingDown`]), or keep an answer ([`InvokeError::NotStored`]).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvokeError {
@@ -92,6 +95,14 @@ pub enum InvokeError {
         /// Why.
         why: String,
     },
+    /// It completed, and the store could not keep that: the answer is paid for, and it is in this report and
+    /// nowhere else. For the store the invocation has not ended, and whoever takes it up pays for a new answer.
+    #[error(
+        "invocation {} completed, but its end is not stored ({}): its answer comes with this error and is nowhere else",
+        .0.ids.invocation,
+        .0.store_error.as_deref().unwrap_or("the store failed")
+    )]
+    NotStored(Box<Report>),
     /// The store failed.
     #[error("{attempted}")]
     Store {

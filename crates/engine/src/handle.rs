@@ -85,11 +85,13 @@ impl InvocationHandle {
     ///
     /// # Errors
     /// [`InvokeError::ShuttingDown`] if the runtime ended before the invocation did; it can be resumed.
+    /// [`InvokeError::NotStored`] if it completed and the store could not keep that; the report is in the error.
     pub async fn report(self) -> Result<Report, InvokeError> {
-        let report = self.report.await;
-        report
-            .map(|report| *report)
-            .map_err(|_| InvokeError::ShuttingDown)
+        match self.report.await {
+            Ok(report) if report.is_answer_unkept() => Err(InvokeError::NotStored(report)),
+            Ok(report) => Ok(*report),
+            Err(_) => Err(InvokeError::ShuttingDown),
+        }
     }
 }
 

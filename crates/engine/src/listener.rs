@@ -152,6 +152,6 @@ pub enum ListenerEvent {
     },
     /// Its AgentServer panicked and was restarted from the journal.
     Restarted,
-    /// It ended. The last event.
+    /// It ended. The last event. Whether the store knows it as well, the report tells.
     Finished(Outcome),
 }

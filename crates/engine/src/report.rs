@@ -21,7 +21,9 @@ pub struct Report {
     pub artifacts: Vec<ArtifactRef>,
     /// Why artifacts are missing, if they are: the invocation itself is safe in the journal.
     pub artifact_error: Option<String>,
-    /// What the store said when it failed, if it did: the last steps may not be durable.
+    /// What the store said when it failed, if it did: the last steps may not be durable, and the store may not know
+    /// that this invocation has ended. With a completed invocation it comes as
+    /// [`InvokeError::NotStored`](crate::InvokeError::NotStored) only, so that no answer is taken for one that is kept.
     pub store_error: Option<String>,
     /// Calls and tokens.
     pub totals: Totals,
@@ -34,6 +36,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether it completed and the store does not know.
+    pub(crate) const fn is_answer_unkept(&self) -> bool {
+        matches!(self.outcome, Outcome::Completed { .. }) && self.store_error.is_some()
+    }
+
     /// The agent's final text; empty if it did not complete.
     #[must_use]
     pub fn text(&self) -> &str {

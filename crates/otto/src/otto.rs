@@ -636,7 +636,8 @@ impl Agent {
     /// Invokes the agent and waits for its end.
     ///
     /// # Errors
-    /// When it could not begin. A budget, a deadline, a refusal are outcomes in the report, not errors.
+    /// When it could not begin. A budget, a deadline, a refusal are outcomes in the report, not errors. An answer that
+    /// the store could not keep is [`InvokeError::NotStored`], with the report in it.
     pub async fn invoke(&self, task: impl Into<TaskSpec>) -> Result<Report, InvokeError> {
         let options = InvokeOptions {
             listening: Listening::Off,

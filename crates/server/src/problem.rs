@@ -2,12 +2,16 @@
 //!
 //! `type` is a stable word below `urn:otto:problem:`, `detail` says what was wrong and what would work.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use otto::{CancelError, InvokeError, StoreError};
+use otto::{CancelError, InvokeError, Report, StoreError};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::routes::ReportView;
 
 /// A response that is not a success.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ pub(crate) struct Problem {
     kind: &'static str,
     detail: String,
     retry_after_seconds: Option<u64>,
+    /// An answer that is nowhere else.
+    report: Option<Arc<Report>>,
 }
 
 /// A problem document.
@@ -30,6 +36,9 @@ pub(crate) struct Document<'a> {
     status: u16,
     /// What was wrong, and what would work.
     detail: &'a str,
+    /// With `not-stored`: the report with the answer, which is paid for and nowhere else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<ReportView>,
 }
 
 impl Problem {
@@ -39,6 +48,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             retry_after_seconds: None,
+            report: None,
         }
     }
 
@@ -110,6 +120,7 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            report: self.report.as_deref().map(ReportView::from),
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
@@ -164,6 +175,10 @@ impl From<InvokeError> for Problem {
             InvokeError::Store { source, .. } => Self {
                 detail,
                 ..Self::from(source)
+            },
+            InvokeError::NotStored(report) => Self {
+                report: Some(Arc::from(report)),
+                ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not-stored", detail)
             },
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
         }

@@ -123,6 +123,8 @@ pub(super) async fn watch(
             "`otto resume {}` takes it up; an open model call counts as spent",
             ids.session
         ))),
+        // What is left to do is to show it, and that it is not kept.
+        Err(InvokeError::NotStored(report)) => Ok(*report),
         report => Ok(report?),
     }
 }
@@ -159,18 +161,19 @@ fn limits(budgets: &Budgets) -> serde_json::Value {
 
 /// Prints the report and gives the exit code.
 pub(super) fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, to: To) -> Code {
+    let code = if is_stored(report) {
+        Code::from(report.outcome.kind())
+    } else {
+        Code::Other
+    };
     if out.is_json() {
-        out.json(&output::report_json(report));
+        out.json(&output::report_json(report, code));
     } else {
         let painter = out.painter(to);
         out.write(to, &output::show_report(report, budgets, painter));
         out.line(to, &format!("\nsession {}", report.ids.session));
     }
-    if is_stored(report) {
-        Code::from(report.outcome.kind())
-    } else {
-        Code::Other
-    }
+    code
 }
 
 /// Whether the end that is reported will be found by whoever looks later. An answer that is not kept is no success.

@@ -71,8 +71,8 @@ pub(crate) fn record(record: &InvocationRecord) -> Value {
     })
 }
 
-/// The last line of `otto run`.
-pub(crate) fn report(report: &Report) -> Value {
+/// The last line of `otto run`, which ends with `code`.
+pub(crate) fn report(report: &Report, code: Code) -> Value {
     json!({
         "type": "report",
         "invocation": report.ids.invocation.to_string(),
@@ -81,7 +81,7 @@ pub(crate) fn report(report: &Report) -> Value {
         "workflow": report.ids.workflow.map(|id| id.to_string()),
         "agent": report.agent.as_str(),
         "outcome": report.outcome.kind().as_str(),
-        "exit_code": Code::from(report.outcome.kind()).number(),
+        "exit_code": code.number(),
         "summary": report.outcome.to_string(),
         "text": report.text(),
         "turns": report.turns,

@@ -279,3 +279,30 @@ fn a_backup_is_restored_by_copying_it() {
     nothing.otto(["backup", file]).expect(2);
     nothing.otto(["verify"]).expect(0);
 }
+
+#[test]
+fn an_answer_that_is_not_stored_is_shown_and_no_success() {
+    let (world, _) = world_with_a_session();
+    rusqlite::Connection::open(world.path("project/var/otto/otto.db"))
+        .unwrap()
+        .execute_batch(
+            "CREATE TRIGGER planted BEFORE UPDATE OF finished_at ON invocations
+                BEGIN SELECT RAISE(ABORT, 'planted'); END",
+        )
+        .unwrap();
+    let (code, lines) = world.json(["run", "helper", "second task"]);
+    let report = lines.last().unwrap();
+    assert_eq!(
+        (code, &report["exit_code"], &report["outcome"]),
+        (1, &1.into(), &"completed".into()),
+        "{report}"
+    );
+    assert_eq!(report["text"], "You asked: second task");
+    assert!(report["store_error"].is_string(), "{report}");
+    let ran = world.otto(["run", "helper", "third task"]).expect(1);
+    assert!(
+        ran.stdout.contains("You asked: third task")
+            && ran.stderr.contains("its end is not stored"),
+        "{ran:?}"
+    );
+}

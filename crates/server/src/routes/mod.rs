@@ -31,6 +31,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
 pub(crate) use route::{Access, Answer, Parameter, Route};
+pub(crate) use view::ReportView;
 
 use crate::auth;
 use crate::auth::TokenScope;

@@ -9,7 +9,7 @@ use serde::Serialize;
 /// The ids of an invocation.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Ids")]
-pub(super) struct IdsView {
+pub(crate) struct IdsView {
     pub(super) invocation: String,
     pub(super) session: String,
     pub(super) task: String,
@@ -20,7 +20,7 @@ pub(super) struct IdsView {
 /// Money as exact picodollars and as text for people.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Money")]
-pub(super) struct MoneyView {
+pub(crate) struct MoneyView {
     pub(super) picodollars: u64,
     pub(super) usd: String,
 }
@@ -28,7 +28,7 @@ pub(super) struct MoneyView {
 /// Tokens by class.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Tokens")]
-pub(super) struct UsageView {
+pub(crate) struct UsageView {
     pub(super) input_tokens: u64,
     pub(super) output_tokens: u64,
     pub(super) cache_read_tokens: u64,
@@ -40,7 +40,7 @@ pub(super) struct UsageView {
 /// How an invocation ended.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Report")]
-pub(super) struct ReportView {
+pub(crate) struct ReportView {
     #[serde(flatten)]
     pub(super) ids: IdsView,
     pub(super) agent: String,
@@ -59,12 +59,19 @@ pub(super) struct ReportView {
     pub(super) charged: MoneyView,
     pub(super) duration_ms: u64,
     pub(super) artifacts: Vec<ArtifactView>,
+    /// Why artifacts are missing, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) artifact_error: Option<String>,
+    /// What the store said, if it failed: it may not know that the invocation has ended. A completed one with this is
+    /// told as the problem `not-stored`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) store_error: Option<String>,
 }
 
 /// A stored file.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Artifact")]
-pub(super) struct ArtifactView {
+pub(crate) struct ArtifactView {
     pub(super) path: String,
     /// `transcript`, `result` or `intermediate`.
     pub(super) kind: &'static str,
@@ -161,6 +168,8 @@ impl From<&Report> for ReportView {
             charged: report.charged.into(),
             duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
             artifacts: report.artifacts.iter().map(Into::into).collect(),
+            artifact_error: report.artifact_error.clone(),
+            store_error: report.store_error.clone(),
         }
     }
 }

@@ -54,6 +54,40 @@ async fn an_invocation_is_waited_for() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_stored_is_given_with_a_problem() {
+    let world = World::in_directory(HELLO).await;
+    let body = json!({"agent": "helper", "task": "hi", "wait": true});
+    world.post("/v1/invocations", &body).await.expect(200);
+    rusqlite::Connection::open(world.state_dir().join("otto.db"))
+        .unwrap()
+        .execute_batch(
+            "CREATE TRIGGER planted BEFORE UPDATE OF finished_at ON invocations
+                BEGIN SELECT RAISE(ABORT, 'planted'); END",
+        )
+        .unwrap();
+    let answer = world.post("/v1/invocations", &body).await;
+    let document = answer.problem(500, "not-stored").json();
+    assert!(
+        document["detail"]
+            .as_str()
+            .unwrap()
+            .contains("is not stored"),
+        "{document}"
+    );
+    let report = &document["report"];
+    assert_eq!(report["outcome"], "completed", "{document}");
+    assert_eq!(report["text"], "Hello", "the answer is paid for, and given");
+    assert!(report["store_error"].is_string(), "{document}");
+    let invocation = report["invocation"].as_str().unwrap();
+    let record = world.get(&format!("/v1/invocations/{invocation}")).await;
+    assert_eq!(
+        record.json()["outcome"],
+        "running",
+        "nobody is told otherwise"
+    );
+}
+
+#[tokio::test]
 async fn an_artifact_is_read_whole_in_part_and_not_again() {
     let world = World::new(HELLO).await;
     let body = json!({"agent": "helper", "task": "hi", "wait": true});

@@ -23,7 +23,7 @@ use otto_core::message::{Message, UserBlock};
 use otto_core::port::store::{Directory, InvocationQuery, InvocationRecord, Journal, LedgerStore};
 use otto_core::task::TaskSpec;
 use otto_core::{InvocationId, Money, journal};
-use otto_engine::{Engine, InvokeOptions, Report, ResumeOptions};
+use otto_engine::{Engine, InvocationHandle, InvokeError, InvokeOptions, Report, ResumeOptions};
 
 use agents::{agent, engine};
 use model::FakeModel;
@@ -149,10 +149,21 @@ fn an_end_is_not_recorded_above_a_settlement_that_failed() {
         world.store.without_troubles();
         world.model.answers_with_one_act();
         world.store.fail_settle_after(1, 1_000);
-        let report = run(&engine(&world, "first"), "one").await;
+        let first = engine(&world, "first");
+        let begun = begin(&first, "one").await;
+        let Err(InvokeError::NotStored(report)) = begun.report().await else {
+            panic!("an answer that is not kept is no success");
+        };
         let id = report.ids.invocation;
-        let told = report.store_error.expect("the failure is told");
-        assert!(told.contains("planted"), "{told}");
+        assert!(
+            !report.text().is_empty(),
+            "the answer is paid for, and told"
+        );
+        let told = InvokeError::NotStored(report).to_string();
+        assert!(
+            told.contains("planted") && told.contains(&id.to_string()),
+            "{told}"
+        );
         let record = record_of(&world, id).await;
         assert_eq!((record.outcome, record.finished_at), (None, None));
 
@@ -237,8 +248,12 @@ async fn troubled(world: &World) -> u64 {
         let ordered = order_an_end(world, &engine);
         let reports = async {
             for handle in waiting {
-                // The runtime lives on, so every handle gets its report.
-                handle.report().await.expect("every invocation reports");
+                // The runtime lives on, so every handle gets its report, kept or not.
+                let report = handle.report().await;
+                assert!(
+                    matches!(report, Ok(_) | Err(InvokeError::NotStored(_))),
+                    "{report:?}"
+                );
             }
         };
         let (done, ()) = tokio::join!(
@@ -265,7 +280,7 @@ async fn begin_all(
     world: &World,
     engine: &Engine,
     known: &mut BTreeSet<InvocationId>,
-) -> Vec<otto_engine::InvocationHandle> {
+) -> Vec<InvocationHandle> {
     let mut handles = Vec::new();
     if known.is_empty() {
         for number in 0..INVOCATIONS {
@@ -317,15 +332,16 @@ async fn order_an_end(world: &World, engine: &Engine) {
 }
 
 async fn run(engine: &Engine, task: &str) -> Report {
+    let begun = begin(engine, task).await;
+    begun.report().await.expect("it reports")
+}
+
+async fn begin(engine: &Engine, task: &str) -> InvocationHandle {
     let agent = agent(&Chance::new(1));
     let handle = engine
         .invoke(agent, TaskSpec::new(task), InvokeOptions::default())
         .await;
-    handle
-        .expect("it begins")
-        .report()
-        .await
-        .expect("it reports")
+    handle.expect("it begins")
 }
 
 /// What holds when nothing runs any more.
