@@ -35,7 +35,7 @@ usage: cargo xtask COMMAND
                          simulates N seeds (default 2000), beginning at S
   soak [--seconds N] [--agents N] [--seed N]
                          a worker under load and faults (default 60 s, 100 agents): memory, leftovers
-  fuzz-http [--seconds N]
+  fuzz-http [--seconds N] [--seed N]
                          requests made from the OpenAPI document, with schemathesis, against the real binary
   soak-serve             a thousand followers through a kill of the server, ten thousand idle connections
   crash [--all] [--scenario NAME] [--inject KIND] [--point N] [--power]

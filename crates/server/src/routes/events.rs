@@ -42,7 +42,7 @@ pub(super) fn routes() -> Vec<Route> {
                 "1",
             )
             .query::<CursorQuery>()
-            .answers_text(StatusCode::OK, "Server-sent events.", KIND)
+            .answers_events::<EventView>(StatusCode::OK, "Server-sent events.", KIND)
             .answers_nothing(
                 StatusCode::NO_CONTENT,
                 "It has ended and the cursor is that of its end: there is nothing more to come back for.",
@@ -58,6 +58,20 @@ struct CursorQuery {
     /// Only events after the one with this id.
     #[schemars(extend("pattern" = CURSOR_PATTERN))]
     after: Option<String>,
+}
+
+/// One event of the stream.
+#[derive(JsonSchema)]
+#[schemars(rename = "ServerSentEvent")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct EventView {
+    /// The cursor from which to go on. A `delta` has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// What happened: `started`, `text`, `tool_call`, `finished` and others; more may come.
+    event: String,
+    /// A JSON object as a text.
+    data: String,
 }
 
 async fn stream(
@@ -81,16 +95,16 @@ pub(super) async fn open(
     headers: &HeaderMap,
     after: Option<&str>,
 ) -> Result<Response, Problem> {
-    let given = match headers.get("last-event-id") {
-        // What a browser sends that has received no id yet.
-        Some(value) if value.is_empty() => after,
-        Some(value) => Some(value.to_str().unwrap_or("?")),
-        None => after,
+    let parse = |text: &str| {
+        Cursor::parse(text)
+            .ok_or_else(|| Problem::bad_request("the cursor is not an id of this stream"))
     };
-    let cursor = match given {
-        None => Cursor::default(),
-        Some(text) => Cursor::parse(text)
-            .ok_or_else(|| Problem::bad_request("the cursor is not an id of this stream"))?,
+    // One that is not used has to be one all the same.
+    let after = after.map(parse).transpose()?;
+    let cursor = match headers.get("last-event-id") {
+        // What a browser sends that has received no id yet.
+        Some(value) if !value.is_empty() => parse(value.to_str().unwrap_or("?"))?,
+        _ => after.unwrap_or_default(),
     };
     let record = invocations::find(state, invocation).await?;
     if cursor.sequence > 0 {

@@ -41,7 +41,7 @@ pub(super) fn routes() -> Vec<Route> {
             .takes::<Create>()
             .answers::<Accepted>(StatusCode::ACCEPTED, "It runs. It is recorded and survives a crash.")
             .answers::<CreatedView>(StatusCode::OK, "The report, with `wait`; or the invocation that this key was used for; or its events, when they are accepted.")
-            .answers_text(StatusCode::OK, "", events::KIND),
+            .answers_events::<events::EventView>(StatusCode::OK, "", events::KIND),
         Route::get("/v1/invocations", READ, "list_invocations", list)
             .summary("List invocations, newest first")
             .query::<ListQuery>()

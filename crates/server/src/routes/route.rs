@@ -191,6 +191,16 @@ impl Route {
         self.answers_with(status, description, kind, |_| json!({"type": "string"}))
     }
 
+    /// An answer that is a stream of events, each of this form.
+    pub(crate) fn answers_events<T: JsonSchema>(
+        self,
+        status: StatusCode,
+        description: &'static str,
+        kind: &'static str,
+    ) -> Self {
+        self.answers_with(status, description, kind, |schemas| schemas.told::<T>())
+    }
+
     /// An answer without a body.
     pub(crate) fn answers_nothing(mut self, status: StatusCode, description: &'static str) -> Self {
         self.answers.push(Answer {

@@ -97,6 +97,10 @@ async fn a_cursor_that_was_never_told_is_refused() {
         .request(Method::GET, &events)
         .header("last-event-id", &b"\xe9"[..]);
     Answer::of(odd).await.problem(400, "bad-request");
+    let beside = world
+        .request(Method::GET, &format!("{events}?after=null"))
+        .header("last-event-id", "1");
+    Answer::of(beside).await.problem(400, "bad-request");
 }
 
 #[tokio::test]
