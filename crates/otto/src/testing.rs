@@ -101,6 +101,12 @@ impl ScriptedModel {
         self.server.requests()
     }
 
+    /// Waits until it has been asked this many times since its start, answered or not: then something can be done in
+    /// the middle of a turn.
+    pub async fn asked(&self, calls: u64) {
+        self.server.asked(calls).await;
+    }
+
     /// What it billed, once it is idle.
     pub async fn billed(&self) -> Billed {
         self.server.idle().await;

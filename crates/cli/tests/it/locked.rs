@@ -23,10 +23,8 @@ fn a_process_that_runs_agents_is_locked() {
         .spawn()
         .expect("the command starts");
     // The request of the model call is sent after the lock.
-    while world.server().stats().requests == 0 {
-        assert!(running.try_wait().unwrap().is_none(), "it runs");
-        std::thread::yield_now();
-    }
+    world.until_asked(1);
+    assert!(running.try_wait().unwrap().is_none(), "it runs");
     let status = |pid: u32| fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let own = status(std::process::id());
     let text = status(running.id());

@@ -5,11 +5,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use otto::config::OperatorConfig;
 use otto_scripted::{Script, ScriptedServer, ServerOptions};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+/// BOUND: nothing that is waited for takes longer, unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Directories of one test, removed at its end.
 pub(crate) struct World {
@@ -95,6 +99,14 @@ impl World {
     /// The server behind [`World::with_model`].
     pub(crate) fn server(&self) -> &ScriptedServer {
         &self.model.as_ref().unwrap().server
+    }
+
+    /// Waits until the model has been asked this many times.
+    #[track_caller]
+    pub(crate) fn until_asked(&self, calls: u64) {
+        let model = self.model.as_ref().unwrap();
+        let asked = async { tokio::time::timeout(PATIENCE, model.server.asked(calls)).await };
+        model.runtime.block_on(asked).expect("the model is asked");
     }
 
     /// The command in the project directory, with nothing of the real environment.

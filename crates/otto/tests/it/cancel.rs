@@ -39,12 +39,7 @@ async fn left_behind(model: &ScriptedModel, state: &Path) -> InvocationRecord {
     let mut handle = agent.invoke_stream("count").await.unwrap();
     handle.durable().await;
     // The model has been asked, so the next request is the second.
-    let asked = async {
-        while model.requests().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), asked)
+    tokio::time::timeout(Duration::from_secs(10), model.asked(1))
         .await
         .expect("the model is asked");
     let invocation = handle.ids().invocation;

@@ -12,10 +12,7 @@ use super::follow::follow;
 use super::{Served, client, in_async, json};
 use crate::kill::{BOUND, BUSY, TRIALS, last_beginning, log_of, world};
 use crate::sse::Told;
-use crate::world::World;
-
-/// BOUND: how long something is waited for that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::world::{PATIENCE, World};
 
 async fn create(served: &Served) -> String {
     let body = json!({"agent": "helper", "task": "go"});
@@ -57,11 +54,9 @@ fn the_request_stops_what_is_at_work() {
         let served = Served::start(&world);
         let (told, acknowledged) = in_async(async {
             let events = create(&served).await;
-            let at_work = Instant::now();
-            while world.server().stats().requests < 3 {
-                assert!(at_work.elapsed() < PATIENCE, "it never got to work");
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            tokio::time::timeout(PATIENCE, world.server().asked(3))
+                .await
+                .expect("it gets to work");
             throw_over_http(&served).await;
             let acknowledged = SystemTime::now();
             (follow(&served.url, &events, None).await, acknowledged)

@@ -10,14 +10,10 @@ mod stored;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{Ran, World};
-
-/// BOUND: nothing that is waited for here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::world::{PATIENCE, Ran, World};
 
 /// A running `otto serve`. Killed when it is dropped.
 pub(super) struct Served {

@@ -2,13 +2,12 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::follow::follow;
 use super::{Served, client, in_async, json};
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// The first attempt falls silent in the middle, the second is whole.
 const ONCE_SILENT: &str = "turns: [{ text: 'one two three four', chunk: words, faults: [{ attempt: 1, stall: { event: 5 } }] }]";
@@ -30,14 +29,10 @@ async fn create(served: &Served) -> Value {
 fn create_and_ask(world: &World, served: &Served) -> Value {
     in_async(async {
         let ids = create(served).await;
-        // BOUND: ten seconds.
-        for _ in 0..1_000 {
-            if world.server().stats().requests > 0 {
-                return ids;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the model was never asked");
+        tokio::time::timeout(PATIENCE, world.server().asked(1))
+            .await
+            .expect("the model is asked");
+        ids
     })
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{Served, client, in_async, json};
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// BOUND: how often something is asked for that is not there at once.
 const TRIES: usize = 1_000;
@@ -81,7 +81,7 @@ fn the_audit_log_goes_beyond_its_retention_and_says_from_where_it_is_there() {
             let (_, page) = json(client().get(&log)).await;
             match page["facts"].get(0) {
                 Some(fact) => break fact["fact"].clone(),
-                None => assert!(began.elapsed() < super::PATIENCE, "nothing was removed"),
+                None => assert!(began.elapsed() < PATIENCE, "nothing was removed"),
             }
         };
         let check = url(&format!("/v1/audit/check?anchor={old}"));

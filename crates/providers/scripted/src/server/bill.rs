@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use otto_core::Money;
 use otto_core::model::{ModelSpec, Usage};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::State;
 use crate::digest::Digest;
@@ -63,6 +63,8 @@ pub enum BilledEnding {
 pub(super) struct BillBook {
     book: Mutex<Book>,
     open: AtomicU64,
+    /// How many calls were ever accepted.
+    accepted: watch::Sender<u64>,
     settled: Notify,
 }
 
@@ -79,6 +81,7 @@ impl BillBook {
         Self {
             book: Mutex::new(Book::default()),
             open: AtomicU64::new(0),
+            accepted: watch::Sender::new(0),
             settled: Notify::new(),
         }
     }
@@ -95,6 +98,12 @@ impl BillBook {
             calls: book.calls,
             requests: book.requests.iter().cloned().collect(),
         }
+    }
+
+    pub(super) async fn accepted(&self, calls: u64) {
+        let mut accepted = self.accepted.subscribe();
+        // The sender is in here, so it is there as long as somebody waits.
+        let _ = accepted.wait_for(|count| *count >= calls).await;
     }
 
     pub(super) async fn idle(&self) {
@@ -156,6 +165,7 @@ pub(super) struct BillStart {
 impl OpenBill {
     pub(super) fn new(state: Arc<State>, start: BillStart) -> Self {
         state.bills.open.fetch_add(1, Ordering::AcqRel);
+        state.bills.accepted.send_modify(|count| *count += 1);
         let BillStart {
             spec,
             request_id,

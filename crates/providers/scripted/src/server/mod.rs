@@ -169,6 +169,12 @@ impl ScriptedServer {
         self.state.requests.all()
     }
 
+    /// Waits until it has accepted this many model calls since its start, whether they are answered or not. A call
+    /// that it refuses does not count.
+    pub async fn asked(&self, calls: u64) {
+        self.state.bills.accepted(calls).await;
+    }
+
     /// Waits until every model call it has accepted is billed. A stalled stream is open until its client leaves.
     pub async fn idle(&self) {
         self.state.bills.idle().await;

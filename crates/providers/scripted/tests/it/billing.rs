@@ -136,9 +136,7 @@ async fn a_client_that_leaves_before_the_answer_pays_the_prompt() {
     client
         .send("POST", "/v1/messages", &HEADERS, &request("x").to_string())
         .await;
-    while server.stats().open == 0 {
-        tokio::task::yield_now().await;
-    }
+    server.asked(1).await;
     drop(client);
     server.idle().await;
     let billed = server.billed();

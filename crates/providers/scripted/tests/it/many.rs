@@ -63,9 +63,7 @@ async fn shutting_down_ends_open_streams() {
     client
         .send("POST", "/v1/messages", &HEADERS, &request("x").to_string())
         .await;
-    while server.stats().open == 0 {
-        tokio::task::yield_now().await;
-    }
+    server.asked(1).await;
     let address = server.address();
     server.shutdown().await;
     if let Some(answer) = client.receive().await {
