@@ -4,6 +4,7 @@
 //! which variables others may insert.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -385,19 +386,11 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
     layer.state_dir = of.setting(&STATE_DIR, |decoder, node, field| {
         path(decoder, node, field, sources.project)
     });
-    layer.tools = of.list(&TOOLS, |decoder, node, field| {
-        decoder.value(node, field, ToolName::new)
-    });
-    layer.ask_person = of.list(&ASK_PERSON, |decoder, node, field| {
-        decoder.value(node, field, ToolName::new)
-    });
+    layer.tools = of.values(&TOOLS, ToolName::new);
+    layer.ask_person = of.values(&ASK_PERSON, ToolName::new);
     layer.budgets = of.setting(&BUDGETS, shared_budgets);
-    layer.allowed_hosts = of.list(&ALLOWED_HOSTS, |decoder, node, field| {
-        decoder.value(node, field, parse_host)
-    });
-    layer.private_hosts = of.list(&PRIVATE_HOSTS, |decoder, node, field| {
-        decoder.value(node, field, parse_host)
-    });
+    layer.allowed_hosts = of.values(&ALLOWED_HOSTS, parse_host);
+    layer.private_hosts = of.values(&PRIVATE_HOSTS, parse_host);
     layer.http_rate = of.setting(&HTTP_RATE, |decoder, node, _| {
         http_rate::decode(decoder, node)
     });
@@ -409,15 +402,9 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
     layer.http_headers = of.setting(&HTTP_HEADERS, |decoder, node, field| {
         tool_policies::headers(decoder, node, field, sources.environment)
     });
-    layer.directories = of.list(&DIRECTORIES, |decoder, node, field| {
-        decoder.value(node, field, absolute_dir)
-    });
-    layer.variables = of.list(&VARIABLES, |decoder, node, field| {
-        decoder.value(node, field, variable_name)
-    });
-    layer.endpoint = of.setting(&ENDPOINT, |decoder, node, field| {
-        decoder.value(node, field, parse_endpoint)
-    });
+    layer.directories = of.values(&DIRECTORIES, absolute_dir);
+    layer.variables = of.values(&VARIABLES, variable_name);
+    layer.endpoint = of.value(&ENDPOINT, parse_endpoint);
     layer.prices = of.list(&PRICES, |decoder, node, _| prices::decode(decoder, node));
     layer.redact = of.setting(&REDACT, patterns);
     layer.retention = of.setting(&RETENTION, |decoder, node, field| {
@@ -425,23 +412,15 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
             .limit(node, field, limits::parse_duration)
             .map(|limit| limit.value)
     });
-    layer.retention_count = of.setting(&RETENTION_COUNT, |decoder, node, field| {
-        decoder.value(node, field, or_none(count))
-    });
-    layer.retention_size = of.setting(&RETENTION_SIZE, |decoder, node, field| {
-        decoder.value(node, field, or_none(bytes))
-    });
+    layer.retention_count = of.value(&RETENTION_COUNT, or_none(count));
+    layer.retention_size = of.value(&RETENTION_SIZE, or_none(bytes));
     layer.audit_retention = of.setting(&AUDIT_RETENTION, |decoder, node, field| {
         let time = |text: &str| limits::parse_duration(text).map_err(|error| error.problem());
         decoder.value(node, field, or_none(time))
     });
-    layer.audit_retention_count = of.setting(&AUDIT_RETENTION_COUNT, |decoder, node, field| {
-        decoder.value(node, field, or_none(count))
-    });
+    layer.audit_retention_count = of.value(&AUDIT_RETENTION_COUNT, or_none(count));
     contexts(&mut of, &mut layer);
-    layer.transcript_messages = of.setting(&TRANSCRIPT_MESSAGES, |decoder, node, field| {
-        decoder.value(node, field, transcript_messages)
-    });
+    layer.transcript_messages = of.value(&TRANSCRIPT_MESSAGES, transcript_messages);
     ceilings(&mut of, &mut layer);
     serving(&mut of, &mut layer);
     Some(layer)
@@ -477,6 +456,28 @@ impl Reading<'_, '_, '_> {
         })
     }
 
+    /// A single value that `parse` reads.
+    fn value<T, E: Display>(
+        &mut self,
+        field: &Field,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<Setting<T>> {
+        self.setting(field, |decoder, node, field| {
+            decoder.value(node, field, parse)
+        })
+    }
+
+    /// A list of such values.
+    fn values<T, E: Display>(
+        &mut self,
+        field: &Field,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Setting<Vec<T>>> {
+        self.list(field, |decoder, node, field| {
+            decoder.value(node, field, &parse)
+        })
+    }
+
     fn list<T>(
         &mut self,
         field: &Field,
@@ -505,9 +506,7 @@ fn contexts(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {
         decoder: &mut *of.decoder,
         fields: &fields,
     };
-    layer.context_memory = of.setting(&CONTEXT_MEMORY, |decoder, node, field| {
-        decoder.value(node, field, bytes)
-    });
+    layer.context_memory = of.value(&CONTEXT_MEMORY, bytes);
     layer.context_disk = of.setting(&CONTEXT_DISK, |decoder, node, field| {
         decoder
             .value(node, field, or_none(bytes))
@@ -547,9 +546,7 @@ fn serving(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {
         decoder: &mut *of.decoder,
         fields: &fields,
     };
-    layer.server_hosts = of.list(&server::HOSTS, |decoder, node, field| {
-        decoder.value(node, field, server::host)
-    });
+    layer.server_hosts = of.values(&server::HOSTS, server::host);
     layer.server_tokens = of.list(&server::TOKENS, |decoder, node, _| {
         server::token(decoder, node)
     });
@@ -564,7 +561,9 @@ fn ceilings(of: &mut Reading<'_, '_, '_>, layer: &mut Layer) {
     };
     let decoder = &mut *of.decoder;
     if let Some(node) = fields.value(DAY.name) {
-        layer.daily_cost = decoder.limit(node, &DAY, limits::parse_money);
+        layer.daily_cost = decoder
+            .limit(node, &DAY, limits::parse_money)
+            .map(Setting::from);
     }
     if let Some(node) = fields.value(INVOCATION.name) {
         layer.invocation = budgets(decoder, node, "`ceilings.invocation`", BUDGET_FIELDS);

@@ -38,7 +38,7 @@ pub(super) struct Layer {
     pub(super) kill_switch: Option<Setting<bool>>,
     pub(super) audit: Option<Setting<bool>>,
     pub(super) state_dir: Option<Setting<PathBuf>>,
-    pub(super) daily_cost: Option<Limit<Money>>,
+    pub(super) daily_cost: Option<Setting<Money>>,
     pub(super) invocation: Budgets,
     pub(super) session: Budgets,
     pub(super) workflow: Budgets,
@@ -90,11 +90,9 @@ pub(super) fn of_environment(sources: &Sources<'_>, problems: &mut ConfigErrors)
         kill_switch: reader.boolean(env::OTTO_KILL_SWITCH),
         audit: reader.boolean(env::OTTO_AUDIT),
         state_dir,
-        daily_cost: reader
-            .read(env::OTTO_DAILY_COST, limits::MONEY_FORM, |text| {
-                limits::parse_money(text).map_err(|error| error.problem())
-            })
-            .map(Limit::from),
+        daily_cost: reader.read(env::OTTO_DAILY_COST, limits::MONEY_FORM, |text| {
+            limits::parse_money(text).map_err(|error| error.problem())
+        }),
         endpoint: reader.read(
             env::ANTHROPIC_BASE_URL,
             file::ENDPOINT_FORM,
@@ -190,23 +188,20 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
     let path = |path: &PathBuf| shown_path(path);
     let texts = |items: &Vec<String>| format!("[{}]", items.join(", "));
     let hosts = |hosts: &Vec<Arc<str>>| format!("[{}]", hosts.join(", "));
-    let no = || Setting::default_value(false);
 
-    let enabled = merge.pick("enabled", |layer| layer.enabled.clone(), no(), word);
-    let kill_switch = merge.pick("kill_switch", |layer| layer.kill_switch.clone(), no(), word);
-    let audit = merge.pick("audit", |layer| layer.audit.clone(), no(), word);
-    let default_state = Setting::default_value(sources.project.join(DEFAULT_STATE_DIR));
+    let enabled = merge.pick("enabled", |layer| &layer.enabled, false, word);
+    let kill_switch = merge.pick("kill_switch", |layer| &layer.kill_switch, false, word);
+    let audit = merge.pick("audit", |layer| &layer.audit, false, word);
     let state_dir = merge.pick(
         "state_dir",
-        |layer| layer.state_dir.clone(),
-        default_state,
+        |layer| &layer.state_dir,
+        sources.project.join(DEFAULT_STATE_DIR),
         path,
     );
-    let default_day = Setting::default_value(DEFAULTS.daily_cost);
     let daily_cost = merge.pick(
         "ceilings.day",
-        |layer| layer.daily_cost.clone().map(Setting::from),
-        default_day,
+        |layer| &layer.daily_cost,
+        DEFAULTS.daily_cost,
         Money::to_string,
     );
     let ceilings = merge.budgets("ceilings.invocation", |layer| layer.invocation.clone());
@@ -215,196 +210,158 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
     let agent_ceilings = merge.agents();
     let shared_budgets = merge.pick(
         "budgets",
-        |layer| layer.budgets.clone(),
-        Setting::default_value(Vec::new()),
+        |layer| &layer.budgets,
+        Vec::new(),
         |budgets| listed(budgets.iter().map(shown_budget)),
     );
     let tool_names = |tools: &Vec<ToolName>| listed(tools.iter().map(ToString::to_string));
-    let tools = merge.pick_optional(
-        "tools",
-        |layer| layer.tools.clone(),
-        "all tools",
-        tool_names,
-    );
+    let tools = merge.pick_optional("tools", |layer| &layer.tools, "all tools", tool_names);
     let ask_person = merge.pick(
         "ask_person",
-        |layer| layer.ask_person.clone(),
-        Setting::default_value(Vec::new()),
+        |layer| &layer.ask_person,
+        Vec::new(),
         tool_names,
     );
     let allowed_hosts = merge.pick_optional(
         "allowed_hosts",
-        |layer| layer.allowed_hosts.clone(),
+        |layer| &layer.allowed_hosts,
         "all public hosts",
         hosts,
     );
     let private_hosts = merge.pick(
         "private_hosts",
-        |layer| layer.private_hosts.clone(),
-        Setting::default_value(Vec::new()),
+        |layer| &layer.private_hosts,
+        Vec::new(),
         hosts,
     );
     let http_rate = merge.pick(
         "http_rate",
-        |layer| layer.http_rate.clone(),
-        Setting::default_value(ConnectRate::default()),
+        |layer| &layer.http_rate,
+        ConnectRate::default(),
         http_rate::shown,
     );
     let tool_settings = merge.pick(
         "tool_settings",
-        |layer| layer.tool_settings.clone(),
-        Setting::default_value(BTreeMap::new()),
+        |layer| &layer.tool_settings,
+        BTreeMap::new(),
         tool_policies::shown_settings,
     );
     let tool_limits = merge.pick(
         "tool_limits",
-        |layer| layer.tool_limits.clone(),
-        Setting::default_value(BTreeMap::new()),
+        |layer| &layer.tool_limits,
+        BTreeMap::new(),
         tool_policies::shown_limits,
     );
     let programs = merge.pick(
         "programs",
-        |layer| layer.programs.clone(),
-        Setting::default_value(Programs::default()),
+        |layer| &layer.programs,
+        Programs::default(),
         Programs::shown,
     );
     let http_headers = merge.pick(
         "http_headers",
-        |layer| layer.http_headers.clone(),
-        Setting::default_value(Vec::new()),
+        |layer| &layer.http_headers,
+        Vec::new(),
         |headers| tool_policies::shown_headers(headers),
     );
-    let default_endpoint = Setting::default_value(Arc::from(DEFAULT_ENDPOINT));
     let endpoint = merge.pick(
         "endpoint",
-        |layer| layer.endpoint.clone(),
-        default_endpoint,
+        |layer| &layer.endpoint,
+        Arc::from(DEFAULT_ENDPOINT),
         |url| url.to_string(),
     );
     let api_key = merge.pick_optional(
         "api_key",
-        |layer| layer.api_key.clone(),
+        |layer| &layer.api_key,
         "not set",
         |_| "set (not shown)".to_owned(),
     );
     let prices = merge.pick(
         "prices",
-        |layer| layer.prices.clone(),
-        Setting::default_value(Vec::new()),
-        |models| {
-            format!(
-                "[{}]",
-                models
-                    .iter()
-                    .map(|model| model.id.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
-        },
+        |layer| &layer.prices,
+        Vec::new(),
+        |models| listed(models.iter().map(|model| model.id.to_string())),
     );
     let redact = merge.pick(
         "redact",
-        |layer| layer.redact.clone(),
-        Setting::default_value(Vec::new()),
-        |patterns| {
-            let names: Vec<&str> = patterns
-                .iter()
-                .map(|pattern| pattern.name.as_str())
-                .collect();
-            format!("[{}]", names.join(", "))
-        },
+        |layer| &layer.redact,
+        Vec::new(),
+        |patterns| listed(patterns.iter().map(|pattern| pattern.name.clone())),
     );
-    let default_retention = Setting::default_value(DEFAULT_RETENTION);
     let retention = merge.pick(
         "retention",
-        |layer| layer.retention.clone(),
-        default_retention,
+        |layer| &layer.retention,
+        DEFAULT_RETENTION,
         |time| show_duration(*time),
     );
     let retention_count = merge.pick(
         "retention_count",
-        |layer| layer.retention_count.clone(),
-        Setting::default_value(None),
+        |layer| &layer.retention_count,
+        None,
         shown_count,
     );
     let retention_size = merge.pick(
         "retention_size",
-        |layer| layer.retention_size.clone(),
-        Setting::default_value(None),
+        |layer| &layer.retention_size,
+        None,
         shown_count,
     );
     let audit_retention = merge.pick(
         "audit_retention",
-        |layer| layer.audit_retention.clone(),
-        Setting::default_value(None),
+        |layer| &layer.audit_retention,
+        None,
         |time| time.map_or_else(|| "none".to_owned(), show_duration),
     );
     let audit_retention_count = merge.pick(
         "audit_retention_count",
-        |layer| layer.audit_retention_count.clone(),
-        Setting::default_value(None),
+        |layer| &layer.audit_retention_count,
+        None,
         shown_count,
     );
     let context_memory = merge.pick(
         "contexts.memory",
-        |layer| layer.context_memory.clone(),
-        Setting::default_value(DEFAULT_MAX_BYTES as u64),
+        |layer| &layer.context_memory,
+        DEFAULT_MAX_BYTES as u64,
         |bytes| show_count(*bytes),
     );
     let context_disk = merge.pick(
         "contexts.disk",
-        |layer| layer.context_disk.clone(),
-        Setting::default_value(0),
+        |layer| &layer.context_disk,
+        0,
         |bytes| shown_count(&(*bytes > 0).then_some(*bytes)),
     );
     let transcript_messages = merge.pick(
         "transcript_messages",
-        |layer| layer.transcript_messages.clone(),
-        Setting::default_value(DEFAULT_MESSAGES),
+        |layer| &layer.transcript_messages,
+        DEFAULT_MESSAGES,
         ToString::to_string,
     );
-    let variables = merge.pick(
-        "variables",
-        |layer| layer.variables.clone(),
-        Setting::default_value(Vec::new()),
-        texts,
-    );
+    let variables = merge.pick("variables", |layer| &layer.variables, Vec::new(), texts);
     let directories = merge.pick(
         "directories",
-        |layer| layer.directories.clone(),
-        Setting::default_value(Vec::new()),
-        |dirs| {
-            format!(
-                "[{}]",
-                dirs.iter()
-                    .map(|dir| shown_path(dir))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
-        },
+        |layer| &layer.directories,
+        Vec::new(),
+        |dirs| listed(dirs.iter().map(|dir| shown_path(dir))),
     );
     let server_token = merge.pick_optional(
         "server_token",
-        |layer| layer.server_token.clone(),
+        |layer| &layer.server_token,
         "not set",
         |_| "set (not shown)".to_owned(),
     );
     let server_tokens = merge.pick(
         "server.tokens",
-        |layer| layer.server_tokens.clone(),
-        Setting::default_value(Vec::new()),
+        |layer| &layer.server_tokens,
+        Vec::new(),
         |tokens| {
-            let shown: Vec<String> = tokens
-                .iter()
-                .map(|token| format!("{} ({})", token.name, token.scope.as_str()))
-                .collect();
-            format!("[{}]", shown.join(", "))
+            let shown = |token: &ServerToken| format!("{} ({})", token.name, token.scope.as_str());
+            listed(tokens.iter().map(shown))
         },
     );
     let server_hosts = merge.pick(
         "server.hosts",
-        |layer| layer.server_hosts.clone(),
-        Setting::default_value(Vec::new()),
+        |layer| &layer.server_hosts,
+        Vec::new(),
         hosts,
     );
     OperatorConfig {
@@ -492,15 +449,19 @@ struct Merge {
 
 impl Merge {
     /// The first value, and an explanation that also names those behind it.
-    fn pick<T>(
+    fn pick<T: Clone>(
         &mut self,
         key: &str,
-        of: impl Fn(&Layer) -> Option<Setting<T>>,
-        default: Setting<T>,
+        of: impl Fn(&Layer) -> &Option<Setting<T>>,
+        default: T,
         show: impl Fn(&T) -> String,
     ) -> Setting<T> {
-        let mut given: Vec<Setting<T>> = self.layers.iter().filter_map(of).collect();
-        given.push(default);
+        let mut given: Vec<Setting<T>> = self
+            .layers
+            .iter()
+            .filter_map(|layer| of(layer).clone())
+            .collect();
+        given.push(Setting::default_value(default));
         self.explain(
             key,
             given
@@ -512,14 +473,18 @@ impl Merge {
     }
 
     /// As [`Merge::pick`], for a value that may be absent.
-    fn pick_optional<T>(
+    fn pick_optional<T: Clone>(
         &mut self,
         key: &str,
-        of: impl Fn(&Layer) -> Option<Setting<T>>,
+        of: impl Fn(&Layer) -> &Option<Setting<T>>,
         absent: &str,
         show: impl Fn(&T) -> String,
     ) -> Option<Setting<T>> {
-        let given: Vec<Setting<T>> = self.layers.iter().filter_map(of).collect();
+        let given: Vec<Setting<T>> = self
+            .layers
+            .iter()
+            .filter_map(|layer| of(layer).clone())
+            .collect();
         let mut shown: Vec<_> = given
             .iter()
             .map(|setting| (show(&setting.value), setting.origin.clone()))

@@ -1,5 +1,6 @@
 //! `/v1/usage`: what was spent, by scope and time.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -11,8 +12,9 @@ use otto::reconcile::reconcile_text;
 use otto::{
     AgentName, InvocationId, SessionId, Timestamp, UsageGroup, UsageQuery, WorkflowId, usage_csv,
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::extract::{Export, Params, accepts, id};
 use super::view::{MoneyView, UsageView};
@@ -34,7 +36,7 @@ pub(super) fn routes() -> Vec<Route> {
             .answers_text(StatusCode::OK, "", CSV),
         Route::post("/v1/usage/reconcile", READ, "reconcile_usage", reconcile)
             .summary("Compare with the provider's usage export, by day and model")
-            .takes::<serde_json::Value>()
+            .takes::<Value>()
             .takes_text(CSV)
             .answers::<Vec<ComparedView>>(StatusCode::OK, "Both accounts, row by row."),
     ]
@@ -68,30 +70,36 @@ struct Query {
 }
 
 /// [`Query`] without its columns.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Filter {
-    /// Only from this time on, RFC 3339.
-    #[schemars(extend("format" = "date-time"))]
-    from: Option<String>,
-    /// Only before this time, RFC 3339.
-    #[schemars(extend("format" = "date-time"))]
-    to: Option<String>,
-    /// Only this agent.
-    #[schemars(extend("pattern" = r"^[A-Za-z0-9_-]{1,64}$"))]
-    agent: Option<String>,
-    /// Only this session.
-    #[schemars(extend("format" = "uuid"))]
-    session: Option<String>,
-    /// Only this workflow.
-    #[schemars(extend("format" = "uuid"))]
-    workflow: Option<String>,
-    /// Only this invocation.
-    #[schemars(extend("format" = "uuid"))]
-    invocation: Option<String>,
+#[derive(Deserialize)]
+#[serde(try_from = "Query")]
+struct Filter(Query);
+
+impl TryFrom<Query> for Filter {
+    type Error = &'static str;
+
+    fn try_from(query: Query) -> Result<Self, Self::Error> {
+        match query.by {
+            None => Ok(Self(query)),
+            Some(_) => Err("`by` is of /v1/usage alone; here it is by tool"),
+        }
+    }
 }
 
-impl Filter {
+impl JsonSchema for Filter {
+    fn schema_name() -> Cow<'static, str> {
+        "UsageFilter".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Query::json_schema(generator);
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            properties.remove("by");
+        }
+        schema
+    }
+}
+
+impl Query {
     fn grouped_by(self, group_by: Vec<UsageGroup>) -> Result<UsageQuery, Problem> {
         let time = |name, text: Option<String>| text.map(|text| time(name, &text)).transpose();
         Ok(UsageQuery {
@@ -196,15 +204,7 @@ async fn query(
 ) -> Result<Response, Problem> {
     let by = query.by.as_deref().unwrap_or("day,agent,model");
     let groups = by.split(',').map(group).collect::<Result<Vec<_>, _>>()?;
-    let filter = Filter {
-        from: query.from,
-        to: query.to,
-        agent: query.agent,
-        session: query.session,
-        workflow: query.workflow,
-        invocation: query.invocation,
-    };
-    let report = state.otto.usage(filter.grouped_by(groups.clone())?).await?;
+    let report = state.otto.usage(query.grouped_by(groups.clone())?).await?;
     if accepts(&headers, CSV) {
         return Ok(table(usage_csv::sums(&groups, &report.rows)));
     }
@@ -250,11 +250,11 @@ async fn query(
 async fn by_tool(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Params(filter): Params<Filter>,
+    Params(Filter(query)): Params<Filter>,
 ) -> Result<Response, Problem> {
     let sums = state
         .otto
-        .usage_by_tool(filter.grouped_by(Vec::new())?)
+        .usage_by_tool(query.grouped_by(Vec::new())?)
         .await?;
     if accepts(&headers, CSV) {
         return Ok(table(usage_csv::tools(&sums)));
