@@ -175,7 +175,7 @@ impl AuditTrail {
     ) {
         self.note("tool_ended", |fact| {
             fact.call(ids, call, tool);
-            fact.text("ending", ending_word(result.ending));
+            fact.text("ending", result.ending.as_str());
             if let Some(by) = refused_by {
                 fact.text("refused_by", by.as_str());
             }
@@ -401,17 +401,6 @@ impl Write for Escaped<'_> {
             }
         }
         Ok(())
-    }
-}
-
-const fn ending_word(ending: ToolEnding) -> &'static str {
-    match ending {
-        ToolEnding::Succeeded => "succeeded",
-        ToolEnding::Failed => "failed",
-        ToolEnding::Denied => "denied",
-        ToolEnding::TimedOut => "timed_out",
-        ToolEnding::Cancelled => "cancelled",
-        ToolEnding::OperatorFault => "operator_fault",
     }
 }
 

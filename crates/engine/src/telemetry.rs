@@ -12,9 +12,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use otto_core::invocation::{
-    CallPurpose, CancelReason, Effect, Event, ModelFailureKind, Outcome, ToolEnding,
-};
+use otto_core::invocation::{CallPurpose, CancelReason, Effect, Event, Outcome};
 use otto_core::ledger::Scope;
 use otto_core::policy::WouldDeny;
 use otto_core::port::store::{KillRow, StoreError};
@@ -293,37 +291,6 @@ const fn rejection_word(error: &InvokeError) -> &'static str {
         InvokeError::NotResumable { .. } => "not_resumable",
         InvokeError::Store { .. } => "store",
         _ => "invalid",
-    }
-}
-
-const fn failure_word(kind: ModelFailureKind) -> &'static str {
-    match kind {
-        ModelFailureKind::Authentication => "authentication",
-        ModelFailureKind::Permission => "permission",
-        ModelFailureKind::NotFound => "not_found",
-        ModelFailureKind::InvalidRequest => "invalid_request",
-        ModelFailureKind::PromptTooLong => "prompt_too_long",
-        ModelFailureKind::RateLimited => "rate_limited",
-        ModelFailureKind::SpendLimit => "spend_limit",
-        ModelFailureKind::Overloaded => "overloaded",
-        ModelFailureKind::Server => "server",
-        ModelFailureKind::Unreachable => "unreachable",
-        ModelFailureKind::Timeout => "timeout",
-        ModelFailureKind::CutStream => "cut_stream",
-        ModelFailureKind::Protocol => "protocol",
-        ModelFailureKind::Interrupted => "interrupted",
-        ModelFailureKind::CircuitOpen => "circuit_open",
-    }
-}
-
-const fn ending_word(ending: ToolEnding) -> &'static str {
-    match ending {
-        ToolEnding::Succeeded => "succeeded",
-        ToolEnding::Failed => "failed",
-        ToolEnding::Denied => "denied",
-        ToolEnding::TimedOut => "timed_out",
-        ToolEnding::Cancelled => "cancelled",
-        ToolEnding::OperatorFault => "operator_fault",
     }
 }
 

@@ -12,7 +12,6 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::lock;
 use crate::open;
-use crate::output::Live;
 
 /// Arguments of `otto resume`.
 #[derive(Debug, Args)]
@@ -125,30 +124,14 @@ impl Resume {
             let budgets = raise.or(&agent.budgets).narrowed_by(&operator.ceilings);
             announce(&mut context.out, &agent, &budgets, &operator);
             let decision = self.decide.map(Decision::word);
-            let resumed = async {
-                let options = ResumeOptions {
-                    listening: Listening::On,
-                    raise,
-                    decision,
-                };
-                let handle = otto.resume(self.session, options).await?;
-                watch::watch(
-                    &mut context.out,
-                    &otto,
-                    handle,
-                    &agent,
-                    &budgets,
-                    Live::split(),
-                )
-                .await
+            let options = ResumeOptions {
+                listening: Listening::On,
+                raise,
+                decision,
             };
-            let report = resumed.await;
-            open::close(otto).await;
-            Ok(watch::conclude_with_next(
-                &mut context.out,
-                &report?,
-                &budgets,
-            ))
+            let begun = otto.resume(self.session, options).await;
+            let begun = begun.map_err(Failure::from);
+            watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets).await
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::lock;
 use crate::open;
-use crate::output::{Live, Out, Style, To};
+use crate::output::{Out, Style, To};
 
 /// Arguments of `otto run`.
 #[derive(Debug, Args)]
@@ -102,25 +102,11 @@ impl Run {
         let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
-            let started = async {
-                let handle = otto.agent(agent.name.as_str())?.invoke_stream(task).await?;
-                watch::watch(
-                    &mut context.out,
-                    &otto,
-                    handle,
-                    &agent,
-                    &budgets,
-                    Live::split(),
-                )
-                .await
+            let begun = match otto.agent(agent.name.as_str()) {
+                Ok(agent) => agent.invoke_stream(task).await.map_err(Failure::from),
+                Err(unknown) => Err(unknown.into()),
             };
-            let report = started.await;
-            open::close(otto).await;
-            Ok(watch::conclude_with_next(
-                &mut context.out,
-                &report?,
-                &budgets,
-            ))
+            watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets).await
         })
     }
 

@@ -16,6 +16,7 @@ use otto::{
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::Performed;
 use crate::error::{Code, Failure};
 use crate::open;
 use crate::output::{self, Live, Out, Style, To, View};
@@ -24,17 +25,33 @@ use crate::signals::{Ask, Signals, kill_reason};
 /// How often the live line is drawn anew while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
+/// Shows what has begun until it has ended, closes Otto, and prints the report.
+pub(super) async fn to_the_end(
+    out: &mut Out,
+    otto: Otto,
+    begun: Result<InvocationHandle, Failure>,
+    agent: &AgentConfig,
+    budgets: &Budgets,
+) -> Performed {
+    let report = match begun {
+        Ok(handle) => watch(out, &otto, handle, agent, budgets).await,
+        Err(failure) => Err(failure),
+    };
+    open::close(otto).await;
+    Ok(conclude(out, &report?, budgets))
+}
+
 /// Shows an invocation until it has ended, and returns its report. The first Ctrl-C (or SIGTERM) shuts Otto
 /// down, the second ends the process at once; what was acknowledged is safe either way. SIGUSR1 throws the
 /// kill switch.
-pub(super) async fn watch(
+async fn watch(
     out: &mut Out,
     otto: &Otto,
     mut handle: InvocationHandle,
     agent: &AgentConfig,
     budgets: &Budgets,
-    mut screen: Live,
 ) -> Result<Report, Failure> {
+    let mut screen = Live::split();
     let ids = handle.ids();
     if out.is_json() {
         out.json(&json!({
@@ -159,8 +176,8 @@ fn limits(budgets: &Budgets) -> serde_json::Value {
     })
 }
 
-/// Prints the report and gives the exit code.
-pub(super) fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, to: To) -> Code {
+/// Prints the report and what to type next, and gives the exit code.
+fn conclude(out: &mut Out, report: &Report, budgets: &Budgets) -> Code {
     let code = if is_stored(report) {
         Code::from(report.outcome.kind())
     } else {
@@ -168,11 +185,14 @@ pub(super) fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, to: To
     };
     if out.is_json() {
         out.json(&output::report_json(report, code));
-    } else {
-        let painter = out.painter(to);
-        out.write(to, &output::show_report(report, budgets, painter));
-        out.line(to, &format!("\nsession {}", report.ids.session));
+        return code;
     }
+    let painter = out.painter(To::Progress);
+    out.write(To::Progress, &output::show_report(report, budgets, painter));
+    let session = report.ids.session;
+    out.line(To::Progress, &format!("\nsession {session}"));
+    let next = painter.paint(Style::Accent, &next_command(report));
+    out.line(To::Progress, &format!("next: {next}"));
     code
 }
 
@@ -209,16 +229,4 @@ pub(super) fn next_command(report: &Report) -> String {
         _ if !is_stored(report) => format!("otto resume {session}"),
         _ => format!("otto show {session}"),
     }
-}
-
-/// As [`conclude`], with what to type next.
-pub(super) fn conclude_with_next(out: &mut Out, report: &Report, budgets: &Budgets) -> Code {
-    let code = conclude(out, report, budgets, To::Progress);
-    if !out.is_json() {
-        let next = out
-            .painter(To::Progress)
-            .paint(Style::Accent, &next_command(report));
-        out.line(To::Progress, &format!("next: {next}"));
-    }
-    code
 }

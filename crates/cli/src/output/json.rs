@@ -4,7 +4,6 @@
 //! Invariant: every object that tells of an event has a `type`; a field is never renamed or given another
 //! meaning without a new major version.
 
-use otto::core::invocation::{ModelFailureKind, ToolEnding};
 use otto::core::policy::RefusedBy;
 use otto::text::rfc3339;
 use otto::{
@@ -154,7 +153,7 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
             "type": "tool_finished",
             "call": &*call.0,
             "tool": &**tool,
-            "ending": ending_word(*ending),
+            "ending": ending.as_str(),
             "refused_by": refused_by.map(RefusedBy::as_str),
             "content": &**content,
             "duration_ms": milliseconds(*duration),
@@ -187,7 +186,7 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
             wait,
         } => json!({
             "type": "retrying",
-            "kind": failure_word(*kind),
+            "kind": kind.as_str(),
             "message": &**message,
             "wait_ms": milliseconds(*wait),
         }),
@@ -202,35 +201,4 @@ pub(crate) fn event(event: &ListenerEvent) -> Option<Value> {
         ListenerEvent::Finished(_) => return None,
     };
     Some(value)
-}
-
-const fn ending_word(ending: ToolEnding) -> &'static str {
-    match ending {
-        ToolEnding::Succeeded => "succeeded",
-        ToolEnding::Failed => "failed",
-        ToolEnding::Denied => "denied",
-        ToolEnding::TimedOut => "timed_out",
-        ToolEnding::Cancelled => "cancelled",
-        ToolEnding::OperatorFault => "operator_fault",
-    }
-}
-
-const fn failure_word(kind: ModelFailureKind) -> &'static str {
-    match kind {
-        ModelFailureKind::Authentication => "authentication",
-        ModelFailureKind::Permission => "permission",
-        ModelFailureKind::NotFound => "not_found",
-        ModelFailureKind::InvalidRequest => "invalid_request",
-        ModelFailureKind::PromptTooLong => "prompt_too_long",
-        ModelFailureKind::RateLimited => "rate_limited",
-        ModelFailureKind::SpendLimit => "spend_limit",
-        ModelFailureKind::Overloaded => "overloaded",
-        ModelFailureKind::Server => "server",
-        ModelFailureKind::Unreachable => "unreachable",
-        ModelFailureKind::Timeout => "timeout",
-        ModelFailureKind::CutStream => "cut_stream",
-        ModelFailureKind::Protocol => "protocol",
-        ModelFailureKind::Interrupted => "interrupted",
-        ModelFailureKind::CircuitOpen => "circuit_open",
-    }
 }

@@ -162,6 +162,24 @@ pub enum StopReason {
     Other(Arc<str>),
 }
 
+impl StopReason {
+    /// `end_turn`, `tool_use`, `max_tokens`, `stop_sequence`, `pause_turn`, `refusal`, `context_window_exceeded` or
+    /// `other`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::EndTurn => "end_turn",
+            Self::ToolUse => "tool_use",
+            Self::MaxTokens => "max_tokens",
+            Self::StopSequence => "stop_sequence",
+            Self::PauseTurn => "pause_turn",
+            Self::Refusal { .. } => "refusal",
+            Self::ContextWindowExceeded => "context_window_exceeded",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
 /// Why a model call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFailure {
@@ -216,6 +234,30 @@ pub enum ModelFailureKind {
     CircuitOpen,
 }
 
+impl ModelFailureKind {
+    /// The word used in JSON, logs and metrics: `authentication`, `rate_limited` and so on.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Permission => "permission",
+            Self::NotFound => "not_found",
+            Self::InvalidRequest => "invalid_request",
+            Self::PromptTooLong => "prompt_too_long",
+            Self::RateLimited => "rate_limited",
+            Self::SpendLimit => "spend_limit",
+            Self::Overloaded => "overloaded",
+            Self::Server => "server",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::CutStream => "cut_stream",
+            Self::Protocol => "protocol",
+            Self::Interrupted => "interrupted",
+            Self::CircuitOpen => "circuit_open",
+        }
+    }
+}
+
 /// What a failed call costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Billing {
@@ -255,6 +297,21 @@ pub enum ToolEnding {
     OperatorFault,
 }
 
+impl ToolEnding {
+    /// `succeeded`, `failed`, `denied`, `timed_out`, `cancelled` or `operator_fault`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Denied => "denied",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::OperatorFault => "operator_fault",
+        }
+    }
+}
+
 /// Why an invocation is to end before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CancelReason {
@@ -270,4 +327,19 @@ pub enum CancelReason {
     StoreFailed,
     /// A tool call of unknown outcome needs a person's word before anything goes on.
     AwaitingPerson,
+}
+
+impl CancelReason {
+    /// `user`, `kill_switch`, `shutdown`, `fenced`, `store_failed` or `awaiting_person`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::KillSwitch => "kill_switch",
+            Self::Shutdown => "shutdown",
+            Self::Fenced => "fenced",
+            Self::StoreFailed => "store_failed",
+            Self::AwaitingPerson => "awaiting_person",
+        }
+    }
 }

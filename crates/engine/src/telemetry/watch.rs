@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use otto_core::id::EffectId;
 use otto_core::invocation::{
-    Event, LastCompaction, ModelRequest, Outcome, StopReason, ToolRequest, ToolResult,
+    Event, LastCompaction, ModelRequest, Outcome, ToolRequest, ToolResult,
 };
 use otto_core::ledger::Warning;
 use otto_core::model::Usage;
 use otto_core::{AgentName, ModelId, Money, Timestamp, ToolCallId};
 use tracing::{error, info, warn};
 
-use super::{Telemetry, ending_word, failure_word, outcome_word, scope_word};
+use super::{Telemetry, outcome_word, scope_word};
 use crate::metrics::Label;
 use crate::spans::{AttributeValue, FinishedSpan, SpanKind, span_of, span_of_effect, trace_of};
 use crate::{Ids, names};
@@ -138,7 +138,7 @@ impl InvocationWatch {
                 self.model_call_ended(now, *effect, &end);
             }
             Event::ModelFailed { effect, failure } => {
-                let word = failure_word(failure.kind);
+                let word = failure.kind.as_str();
                 self.telemetry.metrics.errors.add(&[word.into()], 1);
                 warn!(
                     target: "otto",
@@ -214,7 +214,7 @@ impl InvocationWatch {
             Some(Event::ModelFinished { finish, .. }) => {
                 attributes.push((
                     names::RESPONSE_FINISH_REASONS,
-                    AttributeValue::Texts(vec![stop_word(&finish.stop)]),
+                    AttributeValue::Texts(vec![Arc::from(finish.stop.as_str())]),
                 ));
                 if let Some(model) = &finish.served_by {
                     attributes.push((names::RESPONSE_MODEL, model.as_str().into()));
@@ -245,7 +245,7 @@ impl InvocationWatch {
         let Some(Open::Tool { begun, tool, call }) = self.open.remove(&id) else {
             return;
         };
-        let ending = ending_word(result.ending);
+        let ending = result.ending.as_str();
         self.telemetry
             .metrics
             .tool_call(&tool, ending, result.duration);
@@ -473,17 +473,4 @@ fn usage_attributes(usage: &Usage) -> [(&'static str, AttributeValue); 4] {
                 .into(),
         ),
     ]
-}
-
-fn stop_word(stop: &StopReason) -> Arc<str> {
-    Arc::from(match stop {
-        StopReason::EndTurn => "end_turn",
-        StopReason::ToolUse => "tool_use",
-        StopReason::MaxTokens => "max_tokens",
-        StopReason::StopSequence => "stop_sequence",
-        StopReason::PauseTurn => "pause_turn",
-        StopReason::Refusal { .. } => "refusal",
-        StopReason::ContextWindowExceeded => "context_window_exceeded",
-        StopReason::Other(_) => "other",
-    })
 }

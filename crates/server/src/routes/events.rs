@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use otto::InvocationId;
-use otto::core::invocation::{Event, StopReason, ToolEnding};
+use otto::core::invocation::Event;
 use otto::core::journal;
 use otto::core::message::{BlockView, ToolInput};
 use otto::text::rfc3339;
@@ -37,8 +37,8 @@ pub(super) fn routes() -> Vec<Route> {
             .uuid("id", "The invocation.")
             .header(
                 "Last-Event-ID",
-                "The id of the last event that was received; it goes before `after`.",
-                json!({"type": "string", "pattern": CURSOR_PATTERN}),
+                "The id of the last event that was received, or nothing; it goes before `after`.",
+                json!({"type": "string", "pattern": LAST_EVENT_PATTERN}),
                 "1",
             )
             .query::<CursorQuery>()
@@ -51,6 +51,8 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 const CURSOR_PATTERN: &str = r"^[0-9]{1,19}(\.end)?$";
+/// A browser that has received no id yet sends an empty one.
+const LAST_EVENT_PATTERN: &str = r"^([0-9]{1,19}(\.end)?)?$";
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -168,42 +170,26 @@ pub(super) fn describe(line: &str) -> Option<(&'static str, Value)> {
             BlockView::Thinking(_) | BlockView::Opaque => return None,
         },
         Event::ModelFinished { finish, .. } => {
-            let stop = match finish.stop {
-                StopReason::EndTurn => "end_turn",
-                StopReason::ToolUse => "tool_use",
-                StopReason::MaxTokens => "max_tokens",
-                StopReason::StopSequence => "stop_sequence",
-                StopReason::PauseTurn => "pause_turn",
-                StopReason::Refusal { .. } => "refusal",
-                StopReason::ContextWindowExceeded => "model_context_window_exceeded",
-                StopReason::Other(_) => "other",
-            };
             let tokens = finish.usage.map(|usage| usage.total_tokens());
-            ("turn_finished", json!({ "stop": stop, "tokens": tokens }))
+            (
+                "turn_finished",
+                json!({ "stop": finish.stop.as_str(), "tokens": tokens }),
+            )
         }
         Event::ModelFailed { failure, .. } => (
             "model_failed",
-            json!({ "kind": format!("{:?}", failure.kind), "detail": &*failure.message }),
+            json!({ "kind": failure.kind.as_str(), "detail": &*failure.message }),
         ),
         Event::ToolFinished { result, .. } => {
-            let ending = match result.ending {
-                ToolEnding::Succeeded => "succeeded",
-                ToolEnding::Failed => "failed",
-                ToolEnding::Denied => "denied",
-                ToolEnding::TimedOut => "timed_out",
-                ToolEnding::Cancelled => "cancelled",
-                ToolEnding::OperatorFault => "operator_fault",
-            };
             let millis = u64::try_from(result.duration.as_millis()).unwrap_or(u64::MAX);
             (
                 "tool_result",
-                json!({ "ending": ending, "content": &*result.content, "duration_ms": millis }),
+                json!({ "ending": result.ending.as_str(), "content": &*result.content, "duration_ms": millis }),
             )
         }
-        Event::CancelRequested(reason) => (
-            "cancel_requested",
-            json!({ "reason": format!("{reason:?}") }),
-        ),
+        Event::CancelRequested(reason) => {
+            ("cancel_requested", json!({ "reason": reason.as_str() }))
+        }
         Event::ReservationRefused { .. }
         | Event::ToolCallReceived { .. }
         | Event::TimerFired { .. } => {
