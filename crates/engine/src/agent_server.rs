@@ -6,7 +6,7 @@
 //! Invariant: every event is in the journal's buffer before the machine sees it, and the buffer is durable
 //! before an effect leaves Otto that must not be repeated.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use otto_core::agent::AgentConfig;
@@ -19,12 +19,14 @@ use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Entry, Lease};
 use otto_core::{Money, Timestamp};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::context_store::OwnedData;
 use crate::effects::{EndedTool, OpenModelCall, PendingSettle, RunningTool, next_model_event};
 use crate::engine::Shared;
+use crate::few::Few;
+use crate::signals::Signals;
 use crate::telemetry::{self, InvocationWatch};
 use crate::timers::Timers;
 use crate::{Ids, ListenerEvent, Report};
@@ -46,19 +48,18 @@ pub struct AgentServer {
     pub(crate) inbox: VecDeque<Event>,
     pub(crate) model: Option<OpenModelCall>,
     pub(crate) tools: JoinSet<(EffectId, EndedTool)>,
-    pub(crate) running: BTreeMap<EffectId, RunningTool>,
+    pub(crate) running: Few<RunningTool>,
     /// A call with side effects has ended, and what it came to may not be with the store yet.
     pub(crate) has_acted: bool,
     /// What the tools share; made for the first call.
     pub(crate) data: Option<OwnedData>,
     pub(crate) timers: Timers,
     pub(crate) settles: Vec<PendingSettle>,
-    /// Taken when a reason to end has been passed on: the machine hears it once.
-    pub(crate) stop: Option<watch::Receiver<Option<CancelReason>>>,
-    pub(crate) stop_sender: watch::Sender<Option<CancelReason>>,
+    /// A reason to end, and how far the journal is durable.
+    pub(crate) signals: Arc<Signals>,
+    /// A reason to end has been passed on: the machine hears it once.
+    pub(crate) has_heard_stop: bool,
     pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
-    /// The last journal sequence that is durable, for those who follow the journal.
-    pub(crate) progress: watch::Sender<u64>,
     pub(crate) admitted_at: Timestamp,
     pub(crate) charged: Money,
     /// The lease is lost: nothing may be written any more.
@@ -180,7 +181,10 @@ impl AgentServer {
             tokio::task::consume_budget().await;
             tokio::select! {
                 biased;
-                reason = stop_requested(&mut self.stop) => return Event::CancelRequested(reason),
+                reason = self.signals.stop_requested(), if !self.has_heard_stop => {
+                    self.has_heard_stop = true;
+                    return Event::CancelRequested(reason);
+                }
                 Some(ended) = self.tools.join_next() => {
                     // A call catches its own panics; a task that was ended from outside has no result to tell.
                     if let Ok((id, ended)) = ended
@@ -206,12 +210,12 @@ impl AgentServer {
 
     /// Why nothing may begin here any more, if so.
     pub(crate) fn stop_ordered(&self) -> Option<CancelReason> {
-        (*self.stop_sender.borrow()).or_else(|| self.shared.stop_ordered())
+        self.signals.stop().or_else(|| self.shared.stop_ordered())
     }
 
     /// Tells followers of the journal that everything up to `sequence` is durable.
     pub(crate) fn durable_up_to(&self, sequence: u64) {
-        self.progress.send_replace(sequence);
+        self.signals.durable_up_to(sequence);
     }
 
     /// Tells listeners, if there are any; the event is made only then.
@@ -255,22 +259,4 @@ impl AgentServer {
             });
         }
     }
-}
-
-/// Resolves once, when a reason to end is set. Cancel safe.
-async fn stop_requested(stop: &mut Option<watch::Receiver<Option<CancelReason>>>) -> CancelReason {
-    if let Some(receiver) = stop {
-        // An error means that nobody is left who could ask.
-        if let Ok(reason) = receiver
-            .wait_for(Option::is_some)
-            .await
-            .map(|reason| *reason)
-        {
-            *stop = None;
-            if let Some(reason) = reason {
-                return reason;
-            }
-        }
-    }
-    std::future::pending().await
 }

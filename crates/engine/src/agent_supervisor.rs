@@ -7,7 +7,7 @@
 //! Invariant: whatever way a task ends (outcome, panics beyond the rule, shutdown that could not wait), its
 //! place, its entry in the registry and its lease are given back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Durability, Lease};
 use otto_core::{Money, Timestamp};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -29,11 +29,11 @@ use crate::admission::Ticket;
 use crate::agent_server::{AgentServer, PendingJournal};
 use crate::audit::Beginning;
 use crate::engine::{Engine, Shared};
-use crate::handle::request_stop;
+use crate::few::Few;
 use crate::recovery::Recovered;
-use crate::registry::Watched;
 use crate::restarts::{Ending, RestartRule, Restarts, Verdict};
 use crate::shutdown::LeftForResume;
+use crate::signals::Signals;
 use crate::telemetry::{self, InvocationWatch};
 use crate::timers::Timers;
 use crate::{Ids, InvocationHandle, ListenerEvent, Listening, Report};
@@ -57,10 +57,8 @@ pub(crate) enum Start {
 }
 
 struct Channels {
-    stop: watch::Receiver<Option<CancelReason>>,
-    stop_sender: watch::Sender<Option<CancelReason>>,
+    signals: Arc<Signals>,
     events: Option<broadcast::Sender<ListenerEvent>>,
-    progress: watch::Sender<u64>,
 }
 
 impl Engine {
@@ -73,7 +71,6 @@ impl Engine {
         listening: Listening,
     ) -> InvocationHandle {
         let shared = self.shared().clone();
-        let (stop_sender, stop) = watch::channel(None);
         let (sender, receiver) = listening.capacity().map(broadcast::channel).unzip();
         let durable = match &start {
             Start::New {
@@ -86,39 +83,33 @@ impl Engine {
             } => AgentServer::BEGINNING,
             Start::Resumed(recovered) => recovered.last_sequence,
         };
-        let (progress, followed) = watch::channel(durable);
+        let signals = Signals::new(durable);
         let (report_sender, report) = oneshot::channel();
         let handle = InvocationHandle {
             ids: seat.ids,
-            stop: stop_sender.clone(),
+            signals: signals.clone(),
             events: receiver,
             report,
-            progress: followed,
         };
         let registration = shared.registry.register(
             seat.ids,
             seat.agent.name.clone(),
             seat.admitted_at,
-            stop_sender.clone(),
-            Watched {
-                events: sender.clone(),
-                progress: progress.clone(),
-            },
+            signals.clone(),
+            sender.clone(),
         );
         shared.leases.hold(&seat.lease);
         // Whoever throws the switch or shuts down marks that first and looks through the registry then: one of
         // both sees this invocation.
         if let Some(reason) = shared.stop_ordered() {
-            request_stop(&stop_sender, reason);
+            signals.request_stop(reason);
         }
         if matches!(start, Start::Resumed(_)) {
-            shared.obey_cancel_request(seat.ids.invocation, &stop_sender);
+            shared.obey_cancel_request(seat.ids.invocation, &signals);
         }
         let channels = Channels {
-            stop,
-            stop_sender,
+            signals,
             events: sender,
-            progress,
         };
         let span = telemetry::span(&seat.ids, &seat.agent.name);
         let work = async move {
@@ -166,12 +157,11 @@ async fn drive(
     start: Start,
     channels: &Channels,
 ) -> Report {
-    let mut stop = channels.stop.clone();
     // Who is to end need not wait for a place: it begins nothing, it only writes down that it ends.
     let _permit = tokio::select! {
         biased;
         permit = ticket.admitted() => permit,
-        _ = stop.wait_for(Option::is_some) => None,
+        _ = channels.signals.stop_requested() => None,
     };
     // In a place of its own: it is many times what an invocation takes that waits.
     Box::pin(supervise(shared, seat, start, channels)).await
@@ -283,14 +273,13 @@ fn agent_server(
         inbox: VecDeque::new(),
         model: None,
         tools: JoinSet::new(),
-        running: BTreeMap::new(),
+        running: Few::new(),
         data: None,
         timers: Timers::default(),
         settles: Vec::new(),
-        stop: Some(channels.stop.clone()),
-        stop_sender: channels.stop_sender.clone(),
+        signals: channels.signals.clone(),
+        has_heard_stop: false,
         events: channels.events.clone(),
-        progress: channels.progress.clone(),
         admitted_at: seat.admitted_at,
         charged,
         fenced: false,

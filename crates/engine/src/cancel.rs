@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
 use crate::engine::Shared;
-use crate::handle::request_stop;
+use crate::signals::Signals;
 use crate::ticks::Ticks;
 
 /// How often requests are looked for: a person waits for it, and a look costs a few microseconds.
@@ -205,13 +205,9 @@ pub(crate) async fn watch(shared: Weak<Shared>, stop: CancellationToken) {
 
 impl Shared {
     /// Obeys a request that was left for an invocation that is taken up now.
-    pub(crate) fn obey_cancel_request(
-        &self,
-        invocation: InvocationId,
-        stop: &tokio::sync::watch::Sender<Option<CancelReason>>,
-    ) {
+    pub(crate) fn obey_cancel_request(&self, invocation: InvocationId, signals: &Signals) {
         if self.cancels.is_requested(invocation) {
-            request_stop(stop, CancelReason::User);
+            signals.request_stop(CancelReason::User);
         }
     }
 }

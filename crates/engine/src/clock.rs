@@ -64,7 +64,8 @@ pub trait IdSource: Send + Sync {
     }
 }
 
-/// Ids from the operating system's random source.
+/// Ids from a generator of this process that the operating system's random source seeds: a system call for each
+/// would be a good part of what it costs to begin an invocation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomIds;
 

@@ -1,11 +1,14 @@
 //! A running invocation as its caller holds it.
 
+use std::sync::Arc;
+
 use futures_util::stream::{self, Stream};
 use otto_core::invocation::CancelReason;
 use otto_core::{InvocationId, SessionId, TaskId, WorkflowId};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot};
 
+use crate::signals::Signals;
 use crate::{InvokeError, ListenerEvent, Report};
 
 /// The ids of one invocation.
@@ -25,11 +28,10 @@ pub struct Ids {
 #[derive(Debug)]
 pub struct InvocationHandle {
     pub(crate) ids: Ids,
-    pub(crate) stop: watch::Sender<Option<CancelReason>>,
+    pub(crate) signals: Arc<Signals>,
     pub(crate) events: Option<broadcast::Receiver<ListenerEvent>>,
     /// In a box: the place for it is there from the start.
     pub(crate) report: oneshot::Receiver<Box<Report>>,
-    pub(crate) progress: watch::Receiver<u64>,
 }
 
 impl InvocationHandle {
@@ -41,13 +43,13 @@ impl InvocationHandle {
 
     /// Asks it to end. The outcome is `Cancelled` unless it ends by itself first.
     pub fn cancel(&self) {
-        request_stop(&self.stop, CancelReason::User);
+        self.signals.request_stop(CancelReason::User);
     }
 
     /// A function that cancels, to be handed elsewhere.
     pub fn canceller(&self) -> impl Fn() + Send + Sync + Clone + 'static {
-        let stop = self.stop.clone();
-        move || request_stop(&stop, CancelReason::User)
+        let signals = self.signals.clone();
+        move || signals.request_stop(CancelReason::User)
     }
 
     /// Its events, if it was started with [`crate::Listening::On`]. Can be taken once.
@@ -60,8 +62,8 @@ impl InvocationHandle {
     /// rely on it. It costs no sync of its own; the beginning becomes durable with the first hold of money.
     /// Cancel safe.
     pub async fn durable(&mut self) {
-        // An error means that it has ended, which is durable as well.
-        let _ = self.progress.wait_for(|sequence| *sequence > 0).await;
+        // Without one it has ended, which is durable as well.
+        let _ = self.signals.durable_after(0).await;
     }
 
     /// Its next event; `None` when it has ended, when its events were taken, or when nobody was to listen.
@@ -103,15 +105,4 @@ async fn next(events: &mut broadcast::Receiver<ListenerEvent>) -> Option<Listene
             Err(RecvError::Closed) => return None,
         }
     }
-}
-
-/// Sets the reason to end, unless one was set before: the first reason stays.
-pub(crate) fn request_stop(stop: &watch::Sender<Option<CancelReason>>, reason: CancelReason) {
-    stop.send_if_modified(|current| {
-        let is_first = current.is_none();
-        if is_first {
-            *current = Some(reason);
-        }
-        is_first
-    });
 }

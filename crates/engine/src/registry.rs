@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use otto_core::invocation::CancelReason;
 use otto_core::{AgentName, InvocationId, Timestamp};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 
-use crate::handle::request_stop;
+use crate::signals::{Progress, Signals};
 use crate::{Ids, ListenerEvent};
 
 /// What is known of a running invocation.
@@ -22,36 +22,26 @@ pub struct RunningInvocation {
     pub agent: AgentName,
     /// When it was admitted.
     pub since: Timestamp,
-    stop: watch::Sender<Option<CancelReason>>,
-    watched: Watched,
-}
-
-/// What can be followed of a running invocation.
-#[derive(Debug, Clone)]
-pub(crate) struct Watched {
-    pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
-    pub(crate) progress: watch::Sender<u64>,
+    signals: Arc<Signals>,
+    events: Option<broadcast::Sender<ListenerEvent>>,
 }
 
 impl RunningInvocation {
     /// Its events from now on, if it was started with listening.
     #[must_use]
     pub fn subscribe(&self) -> Option<broadcast::Receiver<ListenerEvent>> {
-        self.watched
-            .events
-            .as_ref()
-            .map(broadcast::Sender::subscribe)
+        self.events.as_ref().map(broadcast::Sender::subscribe)
     }
 
-    /// The last durable sequence of its journal, as it grows; closed when the invocation has ended.
+    /// How far its journal is durable, as it grows.
     #[must_use]
-    pub fn progress(&self) -> watch::Receiver<u64> {
-        self.watched.progress.subscribe()
+    pub fn progress(&self) -> Progress {
+        Progress::of(self.signals.clone())
     }
 
     /// Asks it to end.
     pub fn cancel(&self) {
-        request_stop(&self.stop, CancelReason::User);
+        self.signals.request_stop(CancelReason::User);
     }
 }
 
@@ -76,6 +66,7 @@ pub(crate) struct TakingUp {
 pub(crate) struct Registration {
     registry: Registry,
     invocation: InvocationId,
+    signals: Arc<Signals>,
 }
 
 impl Registry {
@@ -84,20 +75,21 @@ impl Registry {
         ids: Ids,
         agent: AgentName,
         since: Timestamp,
-        stop: watch::Sender<Option<CancelReason>>,
-        watched: Watched,
+        signals: Arc<Signals>,
+        events: Option<broadcast::Sender<ListenerEvent>>,
     ) -> Registration {
         let entry = RunningInvocation {
             ids,
             agent,
             since,
-            stop,
-            watched,
+            signals: signals.clone(),
+            events,
         };
         self.lock().insert(ids.invocation, entry);
         Registration {
             registry: self.clone(),
             invocation: ids.invocation,
+            signals,
         }
     }
 
@@ -164,7 +156,7 @@ impl Registry {
     /// Asks every running invocation to end.
     pub(crate) fn stop_all(&self, reason: CancelReason) {
         for entry in self.lock().values() {
-            request_stop(&entry.stop, reason);
+            entry.signals.request_stop(reason);
         }
     }
 
@@ -175,7 +167,7 @@ impl Registry {
             .values()
             .filter(|entry| entry.ids.session == session)
         {
-            request_stop(&entry.stop, reason);
+            entry.signals.request_stop(reason);
         }
     }
 
@@ -199,6 +191,8 @@ impl Drop for Registration {
             running.remove(&self.invocation);
             running.is_empty()
         };
+        // Whoever hears of the end finds it in the registry no more.
+        self.signals.end();
         if is_last {
             self.registry.emptied.notify_waiters();
         }

@@ -111,8 +111,9 @@ pub use otto_core::{
 pub use otto_engine::{
     Admission, CancelError, Cancelling, Ceilings, Child, Component, Condition, ContextGuard,
     ContextMetadata, ContextStore, HealthReport, Ids, InvocationHandle, InvokeError, LeftForResume,
-    ListenerEvent, Listening, Report, RestartRule, ResumeOptions, RunningInvocation, SharedBudget,
-    ShutdownReport, TelemetryParts, ToolBus, UsageReport, kill_switch, metrics, names, spans,
+    ListenerEvent, Listening, Progress, Report, RestartRule, ResumeOptions, RunningInvocation,
+    SharedBudget, ShutdownReport, TelemetryParts, ToolBus, UsageReport, kill_switch, metrics,
+    names, spans,
 };
 pub use otto_sandbox::{
     Connections, DoctorReport, LockConfig, LockError, MainLock, WorkerHost, lock_main,

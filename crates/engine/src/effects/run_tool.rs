@@ -97,7 +97,7 @@ impl AuditLog for Auditor {
 
 impl AgentServer {
     pub(crate) fn run_tool(&mut self, now: Timestamp, id: EffectId, request: ToolRequest) {
-        let tool_name: Arc<str> = Arc::from(request.tool.as_str());
+        let tool_name = request.tool.shared_text();
         let during_stream = self.model.is_some();
         let shown_input = redaction::text(&self.shared.redactor, &request.input);
         self.shared
@@ -201,7 +201,7 @@ impl AgentServer {
     }
 
     pub(crate) fn stop_tool(&mut self, id: EffectId) {
-        if let Some(running) = self.running.get(&id) {
+        if let Some(running) = self.running.get(id) {
             running.cancel.cancel();
         }
     }
@@ -209,7 +209,7 @@ impl AgentServer {
     /// Tells of the end of a call and turns it into its event. `None` if it was not running.
     pub(crate) fn tool_finished(&mut self, id: EffectId, ended: EndedTool) -> Option<Event> {
         let EndedTool { result, refused_by } = ended;
-        let running = self.running.remove(&id)?;
+        let running = self.running.remove(id)?;
         self.has_acted |= running.side_effects == SideEffects::Some;
         self.shared
             .audit

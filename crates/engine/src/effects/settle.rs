@@ -95,7 +95,7 @@ impl AgentServer {
             return Err(StoreFailed);
         }
         if self.fenced {
-            crate::handle::request_stop(&self.stop_sender, CancelReason::Fenced);
+            self.signals.request_stop(CancelReason::Fenced);
             return Err(StoreFailed);
         }
         Ok(())

@@ -2,7 +2,6 @@
 //!
 //! Invariant: every start that was told has exactly one end, unless the AgentServer panics in between.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use otto_core::id::EffectId;
@@ -15,6 +14,7 @@ use otto_core::{AgentName, ModelId, Money, Timestamp, ToolCallId};
 use tracing::{error, info, warn};
 
 use super::{Telemetry, outcome_word, scope_word};
+use crate::few::Few;
 use crate::metrics::Label;
 use crate::spans::{AttributeValue, FinishedSpan, SpanKind, span_of, span_of_effect, trace_of};
 use crate::{Ids, names};
@@ -25,7 +25,7 @@ pub(crate) struct InvocationWatch {
     ids: Ids,
     agent: AgentName,
     model: ModelId,
-    open: BTreeMap<EffectId, Open>,
+    open: Few<Open>,
     usage: Usage,
 }
 
@@ -61,7 +61,7 @@ impl InvocationWatch {
             ids,
             agent,
             model,
-            open: BTreeMap::new(),
+            open: Few::new(),
             usage: Usage {
                 input_tokens: 0,
                 output_tokens: 0,
@@ -184,7 +184,7 @@ impl InvocationWatch {
         let Some(Open::Model {
             begun,
             max_output_tokens,
-        }) = self.open.remove(&id)
+        }) = self.open.remove(id)
         else {
             return;
         };
@@ -242,7 +242,7 @@ impl InvocationWatch {
     }
 
     fn tool_ended(&mut self, now: Timestamp, id: EffectId, result: &ToolResult) {
-        let Some(Open::Tool { begun, tool, call }) = self.open.remove(&id) else {
+        let Some(Open::Tool { begun, tool, call }) = self.open.remove(id) else {
             return;
         };
         let ending = result.ending.as_str();
@@ -357,8 +357,7 @@ impl InvocationWatch {
         outcome: &Outcome,
         charged: Money,
     ) {
-        let open: Vec<EffectId> = self.open.keys().copied().collect();
-        for id in open {
+        for id in self.open.ids() {
             self.model_call_stopped(now, id);
         }
         let word = outcome_word(outcome);

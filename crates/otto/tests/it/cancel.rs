@@ -95,7 +95,7 @@ async fn what_nobody_drives_ends_when_it_is_taken_up() {
     if let Some(running) = next.engine().registry().find(left.invocation) {
         let mut progress = running.progress();
         drop(running);
-        while progress.changed().await.is_ok() {}
+        while progress.grown().await {}
     }
     let ended = record(&next, left.invocation).await;
     assert_eq!(ended.outcome, Some(OutcomeKind::Cancelled));

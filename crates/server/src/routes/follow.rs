@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::response::sse::Event as SseEvent;
-use otto::{InvocationId, ListenerEvent};
+use otto::{InvocationId, ListenerEvent, Progress};
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, watch};
 
 use super::events::describe;
 use super::invocations;
@@ -64,7 +64,7 @@ pub(super) struct Follower {
 
 /// What can be waited for while it runs in this process.
 struct Running {
-    progress: watch::Receiver<u64>,
+    progress: Progress,
     deltas: Option<broadcast::Receiver<ListenerEvent>>,
 }
 
@@ -115,7 +115,7 @@ impl Follower {
         let durable = self
             .running
             .as_mut()
-            .map(|running| *running.progress.borrow_and_update());
+            .map(|running| running.progress.durable());
         let record = invocations::find(&self.state, self.invocation).await?;
         let entries = self
             .state
@@ -166,9 +166,9 @@ impl Follower {
         };
         tokio::select! {
             _ = stop.changed() => {}
-            changed = running.progress.changed() => {
+            has_grown = running.progress.grown() => {
                 // The invocation has left the registry.
-                if changed.is_err() {
+                if !has_grown {
                     self.running = None;
                 }
             }
