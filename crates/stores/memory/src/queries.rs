@@ -25,6 +25,7 @@ pub(crate) fn invocations(
     let mut found: Vec<&Invocation> = rows
         .invocations
         .values()
+        .map(|invocation| &**invocation)
         .filter(|Invocation { submission, .. }| {
             query
                 .invocation
@@ -52,6 +53,7 @@ pub(crate) fn unfinished(rows: &MemoryRows) -> Result<Vec<InvocationRecord>, Sto
     let mut found: Vec<&Invocation> = rows
         .invocations
         .values()
+        .map(|invocation| &**invocation)
         .filter(|invocation| invocation.finish.is_none())
         .collect();
     found.sort_by_key(|invocation| (invocation.submission.at, invocation.submission.invocation));

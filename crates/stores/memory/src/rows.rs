@@ -18,7 +18,8 @@ use crate::Bounds;
 pub(crate) struct MemoryRows {
     bounds: Bounds,
     sessions: BTreeMap<SessionId, LeaseRow>,
-    pub(crate) invocations: BTreeMap<InvocationId, Invocation>,
+    /// In boxes: the nodes of a map that grows at its end are half empty.
+    pub(crate) invocations: BTreeMap<InvocationId, Box<Invocation>>,
     keys: BTreeMap<Arc<str>, KeyRow>,
     kill: Option<KillRow>,
     highest_day: UtcDay,
@@ -37,7 +38,7 @@ pub(crate) struct MemoryRows {
 pub(crate) struct Invocation {
     pub(crate) submission: Submission,
     pub(crate) entries: Vec<Entry>,
-    pub(crate) finish: Option<Finish>,
+    pub(crate) finish: Option<Box<Finish>>,
     /// The journal was dropped: the bound was reached.
     pub(crate) dropped: bool,
     last_sequence: u64,
@@ -183,7 +184,8 @@ impl Rows for MemoryRows {
             dropped: false,
             last_sequence: 0,
         };
-        self.invocations.insert(submission.invocation, invocation);
+        self.invocations
+            .insert(submission.invocation, Box::new(invocation));
         Ok(())
     }
 
@@ -202,11 +204,11 @@ impl Rows for MemoryRows {
 
     fn end(&mut self, finish: &Finish) -> Result<(), StoreError> {
         if let Some(invocation) = self.invocations.get_mut(&finish.invocation) {
-            invocation.finish = Some(Finish {
+            invocation.finish = Some(Box::new(Finish {
                 entries: Vec::new(),
                 artifacts: Vec::new(),
                 ..finish.clone()
-            });
+            }));
             self.bytes += finish.result.len();
             self.ended.push_back(finish.invocation);
             self.trim();
