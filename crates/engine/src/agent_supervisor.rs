@@ -12,10 +12,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use otto_core::agent::AgentConfig;
+use otto_core::agent::{AgentConfig, Budgets};
 use otto_core::invocation::{
-    CancelReason, Event, Failure, Invocation, InvocationSpec, Outcome, Totals,
+    CancelReason, Event, Failure, Invocation, InvocationLimits, InvocationSpec, Outcome, Totals,
 };
+use otto_core::ledger::{ScopeKey, ScopeLimits};
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Durability, Lease};
@@ -41,6 +42,7 @@ use crate::{Ids, InvocationHandle, ListenerEvent, Listening, Report};
 /// Who is invoked, and by what right.
 pub(crate) struct Seat {
     pub(crate) ids: Ids,
+    /// As it is configured; what is in force for this invocation follows from its journal.
     pub(crate) agent: Arc<AgentConfig>,
     pub(crate) lease: Lease,
     pub(crate) admitted_at: Timestamp,
@@ -229,6 +231,10 @@ fn agent_server(
             )
         }
     };
+    let agent = match &first {
+        Event::Resumed(resumption) => under(&seat.agent, &resumption.limits, &resumption.scopes),
+        _ => under(&seat.agent, &spec.limits, &spec.scopes),
+    };
     let snapshot = shared.tools.snapshot();
     let needed = spec
         .tools
@@ -251,14 +257,12 @@ fn agent_server(
         Beginning::New
     };
     shared.note_configuration();
-    shared
-        .audit
-        .started(beginning, &seat.ids, &seat.agent, granted);
+    shared.audit.started(beginning, &seat.ids, &agent, granted);
     let server = AgentServer {
         shared: shared.clone(),
         watch,
         ids: seat.ids,
-        agent: seat.agent.clone(),
+        agent,
         granted,
         conversation: Arc::new(Conversation {
             model: spec.model.clone(),
@@ -289,6 +293,30 @@ fn agent_server(
         report: None,
     };
     (server, first)
+}
+
+/// The agent with the limits that are in force for this invocation, which its tools may ask for.
+fn under(
+    agent: &Arc<AgentConfig>,
+    limits: &InvocationLimits,
+    scopes: &[ScopeLimits],
+) -> Arc<AgentConfig> {
+    let own = scopes
+        .iter()
+        .find(|limits| matches!(limits.scope, ScopeKey::Invocation(_)));
+    let budgets = Budgets {
+        time: Some(limits.time.clone()),
+        turns: Some(limits.turns.clone()),
+        cost: own.and_then(|own| own.cost.clone()),
+        tokens: own.and_then(|own| own.tokens.clone()),
+    };
+    if budgets == agent.budgets {
+        return agent.clone();
+    }
+    Arc::new(AgentConfig {
+        budgets,
+        ..AgentConfig::clone(agent)
+    })
 }
 
 fn failed_report(shared: &Shared, seat: &Seat, why: &str) -> Report {

@@ -317,12 +317,9 @@ impl Engine {
             task: self.shared.ids.task(now),
             invocation: self.shared.ids.invocation(now),
         };
-        let agent = Arc::new(AgentConfig {
-            budgets: self.effective_budgets(&agent, &task.budgets),
-            ..AgentConfig::clone(&agent)
-        });
+        let budgets = self.effective_budgets(&agent, &task.budgets);
         let input = redaction::text(&self.shared.redactor, &task.input);
-        let spec = Arc::new(self.spec(&agent, &ids, model, input.clone())?);
+        let spec = Arc::new(self.spec(&agent, &budgets, &ids, model, input.clone())?);
         // The first hold of money makes it durable, at once; who has to wait for its turn must not be lost meanwhile.
         let durability = if ticket.must_wait() {
             Durability::Synced
@@ -409,8 +406,9 @@ impl Engine {
             .narrowed_by(&self.shared.settings().ceilings.invocation)
     }
 
-    pub(crate) fn limits(&self, agent: &AgentConfig) -> InvocationLimits {
-        let budgets = agent.budgets.or(&self.shared.default_budgets);
+    /// The limits of an invocation of `agent` under these budgets.
+    pub(crate) fn limits(&self, agent: &AgentConfig, budgets: &Budgets) -> InvocationLimits {
+        let budgets = budgets.or(&self.shared.default_budgets);
         InvocationLimits {
             time: budgets
                 .time
@@ -429,6 +427,7 @@ impl Engine {
     pub(crate) fn spec(
         &self,
         agent: &AgentConfig,
+        budgets: &Budgets,
         ids: &Ids,
         model: Arc<ModelSpec>,
         input: Arc<str>,
@@ -464,12 +463,12 @@ impl Engine {
             compaction: agent.compaction,
             transcript_messages: self.shared.settings().transcript_messages,
             tells_limits: agent.tell_limits,
-            limits: self.limits(agent),
+            limits: self.limits(agent, budgets),
             scopes: self
                 .shared
                 .settings()
                 .ceilings
-                .scopes(ids, &agent.name, &agent.budgets),
+                .scopes(ids, &agent.name, budgets),
             // Nobody has to be kept from guessing it: it spreads retries.
             seed: u64::from_le_bytes(span_of(ids)),
         })

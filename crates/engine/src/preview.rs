@@ -40,12 +40,9 @@ impl Engine {
             task: shared.ids.task(now),
             invocation: shared.ids.invocation(now),
         };
-        let agent = AgentConfig {
-            budgets: self.effective_budgets(agent, &task.budgets),
-            ..agent.clone()
-        };
+        let budgets = self.effective_budgets(agent, &task.budgets);
         let input = redaction::text(&shared.redactor, &task.input);
-        let spec = self.spec(&agent, &ids, model, input)?;
+        let spec = self.spec(agent, &budgets, &ids, model, input)?;
         let effects = Invocation::default().step(now, Event::Started(spec.clone().into()));
         let asked = effects.into_iter().find_map(|effect| match effect {
             Effect::Reserve { quote, .. } => Some(quote),
@@ -54,7 +51,9 @@ impl Engine {
         match asked {
             Some(quote) => Ok(Preview { spec, quote }),
             // Its limits allow not even the asking.
-            None => Err(InvokeError::EmptyTask { agent: agent.name }),
+            None => Err(InvokeError::EmptyTask {
+                agent: agent.name.clone(),
+            }),
         }
     }
 }

@@ -125,17 +125,13 @@ impl Engine {
             .cloned()
             .ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
         let ids = ids_of(&spec);
-        let (agent, resumption) = match terms {
-            Terms::AsBefore => (agent, as_before(&spec)),
+        let resumption = match terms {
+            Terms::AsBefore => as_before(&spec),
             Terms::Raised(raise, decision) => {
                 // Whoever resumes it on purpose wants it to go on.
                 shared.cancels.withdraw(invocation);
-                let agent = Arc::new(AgentConfig {
-                    budgets: self.raised(&agent, &raise),
-                    ..AgentConfig::clone(&agent)
-                });
-                let resumption = self.resumption(&agent, &ids, decision);
-                (agent, resumption)
+                let budgets = self.raised(&agent, &raise);
+                self.resumption(&agent, &budgets, &ids, decision)
             }
         };
         let seat = Seat {
@@ -197,15 +193,13 @@ impl Engine {
     fn resumption(
         &self,
         agent: &AgentConfig,
+        budgets: &Budgets,
         ids: &Ids,
         decision: Option<UnknownCallDecision>,
     ) -> Arc<Resumption> {
         Arc::new(Resumption {
-            limits: self.limits(agent),
-            scopes: self
-                .settings()
-                .ceilings
-                .scopes(ids, &agent.name, &agent.budgets),
+            limits: self.limits(agent, budgets),
+            scopes: self.settings().ceilings.scopes(ids, &agent.name, budgets),
             decision,
         })
     }

@@ -71,14 +71,16 @@ impl Ceilings {
             .iter()
             .find(|(name, _)| name == agent)
             .map(|(_, limits)| limits);
-        let mut scopes = vec![
+        // As many as there nearly always are: they are kept as long as the invocation.
+        let mut scopes = Vec::with_capacity(4);
+        scopes.extend([
             of(ScopeKey::Invocation(ids.invocation), own),
             of(ScopeKey::Session(ids.session), &self.session),
             of(
                 ScopeKey::Agent(agent.clone()),
                 agent_day.unwrap_or(&Budgets::default()),
             ),
-        ];
+        ]);
         if let Some(workflow) = ids.workflow {
             scopes.push(of(ScopeKey::Workflow(workflow), &self.workflow));
         }

@@ -8,4 +8,5 @@
 mod cancel;
 mod compaction;
 mod contexts;
+mod limits;
 mod reference;
