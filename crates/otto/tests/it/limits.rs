@@ -33,12 +33,7 @@ async fn what_is_taken_up_goes_on_under_the_limit_of_its_task() {
     let mut handle = helper.invoke_stream(task).await.unwrap();
     handle.durable().await;
     // The attempt that falls silent is this one's.
-    let asked = async {
-        while model.requests().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    let asked = tokio::time::timeout(Duration::from_secs(10), asked).await;
+    let asked = tokio::time::timeout(Duration::from_secs(10), model.asked(1)).await;
     asked.expect("the model is asked");
     let invocation = handle.ids().invocation;
     first.hand_over(Duration::from_secs(5)).await;
