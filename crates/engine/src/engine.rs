@@ -249,7 +249,7 @@ impl Engine {
             cancels: CancelRequests::new(parts.cancel_requests),
             supervisor: Supervisor::new(health.clone(), telemetry.clone()),
             audit,
-            default_budgets: default_budgets(),
+            default_budgets: DEFAULTS.budgets(),
             configuration: Mutex::new(Some(parts.configuration)),
             health,
             telemetry,
@@ -716,15 +716,6 @@ fn facts(tool: &dyn Tool) -> ToolFacts {
         input_schema: definition.input_schema.clone(),
         side_effects: definition.side_effects,
         repeatability: definition.repeatability,
-    }
-}
-
-fn default_budgets() -> Budgets {
-    Budgets {
-        time: Some(Limit::new(DEFAULTS.time, "default")),
-        tokens: Some(Limit::new(DEFAULTS.tokens, "default")),
-        cost: Some(Limit::new(DEFAULTS.cost, "default")),
-        turns: Some(Limit::new(DEFAULTS.turns, "default")),
     }
 }
 

@@ -9,19 +9,10 @@ use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
+pub use otto::config::ServerScope as TokenScope;
+
 use crate::problem::Problem;
 use crate::state::AppState;
-
-/// What a token allows; each includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TokenScope {
-    /// Look at everything.
-    Read,
-    /// Start, resume and cancel invocations.
-    Invoke,
-    /// The kill switch.
-    Admin,
-}
 
 /// A named secret with a scope.
 #[derive(Debug, Clone)]
@@ -85,18 +76,6 @@ impl Token {
             .zip(given.iter())
             .fold(0, |difference, (a, b)| difference | (a ^ b))
             == 0
-    }
-}
-
-impl TokenScope {
-    /// `read`, `invoke` or `admin`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Invoke => "invoke",
-            Self::Admin => "admin",
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use otto::{CancelError, InvokeError, Report, StoreError};
+use otto::{CancelError, InvokeError, Report, StoreError, UnknownAgent};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -182,6 +182,12 @@ impl From<InvokeError> for Problem {
             },
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
         }
+    }
+}
+
+impl From<UnknownAgent> for Problem {
+    fn from(error: UnknownAgent) -> Self {
+        Self::not_found(error.to_string())
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use otto::config::{OperatorConfig, SYSTEM_CONFIG, ServerScope};
+use otto::config::{OperatorConfig, SYSTEM_CONFIG};
 use otto::load::{Agents, KnownTool};
 use otto::text::visible;
 use otto::{ConfigWatch, InvocationRecord, Otto, Recovery, ToolHost, WorkerHost};
@@ -153,14 +153,8 @@ fn server_config(bind: SocketAddr, operator: &OperatorConfig) -> ServerConfig {
             .push(Token::new("environment", secret, TokenScope::Admin));
     }
     for token in &operator.server_tokens.value {
-        let scope = match token.scope {
-            ServerScope::Read => TokenScope::Read,
-            ServerScope::Invoke => TokenScope::Invoke,
-            ServerScope::Admin => TokenScope::Admin,
-        };
-        config
-            .tokens
-            .push(Token::of_digest(&token.name, token.sha256, scope));
+        let token = Token::of_digest(&token.name, token.sha256, token.scope);
+        config.tokens.push(token);
     }
     config
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{Budgets, Origin};
+use crate::agent::{Budgets, Limit, Origin};
 use crate::compaction::CompactionRule;
 use crate::{AgentName, ModelId, Money, ToolName};
 
@@ -74,6 +74,22 @@ pub struct Defaults {
     pub attempts: u32,
     /// Requirement "Guardrails": 10 USD for everything on one UTC day.
     pub daily_cost: Money,
+}
+
+impl Defaults {
+    /// The limits of an invocation for which nobody sets others.
+    #[must_use]
+    pub fn budgets(&self) -> Budgets {
+        fn limit<T>(value: T) -> Option<Limit<T>> {
+            Some(Limit::new(value, "default"))
+        }
+        Budgets {
+            time: limit(self.time),
+            tokens: limit(self.tokens),
+            cost: limit(self.cost),
+            turns: limit(self.turns),
+        }
+    }
 }
 
 /// The defaults of Otto.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Limit, Root};
+use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Root};
 use otto_core::compaction::CompactionRule;
 use otto_core::model::ModelSpec;
 use otto_core::policy::{Permission, Permissions};
@@ -399,7 +399,7 @@ impl<'n> AgentReader<'_, '_, 'n> {
             own = read_budgets(self.decoder, &fields)?;
         }
         let effective = own
-            .or(&default_budgets())
+            .or(&DEFAULTS.budgets())
             .narrowed_by(&self.request.operator.ceilings);
         self.warn_if_narrowed(&own, &effective);
         Some(effective)
@@ -720,16 +720,6 @@ pub(crate) fn read_budgets(decoder: &mut Decoder<'_>, fields: &Fields<'_>) -> Op
         );
     }
     is_whole.then_some(budgets)
-}
-
-/// What holds where nobody sets a limit.
-fn default_budgets() -> Budgets {
-    Budgets {
-        time: Some(Limit::new(DEFAULTS.time, "default")),
-        tokens: Some(Limit::new(DEFAULTS.tokens, "default")),
-        cost: Some(Limit::new(DEFAULTS.cost, "default")),
-        turns: Some(Limit::new(DEFAULTS.turns, "default")),
-    }
 }
 
 fn is_root_name(name: &str) -> bool {

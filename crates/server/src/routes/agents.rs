@@ -122,10 +122,7 @@ async fn list(State(state): State<AppState>) -> Json<Vec<AgentView>> {
 }
 
 async fn show(State(state): State<AppState>, Text(name): Text) -> Result<Json<AgentView>, Problem> {
-    match state.otto.agent(&name) {
-        Ok(agent) => Ok(Json(agent.config().into())),
-        Err(error) => Err(Problem::not_found(error.to_string())),
-    }
+    Ok(Json(state.otto.agent(&name)?.config().into()))
 }
 
 async fn tools(State(state): State<AppState>) -> Json<Vec<ToolView>> {

@@ -146,10 +146,7 @@ async fn create(
     Body(body): Body<Create>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let agent = state
-        .otto
-        .agent(&body.agent)
-        .map_err(|error| Problem::not_found(error.to_string()))?;
+    let agent = state.otto.agent(&body.agent)?;
     let task = TaskSpec {
         input: Arc::from(body.task),
         budgets: body.budgets.budgets("budgets")?,

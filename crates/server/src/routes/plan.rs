@@ -126,10 +126,7 @@ async fn plan(
     State(state): State<AppState>,
     Body(body): Body<Planned>,
 ) -> Result<Json<PlanView>, Problem> {
-    let agent = state
-        .otto
-        .agent(&body.agent)
-        .map_err(|error| Problem::not_found(error.to_string()))?;
+    let agent = state.otto.agent(&body.agent)?;
     let task = TaskSpec {
         input: Arc::from(body.task),
         budgets: body.budgets.budgets("budgets")?,
