@@ -1,6 +1,8 @@
 //! Reading requests: ids of the path, query parameters, JSON bodies, each within its bounds and refused with words
 //! that say what was wrong.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use axum::RequestPartsExt;
@@ -9,7 +11,9 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otto::{ExportForm, InvalidId};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -77,10 +81,36 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
             ));
         }
         let bytes = read(request, state).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let body = object(&mut json).and_then(|body| json.end().map(|()| Self(body)));
+        body.map_err(|error| {
             Problem::bad_request(format!("the body is not what this path takes: {error}"))
         })
     }
+}
+
+/// Reads a struct from a JSON object. What serde derives would take its fields as a list as well, in an order that
+/// nobody promised.
+pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
 }
 
 /// A body that is an export of the provider, in the form that its media type says.

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::extract::{Body, Id, Params, id};
+use super::extract::{Body, Id, Params, id, object};
 use super::limits::LimitsBody;
 use super::view::{IdsView, RecordView, ReportView};
 use super::{INVOKE, READ, Route, events};
@@ -83,7 +83,7 @@ pub(super) struct Create {
     #[schemars(extend("format" = "uuid"))]
     workflow: Option<String>,
     /// Limits that narrow the agent's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     budgets: LimitsBody,
     /// Answer when it has ended, with its report, not when it has begun.
     #[serde(default)]
@@ -205,15 +205,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Problem> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };
-    let text = value
-        .to_str()
-        .map_err(|_| Problem::bad_request("the Idempotency-Key is not plain text"))?;
-    if text.is_empty() || text.chars().count() > MAX_KEY_CHARS {
-        return Err(Problem::bad_request(
-            "the Idempotency-Key has 1 to 128 characters",
-        ));
+    let is_key = |text: &&str| {
+        (1..=MAX_KEY_CHARS).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic())
+    };
+    match value.to_str().ok().filter(is_key) {
+        Some(key) => Ok(Some(Arc::from(key))),
+        None => Err(Problem::bad_request(
+            "the Idempotency-Key has 1 to 128 letters, digits and signs of ASCII, without spaces",
+        )),
     }
-    Ok(Some(Arc::from(text)))
 }
 
 async fn list(

@@ -9,7 +9,7 @@ use otto::{Plan, TaskSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::Body;
+use super::extract::{Body, object};
 use super::limits::LimitsBody;
 use super::view::MoneyView;
 use super::{READ, Route};
@@ -37,7 +37,7 @@ struct Planned {
     #[schemars(length(min = 1))]
     task: String,
     /// Limits that narrow the agent's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     budgets: LimitsBody,
 }
 

@@ -11,7 +11,7 @@ use otto::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Body, Id, Params, id};
+use super::extract::{Body, Id, Params, id, object};
 use super::invocations::MAX_ROWS;
 use super::limits::LimitsBody;
 use super::view::{IdsView, MoneyView, RecordView};
@@ -97,7 +97,7 @@ struct ListQuery {
 #[serde(deny_unknown_fields)]
 struct Resume {
     /// Limits in place of those it had, up to the operator's ceilings.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     raise: LimitsBody,
     /// What becomes of a tool call that was running when Otto ended and may not be repeated without a word.
     decision: Option<Decision>,

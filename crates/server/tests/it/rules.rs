@@ -173,7 +173,23 @@ async fn every_refusal_is_a_problem_document() {
             .await
             .problem(status, word);
     }
-    for key in ["", &"k".repeat(129)] {
+    // A list in the order of the fields is no object, at no depth.
+    for (path, body) in [
+        (
+            "/v1/invocations",
+            json!(["helper", "x", null, null, {}, false]),
+        ),
+        (
+            "/v1/invocations",
+            json!({"agent": "helper", "task": "x", "budgets": [60000, 1000, "0.1", 5]}),
+        ),
+        ("/v1/plan", json!(["helper", "x"])),
+        ("/v1/redact", json!(["x"])),
+        ("/v1/verify", json!([null])),
+    ] {
+        world.post(path, &body).await.problem(400, "bad-request");
+    }
+    for key in ["", "order 17", "order\t17", &"k".repeat(129)] {
         let request = create()
             .header("idempotency-key", key)
             .json(&json!({"agent": "helper", "task": "x"}));
