@@ -719,12 +719,33 @@ fn facts(tool: &dyn Tool) -> ToolFacts {
     }
 }
 
-/// The first line of a task, for lists.
-fn title(input: &str) -> Arc<str> {
+/// The first line of a task, for lists; the task itself if it is no longer than that.
+fn title(input: &Arc<str>) -> Arc<str> {
     let line = input.trim().lines().next().unwrap_or_default();
-    Arc::from(line.chars().take(TITLE_CHARS).collect::<String>())
+    let end = line.char_indices().nth(TITLE_CHARS);
+    let title = end.map_or(line, |(end, _)| &line[..end]);
+    if title.len() == input.len() {
+        return input.clone();
+    }
+    Arc::from(title)
 }
 
 pub(crate) fn store_failed(attempted: &'static str) -> impl Fn(StoreError) -> InvokeError {
     move |source| InvokeError::Store { attempted, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_the_first_line_and_no_longer_than_its_bound() {
+        let titled = |input: &str| title(&Arc::from(input));
+        assert_eq!(&*titled("Add 2 and 40."), "Add 2 and 40.");
+        assert_eq!(&*titled("\n  Review src/.  \nBe brief."), "Review src/.  ");
+        let long = "é".repeat(TITLE_CHARS + 1);
+        assert_eq!(*titled(&long), "é".repeat(TITLE_CHARS));
+        let input: Arc<str> = Arc::from("kept once");
+        assert!(Arc::ptr_eq(&title(&input), &input));
+    }
 }

@@ -194,6 +194,10 @@ impl Rows for MemoryRows {
             invocation.last_sequence = last.sequence;
             // What follows a dropped journal would be a journal with a gap.
             if !invocation.dropped {
+                if invocation.entries.is_empty() {
+                    // Many wait for long with nothing but their beginning.
+                    invocation.entries.reserve_exact(entries.len());
+                }
                 invocation.entries.extend_from_slice(entries);
                 self.bytes += size_of_entries(entries);
                 self.trim();
