@@ -51,6 +51,7 @@ async fn in_this_process() -> Result<Table> {
     in_flight(&mut table).await?;
     start_alone(&mut table).await?;
     restart(&mut table).await?;
+    replay(&mut table).await?;
     dispatch(&mut table).await?;
     Ok(table)
 }
@@ -89,6 +90,30 @@ pub(crate) enum Talk {
     Silent,
     /// Calls the tool `nothing` this often, then ends.
     Calls(usize),
+    /// Panics at every other call, and ends at the others.
+    Panics(Arc<Deaths>),
+}
+
+/// How long it took from each panic of an AgentServer to the call of the next one.
+#[derive(Default)]
+pub(crate) struct Deaths {
+    last: Mutex<Option<Instant>>,
+    times: Mutex<Vec<Duration>>,
+}
+
+impl Deaths {
+    /// Whether this call is to panic: the one before did not.
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(then) = last.take() else {
+            *last = Some(now);
+            return true;
+        };
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.push(now.duration_since(then));
+        false
+    }
 }
 
 /// Told by the tool `nothing` that it was called.
@@ -109,8 +134,13 @@ impl LlmClient for Model {
     }
 
     fn call(&self, call: ModelCall) -> ModelStream {
-        let Talk::Calls(count) = self.talk else {
-            return Box::pin(futures_util::stream::pending());
+        let count = match &self.talk {
+            Talk::Silent => return Box::pin(futures_util::stream::pending()),
+            Talk::Calls(count) => *count,
+            Talk::Panics(deaths) => {
+                assert!(!deaths.is_due(), "planted");
+                0
+            }
         };
         let turn = call.request.history.len() / 2;
         let (view, stop) = if turn < count {
@@ -327,6 +357,33 @@ async fn restart(table: &mut Table) -> Result<()> {
     drop(std::panic::take_hook());
     let times = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
     table.row("restart after a panic, p50", p50_us(times), "µs", 10.0);
+    Ok(())
+}
+
+/// From the panic of an AgentServer to the model call of the next one, which has replayed the journal and held the
+/// money again.
+async fn replay(table: &mut Table) -> Result<()> {
+    const COUNT: usize = 500;
+    std::panic::set_hook(Box::new(|_| {}));
+    let deaths = Arc::new(Deaths::default());
+    let otto = open(
+        Talk::Panics(deaths.clone()),
+        Admission::new(1, 1),
+        TelemetryParts::default(),
+    )
+    .await?;
+    for _ in 0..COUNT {
+        let report = otto.agent("agent")?.invoke(task()).await?;
+        if report.text() != "Done." {
+            bail!("unexpected end: {}", report.outcome);
+        }
+    }
+    drop(std::panic::take_hook());
+    let mut times = deaths.times.lock().unwrap_or_else(PoisonError::into_inner);
+    let figure = format!("{:.1} µs", p50_us(std::mem::take(&mut times)));
+    let what =
+        "the same of an agent, its journal replayed and its call held for and made again, p50";
+    table.rows.push(Row::alone(what, figure, "", true));
     Ok(())
 }
 
