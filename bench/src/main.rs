@@ -39,6 +39,9 @@ fn main() -> ExitCode {
         // The scripted server in a process of its own, so that its CPU time is not Otto's.
         ["serve", script] => invocation::serve(script),
         ["runtime"] => runtime::run(),
+        // Parts whose memory is measured, in a process of their own.
+        ["runtime", runtime::IDLE] => runtime::part(runtime::idle),
+        ["runtime", runtime::IN_FLIGHT] => runtime::part(runtime::in_flight),
         ["invocation"] => invocation::run(5),
         ["invocation", "--rounds", rounds] => match rounds.parse() {
             Ok(rounds) => invocation::run(rounds),

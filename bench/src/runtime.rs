@@ -32,28 +32,67 @@ use crate::table::{self, Row};
 
 pub(crate) const MODEL: &str = "claude-haiku-4-5";
 
+/// The parts that run in a process of their own: what another part leaves behind in the allocator would hide what
+/// they take.
+pub(crate) const IDLE: &str = "idle";
+pub(crate) const IN_FLIGHT: &str = "in-flight";
+
 pub(crate) fn run() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    // In a task of the runtime, as whoever answers a request begins an invocation; from any other thread each would
-    // first have to wake a thread of the runtime.
-    let mut table = runtime.block_on(async { tokio::spawn(in_this_process()).await })??;
+    let mut table = Table::default();
+    let [each, memory] = apart(IDLE)?;
+    table.row("supervised start, 100,000 in bulk, each", each, "µs", 12.0);
+    table.row("idle agent, memory", memory, "KiB", 4.0);
+    let [memory] = apart(IN_FLIGHT)?;
+    table.row("10,000 agents in flight, each", memory, "KiB", 39.0);
+    let rest = in_task(async {
+        let mut table = Table::default();
+        start_alone(&mut table).await?;
+        restart(&mut table).await?;
+        replay(&mut table).await?;
+        dispatch(&mut table).await?;
+        Ok(table)
+    })?;
+    table.rows.extend(rest.rows);
     binary(&mut table)?;
     table::print("runtime", &table.rows);
     Ok(())
 }
 
-async fn in_this_process() -> Result<Table> {
-    let mut table = Table::default();
-    // Memory first: what another part leaves behind in the allocator would hide it.
-    idle(&mut table).await?;
-    in_flight(&mut table).await?;
-    start_alone(&mut table).await?;
-    restart(&mut table).await?;
-    replay(&mut table).await?;
-    dispatch(&mut table).await?;
-    Ok(table)
+/// Runs it in a task of a runtime, as whoever answers a request begins an invocation; from any other thread each would
+/// first have to wake a thread of the runtime.
+fn in_task<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { tokio::spawn(work).await })?
+}
+
+/// Runs a part in this process and prints its figures, one a line.
+pub(crate) fn part<const N: usize, F>(work: fn() -> F) -> Result<()>
+where
+    F: Future<Output = Result<[f64; N]>> + Send + 'static,
+{
+    for figure in in_task(work())? {
+        println!("{figure}");
+    }
+    Ok(())
+}
+
+/// Runs a part in a process of its own.
+fn apart<const N: usize>(part: &str) -> Result<[f64; N]> {
+    let output = Command::new(std::env::current_exe().context("find the benchmark binary")?)
+        .args(["runtime", part])
+        .stderr(Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures: Vec<f64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    match figures.try_into() {
+        Ok(figures) if output.status.success() => Ok(figures),
+        _ => bail!(
+            "`runtime {part}` ended with {} and printed `{text}`",
+            output.status
+        ),
+    }
 }
 
 /// The figures so far.
@@ -214,7 +253,7 @@ async fn open(talk: Talk, admission: Admission, telemetry: TelemetryParts) -> Re
 }
 
 /// Agents that are started, registered, leased and supervised, and wait for a place: in bulk, and their memory.
-async fn idle(table: &mut Table) -> Result<()> {
+pub(crate) async fn idle() -> Result<[f64; 2]> {
     const COUNT: usize = 100_000;
     let otto = open(
         Talk::Silent,
@@ -230,11 +269,9 @@ async fn idle(table: &mut Table) -> Result<()> {
         handles.push(start(&otto, &agent, task()).await?);
     }
     let each = begun.elapsed().as_secs_f64() * 1e6 / COUNT as f64;
-    table.row("supervised start, 100,000 in bulk, each", each, "µs", 12.0);
     let memory = resident_kib().saturating_sub(before) as f64 / COUNT as f64;
-    table.row("idle agent, memory", memory, "KiB", 4.0);
     otto.shutdown(Duration::ZERO).await;
-    Ok(())
+    Ok([each, memory])
 }
 
 fn only_agent(otto: &Otto) -> Result<Arc<AgentConfig>> {
@@ -257,7 +294,7 @@ fn task() -> TaskSpec {
 }
 
 /// Agents that wait for their model.
-async fn in_flight(table: &mut Table) -> Result<()> {
+pub(crate) async fn in_flight() -> Result<[f64; 1]> {
     const COUNT: usize = 10_000;
     let otto = open(
         Talk::Silent,
@@ -280,9 +317,8 @@ async fn in_flight(table: &mut Table) -> Result<()> {
         }
     }
     let memory = resident_kib().saturating_sub(before) as f64 / COUNT as f64;
-    table.row("10,000 agents in flight, each", memory, "KiB", 39.0);
     otto.shutdown(Duration::ZERO).await;
-    Ok(())
+    Ok([memory])
 }
 
 /// One start after the other, each with the machine to itself.
