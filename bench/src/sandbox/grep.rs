@@ -100,6 +100,7 @@ fn ours(root: &Path) -> Result<usize> {
         max_output_bytes: 1 << 20,
         time_left: Duration::from_secs(600),
         exec: None,
+        takes_files: false,
     };
     match otto_tools::dispatch(&ctx, &request) {
         WorkerAnswer::Done { content } => Ok(content.lines().count() - 1),

@@ -8,11 +8,13 @@
 //! its [`Egress`], and programs only by asking for an [`ExecRequest`]; nothing here holds a path.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use otto_core::port::tool::{ToolError, ToolErrorKind, ToolOutput};
 use serde::{Deserialize, Serialize};
 
 use crate::dir::{Dir, DirError};
@@ -44,10 +46,12 @@ pub struct WorkerRequest {
     pub time_left: Duration,
     /// How the program ended that the tool asked for in its first answer; `None` in the first request.
     pub exec: Option<ExecOutcome>,
+    /// Whether [`WorkerAnswer::HandedOver`] is an answer. The host may ask again without this offer.
+    pub takes_files: bool,
 }
 
 /// What a worker sends back. Hostile until the host has checked its size and kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum WorkerAnswer {
     /// The call is done; this is what the model reads.
     Done {
@@ -59,6 +63,39 @@ pub enum WorkerAnswer {
     /// The tool wants a program to be run in the exec sandbox. If the grant has `exec`, the host runs it and
     /// sends the same request again with its outcome; otherwise the call is denied. Once per call.
     Exec(ExecRequest),
+    /// As `Done`, with the whole text of a file, if the request takes files. The host takes only what hides nothing
+    /// and waits for nothing; otherwise it asks again. The handle goes beside the bytes of the frame.
+    // Last, because the number of a variant that is skipped is used again when it is read.
+    #[serde(skip)]
+    HandedOver {
+        /// The file, open for reading.
+        file: File,
+        /// A file with more bytes than these is not taken.
+        most_bytes: u64,
+    },
+}
+
+impl From<String> for WorkerAnswer {
+    fn from(content: String) -> Self {
+        Self::Done { content }
+    }
+}
+
+impl WorkerAnswer {
+    /// The end of a call in which no program can be run any more; one that is asked for gets `refusal`.
+    pub(crate) fn finish(
+        self,
+        refusal: impl FnOnce() -> ToolError,
+    ) -> Result<ToolOutput, ToolError> {
+        match self {
+            Self::Done { content } => Ok(ToolOutput { content }),
+            Self::Failed(failure) => Err(failure.into()),
+            Self::Exec(_) => Err(refusal()),
+            Self::HandedOver { .. } => Err(ToolError::for_operator(
+                "take the answer of a tool: it handed a file over and was not asked for one",
+            )),
+        }
+    }
 }
 
 /// Why a call failed and who can act on it.
@@ -139,9 +176,8 @@ impl ToolFailure {
     }
 }
 
-impl From<ToolFailure> for otto_core::port::tool::ToolError {
+impl From<ToolFailure> for ToolError {
     fn from(failure: ToolFailure) -> Self {
-        use otto_core::port::tool::ToolErrorKind;
         let kind = match failure.kind {
             FailureKind::ForModel => ToolErrorKind::ForModel,
             FailureKind::Denied(by) => ToolErrorKind::Denied(by.into()),
@@ -273,6 +309,8 @@ pub struct WorkerCtx {
     pub stop: StopFlag,
     /// The way to hosts, if the call may use the network.
     pub egress: Option<Box<dyn Egress>>,
+    /// Whether [`WorkerAnswer::HandedOver`] is an answer to this call.
+    pub takes_files: bool,
 }
 
 impl fmt::Debug for WorkerCtx {
@@ -319,6 +357,7 @@ impl WorkerCtx {
             deadline,
             stop: StopFlag::default(),
             egress: None,
+            takes_files: false,
         }
     }
 

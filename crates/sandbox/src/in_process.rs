@@ -15,9 +15,7 @@ use otto_core::port::BoxFuture;
 use otto_core::port::tool::{ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostGrant, HostRequest, ToolHost};
 
-use crate::ctx::{
-    Dispatch, MAX_ANSWER_BYTES, StopFlag, WorkerAnswer, WorkerCtx, WorkerRequest, soft_deadline,
-};
+use crate::ctx::{Dispatch, MAX_ANSWER_BYTES, StopFlag, WorkerCtx, WorkerRequest, soft_deadline};
 use crate::dir::{Access, Dir, DirError};
 
 /// Runs calls in this process, confined by nothing but the tools' own care.
@@ -92,17 +90,16 @@ fn run_blocking(
         max_output_bytes: MAX_ANSWER_BYTES,
         time_left: deadline.saturating_duration_since(Instant::now()),
         exec: None,
+        takes_files: false,
     };
     let answer =
         catch_unwind(AssertUnwindSafe(|| dispatch(&ctx, &asked))).map_err(|_| crashed())?;
-    match answer {
-        WorkerAnswer::Done { content } => Ok(ToolOutput { content }),
-        WorkerAnswer::Failed(failure) => Err(failure.into()),
-        WorkerAnswer::Exec(_) => Err(ToolError::denied(
+    answer.finish(|| {
+        ToolError::denied(
             otto_core::policy::RefusedBy::Policy,
             "programs are run only inside the exec sandbox, and the sandbox is switched off here",
-        )),
-    }
+        )
+    })
 }
 
 /// Opens what the grant names, with no more access than it names.

@@ -9,8 +9,7 @@
 //! Invariant: what [`receive`] returns has exactly the announced length, and nobody else holds it.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Seek, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -18,7 +17,6 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::spec::to_otto;
 use crate::wire::{self, BadFrame};
@@ -48,21 +46,7 @@ impl Memory {
             return Ok(false);
         };
         let payload = wire::encode(&(content.len() as u64))?;
-        let frame = [&wire::header(to_otto::SHARED, payload.len())?[..], &payload].concat();
-        let handles = [memory.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(&handles)) {
-            return Err(Errno::NOBUFS.into());
-        }
-        let sent = sendmsg(
-            stream,
-            &[IoSlice::new(&frame)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )?;
-        // A stream may take a part; the handle went with the first byte.
-        (&*stream).write_all(&frame[sent..])?;
+        wire::write_frame_with_handle(stream, to_otto::SHARED, &payload, memory.as_fd())?;
         Ok(true)
     }
 
@@ -137,6 +121,7 @@ fn read_more(memory: BorrowedFd<'_>, content: &mut Vec<u8>) -> rustix::io::Resul
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::mem::MaybeUninit;
 
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 

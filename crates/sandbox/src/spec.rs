@@ -45,6 +45,9 @@ pub(crate) mod to_otto {
     /// As `DONE` for a large text: it is in the sealed memory whose handle comes with the frame, and the payload
     /// is its length. The text is copied once instead of twice, and without a wait for every buffer full.
     pub(crate) const SHARED: u8 = 8;
+    /// As `DONE` with the text of the file whose handle comes with the frame; the payload is the most bytes it may
+    /// have. Only an answer to a request that takes files.
+    pub(crate) const FILE: u8 = 9;
 }
 
 bitmask! {

@@ -13,8 +13,12 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
 use rustix::process::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug)]
@@ -200,6 +204,45 @@ fn mount_setattr(mount: BorrowedFd<'_>, flags: libc::c_int, set: MountFlags) -> 
         )
     })
     .map(drop)
+}
+
+/// Lets the async runtime watch a stream for one kind of event.
+pub(crate) fn watched(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    // SAFETY: a stream names one descriptor as long as it lives, and keeps it open.
+    Ok(unsafe { AsyncFd::register_with_interest(stream, interest) }?)
+}
+
+/// Appends to `content` what a file holds from that place on, as far as its capacity goes and as far as it can be had
+/// without waiting. 0 at the end of the file.
+///
+/// # Errors
+/// `EAGAIN` when it would have to wait, `EOPNOTSUPP` when the file system cannot say.
+pub(crate) fn read_more_at_once(
+    file: BorrowedFd<'_>,
+    content: &mut Vec<u8>,
+) -> Result<usize, Errno> {
+    let offset = libc::off_t::try_from(content.len()).map_err(|_| Errno::OVERFLOW)?;
+    let spare = content.spare_capacity_mut();
+    let into = libc::iovec {
+        iov_base: spare.as_mut_ptr().cast(),
+        iov_len: spare.len(),
+    };
+    // SAFETY: the one range is the spare capacity of `content`, which is writable and lives across the call.
+    let read = unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            &raw const into,
+            1,
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    };
+    let Ok(read) = usize::try_from(read) else {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
+    };
+    // SAFETY: the kernel has filled as many bytes behind the present length, within the capacity.
+    unsafe { content.set_len(content.len() + read) };
+    Ok(read)
 }
 
 /// The version of Landlock that the running kernel offers.

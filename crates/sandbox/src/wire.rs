@@ -7,7 +7,12 @@
 //! It knows nothing of what the tags mean.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -82,6 +87,26 @@ pub(crate) fn write_frame(to: &mut impl Write, tag: u8, payload: &[u8]) -> io::R
         }
     }
     Ok(())
+}
+
+/// Writes one small frame and a handle beside it.
+pub(crate) fn write_frame_with_handle(
+    to: &UnixStream,
+    tag: u8,
+    payload: &[u8],
+    handle: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let frame = [&header(tag, payload.len())?[..], payload].concat();
+    let handles = [handle];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&handles)) {
+        return Err(Errno::NOBUFS.into());
+    }
+    let slices = [IoSlice::new(&frame)];
+    let sent = sendmsg(to, &slices, &mut ancillary, SendFlags::NOSIGNAL)?;
+    // A stream may take a part; the handle went with the first byte.
+    (&*to).write_all(&frame[sent..])
 }
 
 /// Reads one frame; `None` when the stream ended before it began.

@@ -3,7 +3,7 @@
 //! By the time this code runs, the process is confined. It has no secret and no way out but its answers, so
 //! nothing here is a check; it only keeps the protocol.
 
-use std::io;
+use std::io::{self, BufReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +20,9 @@ use crate::shared;
 use crate::spec::{MAX_REQUEST_FRAME_BYTES, WorkerSpec, to_otto, to_worker};
 use crate::wire::{self, Frame};
 
+// BOUND: a small request and its header come with one read.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+
 /// Answers requests until Otto closes the stream.
 pub(crate) fn run(
     spec: &WorkerSpec,
@@ -30,10 +33,13 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     let mut ctx = context(spec, opened, channel)?;
     let mut memory = shared::Memory::default();
+    let mut requests = BufReader::with_capacity(FIRST_READ_BYTES, stream);
     loop {
-        memory.release_when_idle(stream, shared::KEPT_FOR)?;
+        if requests.buffer().is_empty() {
+            memory.release_when_idle(stream, shared::KEPT_FOR)?;
+        }
         let Some(Frame { tag, payload }) =
-            wire::read_frame(&mut &*stream, MAX_REQUEST_FRAME_BYTES)?
+            wire::read_frame(&mut requests, MAX_REQUEST_FRAME_BYTES)?
         else {
             return Ok(());
         };
@@ -81,12 +87,14 @@ fn context(spec: &WorkerSpec, opened: Opened, channel: Option<OwnedFd>) -> io::R
         deadline: Instant::now(),
         stop: StopFlag::default(),
         egress: channel.map(|channel| Box::new(Client::new(channel)) as Box<dyn Egress>),
+        takes_files: false,
     })
 }
 
 /// `None` when the tool panicked.
 fn call(ctx: &mut WorkerCtx, dispatch: Dispatch, request: &WorkerRequest) -> Option<WorkerAnswer> {
     ctx.deadline = Instant::now() + request.time_left;
+    ctx.takes_files = request.takes_files;
     // Libraries that walk by path start from here; a tool may have gone elsewhere in its last call.
     if let Some(Err(_)) = ctx.working_dir.as_ref().map(|dir| fchdir(as_fd(dir))) {
         let failure =
@@ -119,6 +127,10 @@ fn send(stream: &UnixStream, memory: &mut shared::Memory, answer: WorkerAnswer) 
         }
         WorkerAnswer::Done { content } => {
             wire::write_frame(&mut &*stream, to_otto::DONE, content.as_bytes())
+        }
+        WorkerAnswer::HandedOver { file, most_bytes } => {
+            let payload = wire::encode(&most_bytes)?;
+            wire::write_frame_with_handle(stream, to_otto::FILE, &payload, file.as_fd())
         }
         other => wire::write_frame(&mut &*stream, to_otto::ANSWER, &wire::encode(&other)?),
     }

@@ -21,6 +21,10 @@ pub fn dispatch(ctx: &WorkerCtx, request: &WorkerRequest) -> WorkerAnswer {
         WorkerAnswer::Done { content } => WorkerAnswer::Done {
             content: cut(content, max),
         },
+        WorkerAnswer::HandedOver { file, most_bytes } => WorkerAnswer::HandedOver {
+            file,
+            most_bytes: most_bytes.min(max as u64),
+        },
         WorkerAnswer::Failed(failure) => WorkerAnswer::Failed(ToolFailure {
             message: cut(failure.message, max),
             ..failure

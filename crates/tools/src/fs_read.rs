@@ -12,7 +12,7 @@ use std::time::Duration;
 use otto_core::invocation::{Repeatability, SideEffects};
 use otto_core::policy::{Permission, Permissions};
 use otto_sandbox::dir::OpenFile;
-use otto_sandbox::{DirError, ToolFailure, WorkerCtx};
+use otto_sandbox::{DirError, ToolFailure, WorkerAnswer, WorkerCtx};
 use serde::Deserialize;
 
 use crate::base_tool::BaseTool;
@@ -28,6 +28,9 @@ const MOST_MAX_BYTES: u64 = 6 * 1024 * 1024;
 
 // BOUND: room for notes and for characters that are written out, beside the text itself.
 const NOTE_BYTES: usize = 64 * 1024;
+
+// BOUND: below this length sending the text costs no more than sending a handle.
+const HAND_OVER_FROM_BYTES: u64 = 128 * 1024;
 
 // BOUND: how far a file is looked at to tell text from other things; what git and ripgrep do.
 const SNIFF_BYTES: usize = 8 * 1024;
@@ -88,7 +91,7 @@ impl Default for Settings {
     }
 }
 
-fn run(ctx: &WorkerCtx, input: Input, settings: Settings) -> Result<String, ToolFailure> {
+fn run(ctx: &WorkerCtx, input: Input, settings: Settings) -> Result<WorkerAnswer, ToolFailure> {
     if input.offset == Some(0) || input.limit == Some(0) {
         return Err(ToolFailure::for_model(
             "`offset` counts lines from 1, and `limit` is at least 1",
@@ -99,7 +102,13 @@ fn run(ctx: &WorkerCtx, input: Input, settings: Settings) -> Result<String, Tool
     let place = ctx.place(&input.path).map_err(refuse)?;
     let open = place.dir.open_file(place.path).map_err(refuse)?;
     if input.offset.is_none() && input.limit.is_none() {
-        return whole(ctx, &input.path, open, max);
+        if ctx.takes_files && (HAND_OVER_FROM_BYTES..=max).contains(&open.stamp.size) {
+            return Ok(WorkerAnswer::HandedOver {
+                file: open.file,
+                most_bytes: max,
+            });
+        }
+        return whole(ctx, &input.path, open, max).map(WorkerAnswer::from);
     }
     range(
         ctx,
@@ -109,6 +118,7 @@ fn run(ctx: &WorkerCtx, input: Input, settings: Settings) -> Result<String, Tool
         input.limit.unwrap_or(u64::MAX),
         max,
     )
+    .map(WorkerAnswer::from)
 }
 
 fn whole(ctx: &WorkerCtx, path: &str, open: OpenFile, max: u64) -> Result<String, ToolFailure> {

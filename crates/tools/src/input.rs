@@ -20,17 +20,17 @@ pub(crate) fn check_settings<S: DeserializeOwned>(settings: &str) -> Result<(), 
 }
 
 /// Parses input and settings and runs `tool` with them.
-pub(crate) fn run<I: DeserializeOwned, S: DeserializeOwned>(
+pub(crate) fn run<I: DeserializeOwned, S: DeserializeOwned, A: Into<WorkerAnswer>>(
     ctx: &WorkerCtx,
     request: &WorkerRequest,
-    tool: fn(&WorkerCtx, I, S) -> Result<String, ToolFailure>,
+    tool: fn(&WorkerCtx, I, S) -> Result<A, ToolFailure>,
 ) -> WorkerAnswer {
     let answer = parse(&request.input).and_then(|input| {
         let settings = parse_settings(request.settings.as_deref())?;
         tool(ctx, input, settings)
     });
     match answer {
-        Ok(content) => WorkerAnswer::Done { content },
+        Ok(answer) => answer.into(),
         Err(failure) => WorkerAnswer::Failed(failure),
     }
 }

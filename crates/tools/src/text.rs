@@ -9,12 +9,14 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use otto_sandbox::{is_hidden, may_hide};
+
 // BOUND: enough of a path to recognise it in an error.
 const MAX_QUOTED_CHARS: usize = 300;
 
 /// Writes hidden characters out. Also says how many there were.
 pub(crate) fn reveal(text: &str) -> (Cow<'_, str>, usize) {
-    if !hides(text) {
+    if !may_hide(text) {
         return (Cow::Borrowed(text), 0);
     }
     let mut hidden = 0;
@@ -41,64 +43,8 @@ pub(crate) fn reveal(text: &str) -> (Cow<'_, str>, usize) {
     }
 }
 
-// BOUND: a step without a branch in it, which the compiler turns into a few wide instructions.
-const STEP: usize = 256;
-
-/// Whether anything in the text may have to be written out. Most text is plain ASCII, and is looked at in large
-/// steps; what is between them is looked at by character.
-fn hides(text: &str) -> bool {
-    let mut rest = text;
-    loop {
-        // A plain step ends where a character ends.
-        rest = &rest[plain_bytes(rest.as_bytes())..];
-        let (odd, after) = rest.split_at(floor(rest, STEP));
-        if odd.chars().any(is_hidden) || has_lone_return(rest.as_bytes(), odd.len()) {
-            return true;
-        }
-        if after.is_empty() {
-            return false;
-        }
-        rest = after;
-    }
-}
-
-/// How many bytes from the start are printable ASCII, tabs and line feeds, in whole steps.
-fn plain_bytes(bytes: &[u8]) -> usize {
-    let is_plain = |step: &&[u8; STEP]| {
-        let plain = |byte: u8| (0x20..0x7f).contains(&byte) | (byte == b'\n') | (byte == b'\t');
-        step.iter().fold(true, |all, byte| all & plain(*byte))
-    };
-    bytes.as_chunks().0.iter().take_while(is_plain).count() * STEP
-}
-
 const fn is_flag_tag(c: char) -> bool {
     matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}')
-}
-
-/// Whether a carriage return among the first `length` bytes stands anywhere but before a line end.
-fn has_lone_return(bytes: &[u8], length: usize) -> bool {
-    let followed_wrong = |at: usize| bytes.get(at + 1).is_some_and(|next| *next != b'\n');
-    let first = bytes[..length].iter().enumerate();
-    first
-        .filter(|(_, byte)| **byte == b'\r')
-        .any(|(at, _)| followed_wrong(at))
-}
-
-pub(crate) const fn is_hidden(c: char) -> bool {
-    match c {
-        '\n' | '\t' | '\r' => false,
-        // C0, DEL and C1.
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
-        // Direction overrides and isolates, zero-width space, word joiner and its invisible relatives.
-        '\u{200b}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}' => {
-            true
-        }
-        // Interlinear annotations, tags, and the variation selectors that can carry bytes.
-        '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e01ef}' => true,
-        // Fillers that look like nothing.
-        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{180e}' => true,
-        _ => false,
-    }
 }
 
 /// A name as the model or the disk gave it, for use in a message: in backquotes, one line, bounded.
@@ -205,6 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_hidden_is_found_at_every_place() {
+        // Text is looked at in steps of this length.
+        const STEP: usize = 256;
         for hidden in ["\u{1b}", "\u{202e}", "\u{e0041}", "\r"] {
             for at in 0..2 * STEP + 10 {
                 let x = "x".repeat(at);

@@ -5,22 +5,25 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use otto_core::policy::WouldDeny;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-    recv, recvmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
+    SocketType, recv, recvmsg, send, socketpair,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::UnixStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::boot::Booted;
 use crate::ctx::{WorkerAnswer, WorkerRequest};
 use crate::egress::{MAX_ASK_BYTES, UnlistedHost};
+use crate::handed::{self, NotTaken};
 use crate::probe::attacks::{Attack, Attacked};
 use crate::shared;
 use crate::spec::{Ended, Ready, SetupFailure, Start, to_otto, to_worker};
+use crate::sys;
 use crate::wire::{self, BadFrame};
 
 // BOUND: a start takes milliseconds; on a machine this slow nothing else works either.
@@ -35,11 +38,15 @@ const ANSWER_OVERHEAD_BYTES: u64 = 64 * 1024;
 /// A live process behind a stream.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: UnixStream,
+    /// Watched for what comes and not for room to send: a worker makes room with every request that it reads, and
+    /// each time this process would wake up for it.
+    stream: AsyncFd<UnixStream>,
     /// Where its egress process writes notes, in audit mode.
     notes: Option<OwnedFd>,
     /// What has been read beyond the last frame.
     pending: Vec<u8>,
+    /// Whether files of this worker can be taken open.
+    takes_files: bool,
 }
 
 /// Why a worker gave no answer.
@@ -74,7 +81,7 @@ impl From<BadFrame> for CallError {
 impl Connection {
     /// Starts a process and returns at once; the process reports over the stream.
     pub(crate) async fn start(booted: &Booted, start: &Start) -> Result<Self, CallError> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (notes, their_notes) = match start {
             Start::Worker(spec) if spec.audit && spec.egress.is_some() => {
@@ -106,9 +113,10 @@ impl Connection {
             }
         }
         Ok(Self {
-            stream: UnixStream::from_std(ours)?,
+            stream: sys::watched(ours, Interest::READABLE)?,
             notes,
             pending: Vec::new(),
+            takes_files: true,
         })
     }
 
@@ -153,21 +161,30 @@ impl Connection {
 
     /// Whether the worker waits for a request: it has not ended and has not spoken unasked.
     pub(crate) fn is_waiting(&self) -> bool {
-        let mut byte = [0];
+        let look = |stream: &UnixStream| Ok(recv(stream, &mut [0], RecvFlags::DONTWAIT)?);
         self.pending.is_empty()
-            && matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            && matches!(self.stream.try_io(Interest::READABLE, look), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// One call. After an error the connection must not be used again.
+    /// One call, asked a second time if the worker answers with a file that is not taken. After an error the
+    /// connection must not be used again.
     pub(crate) async fn call(
         &mut self,
-        request: &WorkerRequest,
+        request: &mut WorkerRequest,
     ) -> Result<WorkerAnswer, CallError> {
-        self.send(to_worker::CALL, &wire::encode(request)?).await?;
-        let cap = request
-            .max_output_bytes
-            .saturating_add(ANSWER_OVERHEAD_BYTES);
-        let frame = self.receive(cap).await?;
+        request.takes_files &= self.takes_files;
+        let mut frame = self.ask(request).await?;
+        if frame.tag == to_otto::FILE && request.takes_files {
+            let most_bytes: u64 = wire::decode(&frame.payload)?;
+            let file = frame.handle.ok_or(NO_HANDLE)?;
+            match handed::take(&file, most_bytes.min(request.max_output_bytes)) {
+                Ok(content) => return Ok(WorkerAnswer::Done { content }),
+                Err(NotTaken::NeverHere) => self.takes_files = false,
+                Err(NotTaken::NotThisTime) => {}
+            }
+            request.takes_files = false;
+            frame = self.ask(request).await?;
+        }
         match frame.tag {
             to_otto::DONE | to_otto::SHARED => match text_of(frame, request.max_output_bytes)? {
                 Ok(content) if content.len() as u64 <= request.max_output_bytes => {
@@ -179,13 +196,21 @@ impl Connection {
                 Err(_) => Err(CallError::Protocol("an answer is not UTF-8")),
             },
             to_otto::ANSWER => match wire::decode(&frame.payload)? {
-                WorkerAnswer::Done { .. } => {
+                WorkerAnswer::Done { .. } | WorkerAnswer::HandedOver { .. } => {
                     Err(CallError::Protocol("an answer has the wrong tag"))
                 }
                 answer => Ok(answer),
             },
             _ => Err(CallError::Protocol("a frame came that is no answer")),
         }
+    }
+
+    async fn ask(&mut self, request: &WorkerRequest) -> Result<Received, CallError> {
+        self.send(to_worker::CALL, &wire::encode(request)?).await?;
+        let cap = request
+            .max_output_bytes
+            .saturating_add(ANSWER_OVERHEAD_BYTES);
+        self.receive(cap).await
     }
 
     /// Lets the worker attack its own confinement.
@@ -204,12 +229,37 @@ impl Connection {
         // A payload of this size fits into one write with its header.
         const SMALL: usize = 16 * 1024;
         if payload.len() <= SMALL {
-            self.stream
-                .write_all(&[&header[..], payload].concat())
-                .await?;
+            self.write_all(&[&header[..], payload].concat()).await?;
         } else {
-            self.stream.write_all(&header).await?;
-            self.stream.write_all(payload).await?;
+            self.write_all(&header).await?;
+            self.write_all(payload).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let write = |stream: &UnixStream, bytes: &[u8]| -> io::Result<usize> {
+            Ok(send(
+                stream,
+                bytes,
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            )?)
+        };
+        // Most requests fit into the buffer of the stream.
+        match write(self.stream.get_ref(), bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let room = sys::watched(self.stream.get_ref().try_clone()?, Interest::WRITABLE)?;
+        while !bytes.is_empty() {
+            let written = room
+                .async_io(Interest::WRITABLE, |stream| write(stream, bytes))
+                .await?;
+            bytes = &bytes[written..];
         }
         Ok(())
     }
@@ -225,11 +275,11 @@ impl Connection {
     }
 
     async fn receive_any(&mut self, cap: u64) -> Result<Received, CallError> {
-        let mut memory = None;
+        let mut handle = None;
         let mut start = std::mem::take(&mut self.pending);
         while start.len() < wire::HEADER_BYTES {
             let mut chunk = vec![0; FIRST_READ_BYTES];
-            match self.read_with_handle(&mut chunk, &mut memory).await? {
+            match self.read_with_handle(&mut chunk, &mut handle).await? {
                 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 read => start.extend_from_slice(&chunk[..read]),
             }
@@ -242,33 +292,52 @@ impl Connection {
         self.pending = rest[of_frame..].to_vec();
         let mut payload = Vec::with_capacity(wire::first_allocation(announced));
         payload.extend_from_slice(&rest[..of_frame]);
-        (&mut self.stream)
-            .take(announced - of_frame as u64)
-            .read_to_end(&mut payload)
-            .await?;
-        if payload.len() as u64 == announced {
-            Ok(Received {
-                tag,
-                payload,
-                memory,
-            })
-        } else {
-            Err(CallError::Protocol("the stream ended inside a frame"))
+        self.read_rest(&mut payload, announced).await?;
+        Ok(Received {
+            tag,
+            payload,
+            handle,
+        })
+    }
+
+    /// Reads until `payload` has the announced length; what is beyond stays pending.
+    async fn read_rest(&mut self, payload: &mut Vec<u8>, announced: u64) -> Result<(), CallError> {
+        while (payload.len() as u64) < announced {
+            if payload.len() == payload.capacity() {
+                // Doubles: memory grows with what really arrives.
+                payload.reserve(1);
+            }
+            let read = self
+                .stream
+                .async_io(Interest::READABLE, |stream| {
+                    let spare = rustix::buffer::spare_capacity(payload);
+                    Ok(recv(stream, spare, RecvFlags::DONTWAIT)?.0)
+                })
+                .await?;
+            if read == 0 {
+                return Err(CallError::Protocol("the stream ended inside a frame"));
+            }
         }
+        if let Ok(announced) = usize::try_from(announced)
+            && payload.len() > announced
+        {
+            self.pending = payload.split_off(announced);
+        }
+        Ok(())
     }
 
     /// Reads what is there, and keeps the first handle that comes with it.
     async fn read_with_handle(
         &self,
         buffer: &mut [u8],
-        memory: &mut Option<OwnedFd>,
+        kept: &mut Option<OwnedFd>,
     ) -> io::Result<usize> {
         self.stream
-            .async_io(Interest::READABLE, || {
+            .async_io(Interest::READABLE, |stream| {
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
                 let mut ancillary = RecvAncillaryBuffer::new(&mut space);
                 let received = recvmsg(
-                    &self.stream,
+                    stream,
                     &mut [IoSliceMut::new(buffer)],
                     &mut ancillary,
                     RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
@@ -279,7 +348,7 @@ impl Connection {
                 });
                 // Handles beyond the first are closed here.
                 for handle in handles.flatten() {
-                    memory.get_or_insert(handle);
+                    kept.get_or_insert(handle);
                 }
                 Ok(received.bytes)
             })
@@ -292,8 +361,10 @@ impl Connection {
 pub(crate) struct Received {
     pub(crate) tag: u8,
     pub(crate) payload: Vec<u8>,
-    memory: Option<OwnedFd>,
+    handle: Option<OwnedFd>,
 }
+
+const NO_HANDLE: CallError = CallError::Protocol("a handle was announced and none came");
 
 // BOUND: a small answer and its header come with one read.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -306,9 +377,7 @@ fn text_of(
     if frame.tag == to_otto::DONE {
         return Ok(String::from_utf8(frame.payload));
     }
-    let memory = frame.memory.ok_or(CallError::Protocol(
-        "shared memory was announced and none came",
-    ))?;
+    let memory = frame.handle.ok_or(NO_HANDLE)?;
     let content = shared::receive(&memory, wire::decode(&frame.payload)?, cap)?;
     Ok(String::from_utf8(content))
 }

@@ -1,5 +1,6 @@
 //! What a host consists of, and what it tells the launcher about a worker.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,8 @@ pub(crate) struct Inner {
     pub(crate) pins: Pins,
     pub(crate) pool: Arc<Pool>,
     pub(crate) programs: Arc<Semaphore>,
+    /// Calls that workers have begun lately, in the order in which they asked.
+    pub(crate) turns: Semaphore,
     pub(crate) proof: OnceCell<Proof>,
     /// Layers of the workers when a test takes some away; `None` in production.
     pub(crate) layers: Option<Layers>,
@@ -39,6 +42,7 @@ impl Inner {
             pins: Pins::default(),
             pool: Arc::new(Pool::new(config.workers_per_grant, config.max_workers)),
             programs: Arc::new(Semaphore::new(config.exec.at_once.max(1))),
+            turns: Semaphore::new(turns()),
             proof: OnceCell::new(),
             layers,
             reaping: AtomicBool::new(false),
@@ -138,6 +142,15 @@ impl Inner {
             audit: self.config.audit_mode,
         })
     }
+}
+
+/// How many calls begin side by side.
+fn turns() -> usize {
+    // BOUND: a few for each processor, so that none waits while an answer is on its way. With more of them the
+    // kernel takes the processor from one process for the next, all run slower, and who waits longest is left to
+    // chance.
+    const FOR_EACH_PROCESSOR: usize = 4;
+    std::thread::available_parallelism().map_or(1, NonZero::get) * FOR_EACH_PROCESSOR
 }
 
 /// Paths below a working directory that no worker may change, whatever it was granted.

@@ -1,6 +1,7 @@
 //! One call from request to result.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use otto_core::policy::{Permission, RefusedBy};
 use otto_core::port::BoxFuture;
 use otto_core::port::tool::{AuditLog, ToolError, ToolErrorKind, ToolOutput};
 use otto_core::port::tool_host::{Enforcement, HostGrant, HostRequest, ToolHost};
+
+use tokio::sync::{AcquireError, SemaphorePermit};
 
 use crate::boot::Booted;
 use crate::ctx::{ExecOutcome, MAX_ANSWER_BYTES, WorkerAnswer, WorkerRequest};
@@ -141,28 +144,20 @@ impl WorkerHost {
             max_output_bytes: self.inner.config.max_answer_bytes.min(MAX_ANSWER_BYTES),
             time_left: Duration::ZERO,
             exec: None,
+            takes_files: true,
         };
-        match self
+        let mut answer = self
             .call_worker(request, kind, &mut asked, deadline)
-            .await?
-        {
-            WorkerAnswer::Done { content } => Ok(ToolOutput { content }),
-            WorkerAnswer::Failed(failure) => Err(failure.into()),
-            WorkerAnswer::Exec(program) => {
-                let outcome = self.run_program(request, program, deadline).await?;
-                asked.exec = Some(outcome);
-                match self
-                    .call_worker(request, kind, &mut asked, deadline)
-                    .await?
-                {
-                    WorkerAnswer::Done { content } => Ok(ToolOutput { content }),
-                    WorkerAnswer::Failed(failure) => Err(failure.into()),
-                    WorkerAnswer::Exec(_) => Err(ToolError::for_operator(
-                        "the tool asked for a second program; a call may run one",
-                    )),
-                }
-            }
+            .await?;
+        if let WorkerAnswer::Exec(program) = answer {
+            asked.exec = Some(self.run_program(request, program, deadline).await?);
+            answer = self
+                .call_worker(request, kind, &mut asked, deadline)
+                .await?;
         }
+        answer.finish(|| {
+            ToolError::for_operator("the tool asked for a second program; a call may run one")
+        })
     }
 
     async fn run_program(
@@ -191,6 +186,7 @@ impl WorkerHost {
         deadline: Instant,
     ) -> Result<WorkerAnswer, ToolError> {
         let mut lease = self.lease(request, kind).await?;
+        let turn = self.inner.turns.acquire().await.map_err(closed)?;
         asked.time_left = tool_time(deadline.saturating_duration_since(Instant::now()));
         let worker = lease
             .worker()
@@ -199,7 +195,7 @@ impl WorkerHost {
             worker,
             audit: request.audit.as_deref(),
         };
-        let answered = noting.worker.call(asked).await;
+        let answered = in_turn(turn, noting.worker.call(asked)).await;
         drop(noting);
         match answered {
             Ok(answer) => {
@@ -217,7 +213,6 @@ impl WorkerHost {
         request: &HostRequest,
         kind: WorkerKind,
     ) -> Result<super::pool::Lease, ToolError> {
-        let closed = |_| ToolError::for_operator("the tool host is closed");
         let key = Key::new(&request.agent, kind, &request.grant);
         let mut lease = self.inner.pool.lease(key).await.map_err(closed)?;
         if lease.worker().is_none() {
@@ -240,6 +235,19 @@ impl WorkerHost {
         }
         let pool = Arc::downgrade(&self.inner.pool);
         tokio::spawn(reap(pool, self.inner.config.idle_timeout));
+    }
+}
+
+/// Awaits a call that has its turn. The turn ends with the call, or when the call takes long: it waits for a disk or
+/// the network then, or has much to do, and others begin beside it.
+async fn in_turn<T>(turn: SemaphorePermit<'_>, call: impl Future<Output = T>) -> T {
+    let mut call = pin!(call);
+    match tokio::time::timeout(TURN, &mut call).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            drop(turn);
+            call.await
+        }
     }
 }
 
@@ -292,6 +300,9 @@ async fn reap(pool: Weak<Pool>, timeout: Duration) {
     }
 }
 
+// BOUND: how long a call keeps others from beginning; several times what reading a small file takes.
+const TURN: Duration = Duration::from_millis(1);
+
 // BOUND: how often an empty pool is looked at when workers are ended at once.
 const SHORTEST_REAP: Duration = Duration::from_millis(10);
 
@@ -313,6 +324,10 @@ fn kind_of(grant: &HostGrant) -> Result<WorkerKind, ToolError> {
              read can be sent away by the same code",
         )),
     }
+}
+
+fn closed(_: AcquireError) -> ToolError {
+    ToolError::for_operator("the tool host is closed")
 }
 
 fn timed_out() -> ToolError {

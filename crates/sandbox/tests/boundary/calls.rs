@@ -231,6 +231,7 @@ pub fn a_worker_that_lies_is_believed_nothing() {
                 "malformed",
                 "ended",
                 "shared",
+                "file",
                 "ready",
             ] {
                 let error = Call::new("lie", lie, READ, &work)
@@ -248,6 +249,38 @@ pub fn a_worker_that_lies_is_believed_nothing() {
                     "after {lie}"
                 );
             }
+        });
+    }
+}
+
+pub fn a_file_is_taken_open_only_as_text_that_hides_nothing() {
+    for level in LEVELS {
+        let tree = Tree::new();
+        let host = tree.host(level);
+        let work = tree.path("work");
+        let text = "a line\n".repeat(50_000);
+        let files = [
+            ("open", text.clone()),
+            ("hidden", format!("{text}\u{202e}")),
+            ("long", text.repeat(3)),
+            ("empty", String::new()),
+        ];
+        for (name, content) in &files {
+            std::fs::write(work.join(name), content).unwrap();
+        }
+        block_on(async {
+            for (name, content) in &files {
+                let call = Call::new("hand-over", *name, READ, &work);
+                let answer = call.run(&host).await.unwrap();
+                let read = format!("read {content}");
+                // Not every file system can say whether a read would wait.
+                let is_taken = *name == "open" && answer == *content;
+                assert!(is_taken || answer == read, "{name}: {}", answer.len());
+            }
+            // A worker that hands over what was not taken is not asked for ever.
+            let call = Call::new("always-hand-over", "hidden", READ, &work);
+            let error = call.run(&host).await.unwrap_err();
+            assert_eq!(error.kind, ToolErrorKind::ForModel, "{error}");
         });
     }
 }

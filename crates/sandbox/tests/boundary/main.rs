@@ -102,6 +102,7 @@ const TESTS: &[harness::Test] = tests! {
         a_call_that_hangs_ends_at_its_deadline
         a_cancelled_call_ends_its_worker
         a_worker_that_lies_is_believed_nothing
+        a_file_is_taken_open_only_as_text_that_hides_nothing
         answers_are_bounded
         a_worker_has_nothing_of_otto
         workers_are_shared_by_calls_and_never_by_agents

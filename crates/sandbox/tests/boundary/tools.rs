@@ -65,6 +65,20 @@ pub fn run(ctx: &WorkerCtx, request: &WorkerRequest) -> Option<WorkerAnswer> {
             }
             done(format!("stopped {}", ctx.deadline > Instant::now()))
         }
+        // Hands over the file, or whatever else is there; `always` even when only text is taken.
+        "hand-over" | "always-hand-over" => {
+            let place = ctx.place(input).ok()?;
+            if !ctx.takes_files && request.tool == "hand-over" {
+                let mut content = Vec::new();
+                let mut file = place.dir.open_file(place.path).ok()?.file;
+                std::io::Read::read_to_end(&mut file, &mut content).ok()?;
+                return done(format!("read {}", String::from_utf8_lossy(&content)));
+            }
+            Some(WorkerAnswer::HandedOver {
+                file: place.dir.open_file(place.path).ok()?.file,
+                most_bytes: 1_000_000,
+            })
+        }
         "long-answer" => done("x".repeat(input.parse().ok()?)),
         "lie" => {
             // A frame that announces four gigabytes, or garbage, or an answer with an unknown tag.
@@ -74,6 +88,7 @@ pub fn run(ctx: &WorkerCtx, request: &WorkerRequest) -> Option<WorkerAnswer> {
                 "utf8" => &[1, 0, 0, 0, 3, 0xff],
                 "malformed" => &[2, 0, 0, 0, 4, 0xff, 0xff],
                 "shared" => &[1, 0, 0, 0, 8, 5],
+                "file" => &[1, 0, 0, 0, 9, 5],
                 "ended" => &[2, 0, 0, 0, 5, 0, 0],
                 _ => &[2, 0, 0, 0, 1, 14, 0],
             };

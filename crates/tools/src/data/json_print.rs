@@ -127,7 +127,7 @@ impl Printer {
                 '\n' => self.text.push_str("\\n"),
                 '\r' => self.text.push_str("\\r"),
                 '\t' => self.text.push_str("\\t"),
-                c if c < ' ' || shown && crate::text::is_hidden(c) => {
+                c if c < ' ' || shown && otto_sandbox::is_hidden(c) => {
                     for unit in c.encode_utf16(&mut [0; 2]) {
                         let _ = write!(self.text, "\\u{unit:04x}");
                     }

@@ -1,5 +1,8 @@
 //! `fs.read`: contents, ranges, notes and errors.
 
+use std::time::{Duration, Instant};
+
+use otto_sandbox::{Access, Dir, WorkerAnswer, WorkerCtx, WorkerRequest};
 use serde_json::json;
 
 use crate::world::World;
@@ -209,4 +212,59 @@ fn errors_help() {
         !message.contains('\u{1b}') && !message.contains('\n') && !message.contains('\u{e0041}'),
         "{message}"
     );
+}
+
+#[test]
+fn a_large_file_is_handed_over_whole_and_only_to_a_host_that_takes_it() {
+    let large = "line\n".repeat(40_000);
+    let too_large = "x".repeat(300_000);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in [
+        ("large", large.as_str()),
+        ("small", "line\n"),
+        ("too-large", &too_large),
+    ] {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    let path = dir.path().canonicalize().unwrap();
+    let ask = |input: serde_json::Value, takes_files| {
+        let ctx = WorkerCtx {
+            working_dir: Some(Dir::open(&path, Access::ReadOnly).unwrap()),
+            takes_files,
+            ..WorkerCtx::compute(Instant::now() + Duration::from_secs(20))
+        };
+        let request = WorkerRequest {
+            tool: "fs.read".to_owned(),
+            input: input.to_string(),
+            settings: Some(json!({"max_bytes": 250_000}).to_string()),
+            max_output_bytes: 8 * 1024 * 1024,
+            time_left: Duration::from_secs(20),
+            exec: None,
+            takes_files,
+        };
+        otto_tools::dispatch(&ctx, &request)
+    };
+    let WorkerAnswer::HandedOver { file, most_bytes } = ask(json!({"path": "large"}), true) else {
+        panic!("a large file is handed over");
+    };
+    assert_eq!(std::io::read_to_string(file).unwrap(), large);
+    assert_eq!(most_bytes, 250_000);
+    for (input, takes_files, expected) in [
+        (json!({"path": "large"}), false, large.as_str()),
+        (json!({"path": "small"}), true, "line\n"),
+        (
+            json!({"path": "large", "limit": 1}),
+            true,
+            "line\n[fs.read: lines 1-1; continue with offset 2]",
+        ),
+    ] {
+        let WorkerAnswer::Done { content } = ask(input.clone(), takes_files) else {
+            panic!("{input} is answered with text");
+        };
+        assert_eq!(content, expected, "{input}");
+    }
+    assert!(matches!(
+        ask(json!({"path": "too-large"}), true),
+        WorkerAnswer::Failed(_)
+    ));
 }

@@ -177,11 +177,14 @@ fn call(ports: &[(&'static str, u16)], input: Value, settings: Option<Value>) ->
         max_output_bytes: 8 * 1024 * 1024,
         time_left: Duration::from_secs(20),
         exec: None,
+        takes_files: false,
     };
     let answer = match otto_tools::dispatch(&ctx, &request) {
         WorkerAnswer::Done { content } => Ok(content),
         WorkerAnswer::Failed(failure) => Err(failure),
-        WorkerAnswer::Exec(_) => panic!("http runs no programs"),
+        WorkerAnswer::Exec(_) | WorkerAnswer::HandedOver { .. } => {
+            panic!("http runs no programs and opens no files")
+        }
     };
     let asked = asked.lock().unwrap().clone();
     Outcome { answer, asked }
@@ -554,6 +557,7 @@ fn without_egress_there_is_no_network() {
         max_output_bytes: 1_000,
         time_left: Duration::from_secs(5),
         exec: None,
+        takes_files: false,
     };
     let WorkerAnswer::Failed(failure) = otto_tools::dispatch(&ctx, &request) else {
         panic!("it went out")

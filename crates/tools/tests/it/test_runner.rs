@@ -29,6 +29,7 @@ fn dispatch(
         max_output_bytes: 8 * 1024 * 1024,
         time_left: Duration::from_secs(60),
         exec,
+        takes_files: false,
     };
     otto_tools::dispatch(&ctx, &request)
 }
