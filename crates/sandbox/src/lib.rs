@@ -14,6 +14,13 @@
 //!
 //! Invariant: if the kernel does not enforce a grant, the call does not run.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "Otto runs on Linux alone: the kernel that confines its tools is Linux (Landlock, seccomp, namespaces), and there \
+     is no stand-in for another one; build it on Linux or for a Linux target, such as in a container or a virtual \
+     machine. What the compiler says after this is of no interest"
+);
+
 #[macro_use]
 mod bitmask;
 
