@@ -36,6 +36,7 @@ enum Naming {
     AddDir(PathBuf),
     Remove(PathBuf),
     Rename(PathBuf, PathBuf),
+    Exchange(PathBuf, PathBuf),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -154,6 +155,13 @@ impl Disk {
             self.names.insert(to.to_owned(), node);
             self.name(from, Naming::Rename(from.to_owned(), to.to_owned()));
         }
+    }
+
+    /// Two files get each other's name, in one step.
+    pub(crate) fn exchange(&mut self, one: &Path, other: &Path) {
+        let naming = Naming::Exchange(one.to_owned(), other.to_owned());
+        apply(&naming, &mut self.names, &mut self.dirs);
+        self.name(one, naming);
     }
 
     /// A file or a directory is synced.
@@ -366,6 +374,13 @@ fn apply(naming: &Naming, names: &mut BTreeMap<PathBuf, Node>, dirs: &mut BTreeS
             names.remove(path);
             dirs.remove(path);
         }
+        Naming::Exchange(one, other) => {
+            if let (Some(first), Some(second)) = (names.get(one), names.get(other)) {
+                let (first, second) = (*first, *second);
+                names.insert(one.clone(), second);
+                names.insert(other.clone(), first);
+            }
+        }
         Naming::Rename(from, to) => {
             if let Some(node) = names.remove(from) {
                 names.insert(to.clone(), node);
@@ -431,6 +446,30 @@ mod tests {
         assert_eq!(
             contents(&disk, file),
             BTreeSet::from([Some(vec![1; 1_024]), Some(torn), Some(zeros), Some(whole)])
+        );
+    }
+
+    #[test]
+    fn two_names_are_exchanged_in_one_step() {
+        let (dir, a, b) = (Path::new("/d"), Path::new("/d/a"), Path::new("/d/b"));
+        let mut disk = Disk::default();
+        disk.dirs.insert(dir.to_owned());
+        disk.durable_dirs.insert(dir.to_owned());
+        for (path, byte) in [(a, 1), (b, 2)] {
+            disk.create(path);
+            disk.write(path, None, vec![byte]);
+            disk.sync(path);
+        }
+        disk.sync(dir);
+        disk.exchange(a, b);
+        let (states, _) = disk.states(100, 1);
+        let pairs: BTreeSet<(Vec<u8>, Vec<u8>)> = states
+            .into_iter()
+            .map(|state| (state.files[a].clone(), state.files[b].clone()))
+            .collect();
+        assert_eq!(
+            pairs,
+            BTreeSet::from([(vec![1], vec![2]), (vec![2], vec![1])])
         );
     }
 

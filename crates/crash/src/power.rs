@@ -145,6 +145,7 @@ enum Operation {
     MakeDir(PathBuf),
     Remove(PathBuf),
     Rename(PathBuf, PathBuf, bool),
+    Exchange(PathBuf, PathBuf),
     /// A sync begins: the worst instant, where everything is written and nothing is synced.
     Syncing,
     Synced(PathBuf),
@@ -169,7 +170,7 @@ impl Judge for Recorder {
             "write" => Operation::Write(path, call.position()?, call.data()?),
             "pwrite64" => Operation::Write(path, Some(args[3]), call.data()?),
             "ftruncate" => Operation::Length(path, args[1]),
-            "open" | "openat" => {
+            "open" | "openat" | "openat2" => {
                 self.operations.push(Operation::Create(path.clone()));
                 if !call.cuts() {
                     return Ok(Verdict::Go);
@@ -180,9 +181,12 @@ impl Judge for Recorder {
             "unlink" | "unlinkat" | "rmdir" => Operation::Remove(path),
             "rename" | "renameat" | "renameat2" => {
                 let to = call.to.clone().context("a rename has a new name")?;
-                let may_not_replace = call.name == "renameat2"
-                    && args[4] & u64::from(nix::libc::RENAME_NOREPLACE) != 0;
-                Operation::Rename(path, to, !may_not_replace)
+                let asks = |flag: u32| call.name == "renameat2" && args[4] & u64::from(flag) != 0;
+                if asks(nix::libc::RENAME_EXCHANGE) {
+                    Operation::Exchange(path, to)
+                } else {
+                    Operation::Rename(path, to, !asks(nix::libc::RENAME_NOREPLACE))
+                }
             }
             other => anyhow::bail!("the model of the disk does not know `{other}`"),
         };
@@ -236,6 +240,10 @@ impl Cutter {
                 }
                 Operation::Rename(from, into, replaces) => {
                     self.disk.rename(&from, &into, replaces);
+                    self.cut(to);
+                }
+                Operation::Exchange(one, other) => {
+                    self.disk.exchange(&one, &other);
                     self.cut(to);
                 }
                 Operation::Synced(path) => self.disk.sync(&path),

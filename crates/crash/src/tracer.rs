@@ -37,6 +37,7 @@ const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_fallocate, "fallocate"),
     (libc::SYS_copy_file_range, "copy_file_range"),
     (libc::SYS_openat, "openat"),
+    (libc::SYS_openat2, "openat2"),
     (libc::SYS_renameat, "renameat"),
     (libc::SYS_renameat2, "renameat2"),
     (libc::SYS_linkat, "linkat"),
@@ -120,6 +121,11 @@ impl Call {
     fn flags(&self) -> Option<u64> {
         match self.name {
             "openat" => Some(self.args[2]),
+            // The first field of the structure that tells how.
+            "openat2" => {
+                let flags = read_memory(self.task, self.args[2], size_of::<u64>()).ok()?;
+                Some(u64::from_ne_bytes(flags.try_into().ok()?))
+            }
             "open" => Some(self.args[1]),
             _ => None,
         }
@@ -359,7 +365,9 @@ impl<'a> Tracer<'a> {
                 by_name(Some(args[0]), args[1])?,
                 by_name(Some(args[2]), args[3]),
             ),
-            "openat" | "unlinkat" | "mkdirat" => (by_name(Some(args[0]), args[1])?, None),
+            "openat" | "openat2" | "unlinkat" | "mkdirat" => {
+                (by_name(Some(args[0]), args[1])?, None)
+            }
             "open" | "unlink" | "mkdir" | "rmdir" => (by_name(None, args[0])?, None),
             "copy_file_range" => (by_handle(args[2])?, None),
             _ => (by_handle(args[0])?, None),

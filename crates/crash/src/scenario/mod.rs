@@ -7,6 +7,7 @@
 pub(crate) mod agents;
 mod artifacts;
 pub(crate) mod command;
+mod files;
 mod ledger;
 mod switch;
 mod upkeep;
@@ -77,6 +78,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         artifacts::scenarios(),
         upkeep::scenarios(),
         switch::scenarios(),
+        files::scenarios(),
         agents::scenarios(),
         command::scenarios(),
     ]
