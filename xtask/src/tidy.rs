@@ -62,7 +62,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "otto-crash",
-        &["otto", "otto-scripted", "otto-sim", "otto-store-embedded"],
+        &[
+            "otto",
+            "otto-sandbox",
+            "otto-scripted",
+            "otto-sim",
+            "otto-store-embedded",
+            "otto-tools",
+        ],
     ),
     ("xtask", &[]),
 ];
