@@ -12,11 +12,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use otto_core::agent::{AgentConfig, Budgets};
+use otto_core::agent::AgentConfig;
 use otto_core::invocation::{
     CancelReason, Event, Failure, Invocation, InvocationLimits, InvocationSpec, Outcome, Totals,
 };
-use otto_core::ledger::{ScopeKey, ScopeLimits};
+use otto_core::ledger::ScopeLimits;
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Durability, Lease};
@@ -33,6 +33,7 @@ use crate::engine::{Engine, Shared};
 use crate::few::Few;
 use crate::recovery::Recovered;
 use crate::restarts::{Ending, RestartRule, Restarts, Verdict};
+use crate::scopes::in_force;
 use crate::shutdown::LeftForResume;
 use crate::signals::Signals;
 use crate::telemetry::{self, InvocationWatch};
@@ -301,15 +302,7 @@ fn under(
     limits: &InvocationLimits,
     scopes: &[ScopeLimits],
 ) -> Arc<AgentConfig> {
-    let own = scopes
-        .iter()
-        .find(|limits| matches!(limits.scope, ScopeKey::Invocation(_)));
-    let budgets = Budgets {
-        time: Some(limits.time.clone()),
-        turns: Some(limits.turns.clone()),
-        cost: own.and_then(|own| own.cost.clone()),
-        tokens: own.and_then(|own| own.tokens.clone()),
-    };
+    let budgets = in_force(limits, scopes);
     if budgets == agent.budgets {
         return agent.clone();
     }

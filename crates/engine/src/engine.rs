@@ -399,11 +399,13 @@ impl Engine {
 
     /// The agent's limits, narrowed by the task and the operator, with the defaults in every gap.
     pub(crate) fn effective_budgets(&self, agent: &AgentConfig, task: &Budgets) -> Budgets {
-        agent
-            .budgets
-            .or(&self.shared.default_budgets)
-            .narrowed_by(task)
-            .narrowed_by(&self.shared.settings().ceilings.invocation)
+        let own = agent.budgets.or(&self.shared.default_budgets);
+        self.within_ceilings(&own.narrowed_by(task))
+    }
+
+    /// These limits, as far as the operator lets them.
+    pub(crate) fn within_ceilings(&self, budgets: &Budgets) -> Budgets {
+        budgets.narrowed_by(&self.shared.settings().ceilings.invocation)
     }
 
     /// The limits of an invocation of `agent` under these budgets.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use otto_core::agent::{AgentConfig, Budgets};
+use otto_core::agent::{AgentConfig, Budgets, Limit};
 use otto_core::invocation::{Invocation, InvocationSpec, Resumption, UnknownCallDecision};
 use otto_core::journal;
 use otto_core::ledger::Scope;
@@ -14,6 +14,7 @@ use otto_core::{InvocationId, Money, SessionId};
 use crate::agent_supervisor::{Seat, Start};
 use crate::engine::{Engine, InvokeOptions, ResumeOptions, Shared, store_failed};
 use crate::leases::LEASE_TTL;
+use crate::scopes::in_force;
 use crate::{Ids, InvocationHandle, InvokeError, Listening};
 
 /// A machine folded from its journal, and what holds from now on.
@@ -41,7 +42,7 @@ pub(crate) enum RecoveryError {
 enum Terms {
     /// Those in its journal.
     AsBefore,
-    /// Those of its agent as it is configured now, raised.
+    /// Those in its journal, some of them raised.
     Raised(Budgets, Option<UnknownCallDecision>),
 }
 
@@ -130,7 +131,12 @@ impl Engine {
             Terms::Raised(raise, decision) => {
                 // Whoever resumes it on purpose wants it to go on.
                 shared.cancels.withdraw(invocation);
-                let budgets = self.raised(&agent, &raise);
+                let before = in_force(&spec.limits, &spec.scopes);
+                if let Some(why) = lowered(&before, &raise) {
+                    return Err(not_resumable(why));
+                }
+                // What the task had narrowed, or somebody raised before, stays.
+                let budgets = self.within_ceilings(&raise.or(&before));
                 self.resumption(&agent, &budgets, &ids, decision)
             }
         };
@@ -181,13 +187,23 @@ impl Engine {
             .ok_or_else(|| not_resumable("all its invocations have ended for good"))
     }
 
-    /// The agent's limits with the raised ones in their place, within the operator's ceilings.
-    fn raised(&self, agent: &AgentConfig, raise: &Budgets) -> Budgets {
-        let base = AgentConfig {
-            budgets: raise.or(&agent.budgets),
-            ..agent.clone()
+    /// The limits that an invocation is under, as its journal has them: those of its agent and task, or what they were
+    /// raised to since.
+    ///
+    /// # Errors
+    /// When its journal cannot be read.
+    pub async fn limits_of(&self, invocation: InvocationId) -> Result<Budgets, InvokeError> {
+        let not_resumable = |why: String| InvokeError::NotResumable {
+            what: format!("invocation {invocation}"),
+            why,
         };
-        self.effective_budgets(&base, &Budgets::default())
+        let (machine, _) = fold(self.shared(), invocation)
+            .await
+            .map_err(|error| not_resumable(error.to_string()))?;
+        let spec = machine
+            .spec()
+            .ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
+        Ok(in_force(&spec.limits, &spec.scopes))
     }
 
     fn resumption(
@@ -220,6 +236,53 @@ pub(crate) async fn after_panic(
         spec,
         resumption,
         charged,
+    })
+}
+
+/// Which raised limit is none: it is below the one in force.
+fn lowered(before: &Budgets, raise: &Budgets) -> Option<String> {
+    fn below<T: PartialOrd>(
+        name: &str,
+        before: Option<&Limit<T>>,
+        raise: Option<&Limit<T>>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<String> {
+        let (before, raise) = before.zip(raise)?;
+        (raise.value < before.value).then(|| {
+            format!(
+                "its {name} limit is {} (set by {}) and can only be raised, not set to {}",
+                show(&before.value),
+                before.origin,
+                show(&raise.value)
+            )
+        })
+    }
+    below(
+        "cost",
+        before.cost.as_ref(),
+        raise.cost.as_ref(),
+        Money::to_string,
+    )
+    .or_else(|| {
+        below(
+            "token",
+            before.tokens.as_ref(),
+            raise.tokens.as_ref(),
+            u64::to_string,
+        )
+    })
+    .or_else(|| {
+        below(
+            "turn",
+            before.turns.as_ref(),
+            raise.turns.as_ref(),
+            u32::to_string,
+        )
+    })
+    .or_else(|| {
+        below("time", before.time.as_ref(), raise.time.as_ref(), |time| {
+            format!("{time:?}")
+        })
     })
 }
 

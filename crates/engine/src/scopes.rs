@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use otto_core::agent::{Budgets, Limit};
+use otto_core::invocation::InvocationLimits;
 use otto_core::ledger::{Period, ScopeKey, ScopeLimits};
 use otto_core::{AgentName, BudgetName, Money};
 
@@ -95,6 +96,19 @@ impl Ceilings {
             tokens: None,
         });
         scopes
+    }
+}
+
+/// The budgets of an invocation with these limits and scopes, as its journal has them.
+pub(crate) fn in_force(limits: &InvocationLimits, scopes: &[ScopeLimits]) -> Budgets {
+    let own = scopes
+        .iter()
+        .find(|limits| matches!(limits.scope, ScopeKey::Invocation(_)));
+    Budgets {
+        time: Some(limits.time.clone()),
+        turns: Some(limits.turns.clone()),
+        cost: own.and_then(|own| own.cost.clone()),
+        tokens: own.and_then(|own| own.tokens.clone()),
     }
 }
 

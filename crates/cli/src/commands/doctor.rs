@@ -5,7 +5,10 @@ use std::path::Path;
 use clap::Args;
 use otto::config::OperatorConfig;
 use otto::text::visible;
-use otto::{DoctorReport, Enforcement, LockConfig, LockError, MainLock, ToolHost, upkeep};
+use otto::{
+    DoctorReport, Enforcement, KILL_FILE, KillRow, LockConfig, LockError, MainLock, ToolHost,
+    upkeep,
+};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -251,33 +254,54 @@ fn of_lock(locked: &Result<MainLock, LockError>) -> Finding {
     }
 }
 
-/// What is stored; nothing is said while nothing is.
-async fn of_store(operator: &OperatorConfig) -> Option<Finding> {
+/// What is stored, and whether the kill switch is thrown there; nothing is said while nothing is.
+async fn of_store(operator: &OperatorConfig) -> Vec<Finding> {
     match summary(operator).await {
-        Ok(None) => None,
-        Ok(Some(summary)) => {
+        // Thrown before anything was ever stored.
+        Ok(None) => {
+            let file = operator.state_dir.value.join(KILL_FILE);
+            let is_thrown = file.exists();
+            is_thrown
+                .then(|| of_kill(&visible(&format!("by the file {}", file.display()))))
+                .into_iter()
+                .collect()
+        }
+        Ok(Some((summary, kill))) => {
             let detail = format!(
                 "opens; {} bytes, {} unfinished invocations, {} audit records",
                 summary.database_bytes, summary.unfinished, summary.audit.0.sequence
             );
-            Some(match summary.unfinished {
+            let store = match summary.unfinished {
                 0 => Finding::new("store", Standing::Good, detail),
                 _ => Finding::new("store", Standing::Notice, detail)
                     .fix("`otto sessions` lists them, `otto resume SESSION` goes on; one that is running needs nothing"),
-            })
+            };
+            let kill = kill.map(|row| of_kill(&visible(&row.reason)));
+            [store].into_iter().chain(kill).collect()
         }
-        Err(failure) => Some(
+        Err(failure) => vec![
             Finding::new("store", Standing::Broken, failure.message).fix(
                 failure.hint.unwrap_or_else(|| {
                     "`otto verify` says more; docs/durability.md says how to restore a backup"
                         .to_owned()
                 }),
             ),
-        ),
+        ],
     }
 }
 
-async fn summary(operator: &OperatorConfig) -> Result<Option<upkeep::Summary>, Failure> {
+fn of_kill(reason: &str) -> Finding {
+    Finding::new(
+        "kill switch",
+        Standing::Notice,
+        format!("thrown, so no agent runs: {reason}"),
+    )
+    .fix("`otto kill --lift` lets agents run again")
+}
+
+async fn summary(
+    operator: &OperatorConfig,
+) -> Result<Option<(upkeep::Summary, Option<KillRow>)>, Failure> {
     let state_dir = &operator.state_dir.value;
     if !state_dir.join("otto.db").exists() {
         return Ok(None);
@@ -285,10 +309,13 @@ async fn summary(operator: &OperatorConfig) -> Result<Option<upkeep::Summary>, F
     // Opened as for any other look: a state directory that is not the user's is refused.
     let otto = open::to_look(operator).await?;
     let summary = upkeep::summary(state_dir).await;
+    let mut kill = Ok(None);
     if let Some(otto) = otto {
+        kill = otto.kill_switch().await;
         open::close(otto).await;
     }
-    Ok(summary?)
+    let kill = kill?.filter(|_| !operator.kill_switch.value);
+    Ok(summary?.map(|summary| (summary, kill)))
 }
 
 fn of_sandbox(report: &DoctorReport) -> Finding {

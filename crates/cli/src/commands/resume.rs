@@ -121,7 +121,8 @@ impl Resume {
                 .iter()
                 .rev()
                 .fold(Budgets::default(), |all, Raise(one)| all.or(one));
-            let budgets = raise.or(&agent.budgets).narrowed_by(&operator.ceilings);
+            let before = otto.engine().limits_of(record.invocation).await?;
+            let budgets = raise.or(&before).narrowed_by(&operator.ceilings);
             announce(&mut context.out, &agent, &budgets, &operator);
             let decision = self.decide.map(Decision::word);
             let options = ResumeOptions {

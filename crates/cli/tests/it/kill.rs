@@ -189,3 +189,21 @@ fn signal(child: &Child, name: &str) {
         .unwrap();
     assert!(status.success());
 }
+
+#[test]
+fn the_doctor_tells_of_a_thrown_switch_and_how_to_lift_it() {
+    let world = world(BUSY);
+    // In the state directory alone, before anything was stored, and in the store.
+    for is_stored in [false, true] {
+        if is_stored {
+            world.otto(["run", "helper", "quick"]).expect(0);
+        }
+        world.otto(["kill", "drill"]).expect(0);
+        let told = world.otto(["doctor"]);
+        assert!(told.stdout.contains("no agent runs"), "{told:?}");
+        assert!(told.stdout.contains("otto kill --lift"), "{told:?}");
+        world.otto(["kill", "--lift"]).expect(0);
+        let told = world.otto(["doctor"]);
+        assert!(!told.stdout.contains("no agent runs"), "{told:?}");
+    }
+}
