@@ -8,17 +8,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use otto_core::agent::AgentConfig;
 use otto_core::id::EffectId;
 use otto_core::invocation::{
-    CancelReason, Event, Invocation, InvocationSpec, ModelFailureKind, TimerPurpose,
+    CancelReason, Event, Invocation, InvocationSpec, ModelFailureKind, TimerPurpose, ToolEnding,
 };
 use otto_core::journal;
+use otto_core::message::{BlockView, Message, ToolCallName, UserBlock};
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Entry, Lease};
-use otto_core::{Money, Timestamp};
+use otto_core::{Money, Timestamp, ToolCallId};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
@@ -49,6 +51,8 @@ pub struct AgentServer {
     pub(crate) model: Option<OpenModelCall>,
     pub(crate) tools: JoinSet<(EffectId, EndedTool)>,
     pub(crate) running: Few<RunningTool>,
+    /// The calls of this turn whose end listeners were told.
+    pub(crate) told_ends: Vec<ToolCallId>,
     /// A call with side effects has ended, and what it came to may not be with the store yet.
     pub(crate) has_acted: bool,
     /// What the tools share; made for the first call.
@@ -164,7 +168,9 @@ impl AgentServer {
         self.watch.event(now, &event);
         self.note_failure(&event);
         let compactions = self.machine.totals().compactions;
+        let messages = self.machine.history().len();
         let effects = self.machine.step(now, event);
+        self.tell_unrun(messages);
         if self.machine.totals().compactions > compactions {
             self.note_compaction();
         }
@@ -226,6 +232,38 @@ impl AgentServer {
         }
     }
 
+    /// Tells of the calls that the machine has answered by itself: of a tool that the agent does not have, with an
+    /// input that is none, or left out by a stop. `before` messages were there before this step.
+    fn tell_unrun(&mut self, before: usize) {
+        if self.events.is_none() {
+            return;
+        }
+        let history = self.machine.history();
+        for (index, message) in history.iter().enumerate().skip(before) {
+            let Message::User(blocks) = &**message else {
+                continue;
+            };
+            let asked = index.checked_sub(1).and_then(|index| history.get(index));
+            for block in blocks {
+                if let UserBlock::ToolResult(result) = block
+                    && !self.told_ends.contains(&result.call)
+                    && let Some(tool) = asked.and_then(|asked| tool_of(asked, &result.call))
+                {
+                    self.tell(|| ListenerEvent::ToolFinished {
+                        call: result.call.clone(),
+                        tool: Arc::from(tool.as_str()),
+                        // Denied is what a fence refuses.
+                        ending: ToolEnding::Failed,
+                        refused_by: None,
+                        content: result.content.clone(),
+                        duration: Duration::ZERO,
+                    });
+                }
+            }
+            self.told_ends.clear();
+        }
+    }
+
     fn note_compaction(&self) {
         if let Some(last) = self.machine.last_compaction() {
             self.watch.compacted(&last);
@@ -259,4 +297,15 @@ impl AgentServer {
             });
         }
     }
+}
+
+/// The tool that a call of this message asks for.
+fn tool_of<'m>(message: &'m Message, call: &ToolCallId) -> Option<&'m ToolCallName> {
+    let Message::Assistant(message) = message else {
+        return None;
+    };
+    message.blocks.iter().find_map(|block| match &block.view {
+        BlockView::ToolCall(asked) if asked.id == *call => Some(&asked.tool),
+        _ => None,
+    })
 }

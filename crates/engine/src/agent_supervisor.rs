@@ -291,6 +291,7 @@ fn agent_server(
         store_error: None,
         last_failure: None,
         has_acted: false,
+        told_ends: Vec::new(),
         report: None,
     };
     (server, first)

@@ -89,7 +89,7 @@ pub enum ListenerEvent {
         /// Whether the model's reply was still streaming.
         during_stream: bool,
     },
-    /// A tool call ended.
+    /// A tool call ended; also one that was never run, such as of a tool that the agent does not have.
     ToolFinished {
         /// The call.
         call: ToolCallId,

@@ -214,6 +214,9 @@ impl AgentServer {
         self.shared
             .audit
             .tool_ended(&self.ids, &running.call, &running.tool, &result, refused_by);
+        if self.events.is_some() {
+            self.told_ends.push(running.call.clone());
+        }
         self.tell(|| ListenerEvent::ToolFinished {
             call: running.call.clone(),
             tool: running.tool.clone(),
