@@ -278,6 +278,18 @@ impl Loader<'_> {
 
     fn file(&mut self, path: &Path, level: Level) {
         let shown = self.shown(path);
+        if level == Level::Project && self.leads_out(path) {
+            return self.problems.push(
+                Diagnostic::error(
+                    Place::whole(&shown),
+                    "the agent file is a link that leads out of the project",
+                )
+                .expected(
+                    "a file of the project: what its messages quote was in the project before",
+                )
+                .help("copy the file, or link it in the user's directory of agent files"),
+            );
+        }
         let text = match read_text(path, MAX_FILE_BYTES) {
             Ok(text) => text,
             Err(error) => {
@@ -339,6 +351,13 @@ impl Loader<'_> {
                 self.agents.insert(name, agent);
             }
         }
+    }
+
+    /// Whether a file of the project is really another one elsewhere. Somebody else may have put the link there.
+    fn leads_out(&self, path: &Path) -> bool {
+        let real = std::fs::canonicalize(path);
+        let project = std::fs::canonicalize(self.request.project);
+        real.is_ok_and(|real| project.is_ok_and(|project| !real.starts_with(project)))
     }
 
     /// A path as people know it: relative to the project where it is inside.

@@ -724,9 +724,36 @@ fn what_is_not_a_plain_file_is_not_opened() {
             "the agent file is not a regular file",
             "the agent file is not UTF-8 text (at byte 6)",
             "the agent file does not exist",
-            "the agent file is not a regular file",
+            "the agent file is a link that leads out of the project",
         ]
     );
+}
+
+#[test]
+fn a_link_out_of_the_project_is_not_quoted_and_one_inside_is_followed() {
+    let world = World::new();
+    fs::write(world.path("elsewhere"), "root:x:0:0").unwrap();
+    symlink(
+        world.path("elsewhere"),
+        world.path("project/.otto/agents/link.yml"),
+    )
+    .unwrap();
+    let shown = world.errors();
+    assert!(shown.contains("leads out of the project"), "{shown}");
+    assert!(!shown.contains("root:"), "{shown}");
+
+    let world = World::new();
+    fs::write(
+        world.path("project/shared.yml"),
+        "name: a\nmodel: model-small\n",
+    )
+    .unwrap();
+    symlink(
+        world.path("project/shared.yml"),
+        world.path("project/.otto/agents/link.yml"),
+    )
+    .unwrap();
+    assert_eq!(problems(&world), Vec::<String>::new());
 }
 
 #[test]
