@@ -2,6 +2,7 @@
 
 use otto_core::agent::Origin;
 
+use crate::diagnostic::Place;
 use crate::limits::{show_count, show_duration};
 use crate::load::{LoadedAgent, shown_path};
 
@@ -85,17 +86,17 @@ pub fn explain_agent(agent: &LoadedAgent) -> Vec<Explanation> {
                         .map_or("", |field| field.meaning),
                 }
             })),
-            "name" => explained.push(Explanation {
-                origin: file.clone(),
-                ..entry(field, config.name.to_string())
-            }),
+            "name" => {
+                let place = agent.places.get(field.name);
+                explained.push(Explanation {
+                    origin: place.map_or_else(|| file.clone(), Place::origin),
+                    ..entry(field, config.name.to_string())
+                });
+            }
             "description" => explained.push(entry(field, config.description.to_string())),
             "model" => explained.push(entry(field, config.model.to_string())),
             "system_prompt" => {
-                let from_file = agent
-                    .places
-                    .get("system_prompt_file")
-                    .map(crate::diagnostic::Place::origin);
+                let from_file = agent.places.get("system_prompt_file").map(Place::origin);
                 let entry = entry(
                     field,
                     format!("{} characters", config.system_prompt.chars().count()),
@@ -134,6 +135,14 @@ pub fn explain_agent(agent: &LoadedAgent) -> Vec<Explanation> {
             "max_output_tokens" => {
                 explained.push(entry(field, show_count(config.max_output_tokens)))
             }
+            "compact_at" => explained.push(entry(
+                field,
+                config.compaction.map_or_else(
+                    || "never".to_owned(),
+                    |rule| format!("{}%", rule.threshold_percent()),
+                ),
+            )),
+            "tell_limits" => explained.push(entry(field, config.tell_limits.to_string())),
             "allowed_hosts" => explained.push(entry(
                 field,
                 list(config.allowed_hosts.iter().map(|host| &**host).collect()),
