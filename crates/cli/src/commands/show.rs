@@ -214,8 +214,13 @@ fn show_open(record: &InvocationRecord, open: &[OpenCall]) -> String {
 fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: &Out) -> String {
     let painter = out.painter(To::Answer);
     let outcome = output::outcome_word(record);
+    let outcome = match visible(&record.summary) {
+        // Often it is the word itself.
+        summary if summary.is_empty() || summary == outcome => outcome.to_owned(),
+        summary => format!("{outcome}: {summary}"),
+    };
     let mut text = format!(
-        "{} of {} on {}\n  began {}{}\n  {outcome}: {}\n  charged {}, {} tokens\n",
+        "{} of {} on {}\n  began {}{}\n  {outcome}\n  charged {}, {} tokens\n",
         painter.paint(Style::Strong, &format!("invocation {}", record.invocation)),
         record.agent,
         record.model,
@@ -224,7 +229,6 @@ fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: 
             .finished_at
             .map(|at| format!(", ended {}", rfc3339(at)))
             .unwrap_or_default(),
-        visible(&record.summary),
         show_money(record.cost),
         show_tokens(record.tokens),
     );
@@ -233,6 +237,11 @@ fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: 
     } else if record.resumable {
         text.push_str(&format!(
             "  it can be taken up again: otto resume {}\n",
+            record.session
+        ));
+    } else if record.outcome.is_none() {
+        text.push_str(&format!(
+            "  if no Otto drives it any more, it goes on with: otto resume {}\n",
             record.session
         ));
     }

@@ -224,8 +224,14 @@ pub(super) fn next_command(report: &Report) -> String {
             format!("otto show {session}, then otto resume {session} --decide done|not-done|retry")
         }
         Outcome::Cancelled {
-            reason: CancelReason::Shutdown | CancelReason::StoreFailed,
+            reason: CancelReason::KillSwitch,
+        } => format!("otto kill --lift, then otto resume {session}"),
+        Outcome::Cancelled {
+            reason: CancelReason::Shutdown | CancelReason::StoreFailed | CancelReason::User,
         } => format!("otto resume {session}"),
+        Outcome::Failed { .. } => {
+            format!("otto show {session}, or otto resume {session} to try again")
+        }
         _ if !is_stored(report) => format!("otto resume {session}"),
         _ => format!("otto show {session}"),
     }
