@@ -307,9 +307,11 @@ impl Stage<'_> {
                     if watched.is_none() {
                         watched = open::to_look(operator).await?;
                     }
-                    // The model has begun the sentence in which it falls silent.
-                    let in_sentence = server.stats().faults > 0 && !shown.ends_with(b"\n");
-                    if (in_sentence || self.context.out.is_json())
+                    // The model has begun the sentence in which it falls silent, and did so in this attempt: the next
+                    // one is whole. Only text is shown as it comes.
+                    let is_shown = self.context.out.is_json() || !shown.ends_with(b"\n");
+                    let in_sentence = server.stats().faults > 0 && is_shown;
+                    if in_sentence
                         && let Some(otto) = &watched
                         && at_kill.look(otto, self.scene).await?
                     {
