@@ -75,6 +75,12 @@ impl Compared {
     }
 }
 
+/// The most that counts as rounded off where the other side has nothing: half a cent.
+const BESIDE_NOTHING: Money = match Money::from_picodollars(5_000_000_000) {
+    Some(half_a_cent) => half_a_cent,
+    None => Money::ZERO,
+};
+
 #[derive(Default)]
 struct Side {
     usage: Option<Usage>,
@@ -186,6 +192,12 @@ fn compare(
 
 fn by_money(provider: Money, confirmed: Money, unconfirmed: Money, rounding: Money) -> Standing {
     let most = confirmed.saturating_add(unconfirmed);
+    // However coarsely it is written, an amount beside nothing is no rounding of nothing.
+    let rounding = if provider == Money::ZERO || most == Money::ZERO {
+        rounding.min(BESIDE_NOTHING)
+    } else {
+        rounding
+    };
     if provider.saturating_add(rounding) < confirmed {
         Standing::Less
     } else if provider > most.saturating_add(rounding) {
@@ -325,6 +337,27 @@ mod tests {
         }
         assert_eq!(standing(&[own(100, 0, 1)], cost(101)), Standing::Same);
         assert_eq!(standing(&[], cost(5)), Standing::More);
+    }
+
+    #[test]
+    fn a_coarse_amount_hides_no_row_that_one_side_lacks() {
+        const DOLLAR: u64 = 1_000_000_000_000;
+        for (ours, amount, expected) in [
+            (0, "1", Standing::More),
+            (0, "1.00", Standing::More),
+            (0, "0.01", Standing::More),
+            (0, "0", Standing::Same),
+            (DOLLAR * 4 / 10, "0", Standing::Less),
+            (DOLLAR / 250, "0.00", Standing::Same),
+            (DOLLAR * 3 / 2, "1", Standing::Same),
+            (DOLLAR * 3 / 2 + 1, "1", Standing::Less),
+            (DOLLAR * 3 / 2 - 1, "2", Standing::More),
+        ] {
+            let own: Vec<UsageSum> = (ours > 0).then(|| own(ours, 0, 1)).into_iter().collect();
+            let text = format!("day,model,cost_usd\n{DAY},{MODEL},{amount}\n");
+            let compared = reconcile_text(&own, &text, ExportForm::Csv, &price_table()).unwrap();
+            assert_eq!(compared[0].standing, expected, "{ours} beside {amount}");
+        }
     }
 
     #[test]

@@ -233,11 +233,23 @@ fn as_day(text: &str) -> Option<String> {
     let in_utc = rest.is_empty()
         || (rest.starts_with(['T', ' '])
             && (rest.ends_with('Z') || rest.ends_with("+00:00") || !rest.contains(['+', '-'])));
-    (shape && in_utc).then(|| date.to_owned())
+    let exists = || {
+        let number = |part: std::ops::Range<usize>| date[part].parse::<u32>().unwrap_or(0);
+        let (year, month) = (number(0..4), number(5..7));
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let last = match month {
+            2 => 28 + u32::from(is_leap),
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => 0,
+        };
+        (1..=last).contains(&number(8..10))
+    };
+    (shape && in_utc && exists()).then(|| date.to_owned())
 }
 
-/// A decimal number of dollars divided by ten to the power of `12 - scale`, exactly, with the value of its last
-/// digit. Digits beyond a picodollar are cut off.
+/// A decimal number of dollars divided by ten to the power of `12 - scale`, exactly, with half the
+/// value of its last digit, rounded up. Digits beyond a picodollar are cut off.
 fn decimal(text: &str, scale: u32) -> Option<(Money, Money)> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
@@ -249,7 +261,7 @@ fn decimal(text: &str, scale: u32) -> Option<(Money, Money)> {
     let number: u64 = format!("{whole}{}", &fraction[..places]).parse().ok()?;
     Some((
         Money::from_picodollars(number.checked_mul(unit)?)?,
-        Money::from_picodollars(unit)?,
+        Money::from_picodollars(unit.div_ceil(2))?,
     ))
 }
 
@@ -354,8 +366,15 @@ fn of_csv(text: &str) -> Result<Export, ExportError> {
                 .parse::<u64>()
                 .map_err(|_| error(&*place, format!("`{text}` is no whole number of tokens"))),
         };
-        let day = as_day(field(columns.day))
-            .ok_or_else(|| error(&*place, "has no date such as 2026-11-28 in UTC"))?;
+        let day = as_day(field(columns.day)).ok_or_else(|| {
+            error(
+                &*place,
+                format!(
+                    "`{}` is no date; expected one that exists, such as 2026-11-28, in UTC",
+                    field(columns.day).escape_default()
+                ),
+            )
+        })?;
         let usage = match columns.tokens {
             None => None,
             Some((input, output)) => Some(Usage {
@@ -489,7 +508,7 @@ mod tests {
         let export = read(text).unwrap();
         let haiku = row(&export, "2026-11-27", "claude-haiku-4-5");
         assert_eq!(haiku.cost, Some(picodollars(1_240_000_000_000)));
-        assert_eq!(haiku.rounding, picodollars(200_000_000));
+        assert_eq!(haiku.rounding, picodollars(100_000_000));
         assert_eq!(
             row(&export, "2026-11-27", NO_MODEL).cost,
             Some(picodollars(70_000_000_000))
@@ -514,7 +533,7 @@ mod tests {
         let own = "day,model,output_tokens,charged_usd\n2026-11-27,m,1,0.000000000012\n\n2026-11-27,m,2,1.5\n";
         let found = row(&read(own).unwrap(), "2026-11-27", "m");
         assert_eq!(found.cost, Some(picodollars(1_500_000_000_012)));
-        assert_eq!(found.rounding, picodollars(100_000_000_001));
+        assert_eq!(found.rounding, picodollars(50_000_000_001));
     }
 
     #[test]
@@ -562,6 +581,14 @@ mod tests {
                 "has 4 fields, expected 3",
             ),
             ("day,model,cost_usd\nx,m,1\n", "line 2", "no date"),
+            (
+                "day,model,cost_usd\n2024-02-29,m,1\n2026-11-31,m,1\n",
+                "line 3",
+                "`2026-11-31` is no date",
+            ),
+            ("day,model,cost_usd\n2026-02-29,m,1\n", "line 2", "no date"),
+            ("day,model,cost_usd\n2026-13-01,m,1\n", "line 2", "no date"),
+            ("day,model,cost_usd\n2026-11-00,m,1\n", "line 2", "no date"),
             (
                 "day,model,cost_usd\n2026-11-27,m,-1\n",
                 "line 2",
