@@ -9,12 +9,10 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use otto_core::SessionId;
 use otto_core::journal;
-use otto_core::port::store::{
-    AuditLog, Blobs, Directory, Dispatch, InvocationQuery, Journal, StoreError,
-};
+use otto_core::port::store::{AuditLog, Blobs, Dispatch, Journal, StoreError};
 use otto_core::redact::Redactor;
+use otto_core::{InvocationId, SessionId};
 use otto_engine::clock::{Clock, IdSource, RandomIds, SystemClock};
 use otto_store_embedded::{Cleaned, DamagedArtifact, EmbeddedStore, FindingKind, StoreConfig};
 
@@ -132,7 +130,7 @@ impl DamageKind {
 impl From<FindingKind> for DamageKind {
     fn from(kind: FindingKind) -> Self {
         match kind {
-            FindingKind::File => Self::Database,
+            FindingKind::File | FindingKind::Row => Self::Database,
             FindingKind::Ledger => Self::Ledger,
             FindingKind::Journal => Self::Journal,
             FindingKind::Audit => Self::Audit,
@@ -202,7 +200,7 @@ pub async fn verify(
         damages: Vec::new(),
         artifacts: 0,
         artifact_bytes: 0,
-        journals: report.journals,
+        journals: report.journals.len() as u64,
         calls: report.calls,
         accounts: report.accounts,
         audit: Anchor(report.audit.end),
@@ -216,7 +214,7 @@ pub async fn verify(
     }
     // In a damaged file the rest would only repeat that it cannot be read.
     if is_readable {
-        journals(&store, &mut verification).await?;
+        journals(&store, report.journals, &mut verification).await?;
         artifacts(&store, repair, &mut verification).await?;
     }
     Ok(verification)
@@ -338,26 +336,19 @@ async fn open(state_dir: &Path) -> Result<EmbeddedStore, StoreError> {
 /// Folds every journal: an invocation whose journal cannot be folded cannot be resumed or shown.
 async fn journals(
     store: &EmbeddedStore,
+    invocations: Vec<InvocationId>,
     verification: &mut Verification,
 ) -> Result<(), StoreError> {
-    let query = InvocationQuery {
-        limit: Some(u32::MAX),
-        ..InvocationQuery::default()
-    };
-    for record in store.invocations(query).await? {
-        let entries = match store.read(record.invocation).await {
-            // It was recorded and had not begun.
-            Ok(entries) if entries.is_empty() => continue,
+    for invocation in invocations {
+        let entries = match store.read(invocation).await {
             Ok(entries) => entries,
-            // A gap, which the store's own check has listed.
+            // A gap or an unreadable row, which the store's own check has listed.
             Err(StoreError::Damaged { .. }) => continue,
             Err(error) => return Err(error),
         };
         if let Err(error) = journal::fold(&entries) {
-            let what = format!(
-                "the journal of invocation {} cannot be replayed: {error}",
-                record.invocation
-            );
+            let what =
+                format!("the journal of invocation {invocation} cannot be replayed: {error}");
             verification.add(DamageKind::Journal, what, None);
         }
     }

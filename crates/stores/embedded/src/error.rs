@@ -9,6 +9,8 @@ use otto_core::port::store::StoreError;
 use rusqlite::ErrorCode;
 use rustix::io::Errno;
 
+const ON_DAMAGE: &str = "stop Otto, run `otto verify`, and restore a backup if it reports damage";
+
 /// Why work inside a transaction stopped.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -33,12 +35,19 @@ impl From<rusqlite::Error> for Fault {
 impl Fault {
     /// A row that does not hold what Otto writes.
     pub(crate) fn damaged_row(what: impl std::fmt::Display) -> Self {
-        let detail = format!(
-            "{what}; stop Otto, run `otto verify`, and restore a backup if it reports damage"
-        );
-        Self::Refused(StoreError::Damaged {
-            detail: Arc::from(detail),
-        })
+        Self::Refused(damaged(Arc::from(format!("{what}; {ON_DAMAGE}"))))
+    }
+
+    /// What is wrong with the row that could not be read; the fault itself if it is about anything else.
+    pub(crate) fn into_damage(self) -> Result<String, Self> {
+        match self {
+            Self::Refused(StoreError::Damaged { detail }) => {
+                let what = detail.trim_end_matches(ON_DAMAGE).trim_end_matches("; ");
+                Ok(what.to_owned())
+            }
+            Self::Sql(error) if is_foreign_value(&error) => Ok(error.to_string()),
+            other => Err(other),
+        }
     }
 
     pub(crate) fn into_store_error(self, attempted: &str, path: &Path) -> StoreError {
@@ -65,6 +74,17 @@ pub(crate) fn distrusts_connection(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether a column holds what no column of Otto's can hold, such as a text that is not UTF-8.
+fn is_foreign_value(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
+}
+
 /// The answer for an error of SQLite.
 pub(crate) fn from_sql(error: &rusqlite::Error, attempted: &str, path: &Path) -> StoreError {
     let on = format!("{attempted} in `{}`: {error}", path.display());
@@ -77,10 +97,8 @@ pub(crate) fn from_sql(error: &rusqlite::Error, attempted: &str, path: &Path) ->
             read_only,
             "make the state directory writable for this user, or choose another one",
         ),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
-            damaged,
-            "stop Otto, run `otto verify`, and restore a backup if it reports damage",
-        ),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (damaged, ON_DAMAGE),
+        None if is_foreign_value(error) => (damaged, ON_DAMAGE),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             unavailable,
             "another process has been writing all the time; see whether one hangs or holds the file open with another program",

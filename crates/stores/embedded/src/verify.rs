@@ -1,22 +1,25 @@
 //! Whether the database is whole and adds up.
 //!
-//! It reads everything and changes nothing: the file's own structure, the totals of every account against
+//! It reads everything and changes nothing: the file's own structure, every row by itself, the totals of every account against
 //! the calls they are made of, journals without gaps, the chain of the audit log, and the clock. The files
 //! of artifacts are checked by [`Checkpointer::scrub`](crate::Checkpointer::scrub).
 
 use std::collections::BTreeMap;
 
-use otto_core::ledger::Account;
+use otto_core::ledger::{Account, Scope};
 use otto_core::port::store::{AuditCheck, AuditHead, AuditSpan, StoreError};
-use otto_core::{Money, UtcDay};
+use otto_core::{InvocationId, Money, SessionId, UtcDay};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
 use crate::audit;
 use crate::db::codec::{
-    Own, read_account, read_count, read_day, read_invocation, read_money, read_scopes,
+    Own, read_account, read_count, read_day, read_invocation, read_kind, read_money, read_scopes,
     read_session, read_text,
 };
+use crate::db::schema::TABLES;
 use crate::error::Fault;
+use crate::reader::{INVOCATIONS, read_record};
 use crate::store::EmbeddedStore;
 use crate::writer::{many, one};
 
@@ -28,7 +31,7 @@ pub struct VerifyReport {
     /// There are more findings than are listed.
     pub more: bool,
     /// Invocations with a journal.
-    pub journals: u64,
+    pub journals: Vec<InvocationId>,
     /// Model calls.
     pub calls: u64,
     /// Accounts.
@@ -51,6 +54,8 @@ pub struct Finding {
 pub enum FindingKind {
     /// The file: restore a backup.
     File,
+    /// A row that cannot be read.
+    Row,
     /// An account does not add up.
     Ledger,
     /// A journal has a gap.
@@ -102,6 +107,8 @@ pub(crate) fn examine(
     file(connection, &mut report)?;
     // In a damaged file the rest would only repeat that it cannot be read.
     if report.findings.is_empty() {
+        texts(connection, &mut report)?;
+        invocations(connection, &mut report)?;
         ledger(connection, &mut report)?;
         journals(connection, &mut report)?;
         audit_log(connection, anchor, &mut report)?;
@@ -118,6 +125,94 @@ impl VerifyReport {
             self.more = true;
         }
     }
+
+    /// Adds a row that cannot be read, once.
+    fn add_row(&mut self, name: &str, what: impl std::fmt::Display) {
+        let is_known = |finding: &Finding| {
+            finding.kind == FindingKind::Row && finding.detail.starts_with(name)
+        };
+        if !self.findings.iter().any(is_known) {
+            self.add(FindingKind::Row, format!("{name} cannot be read: {what}"));
+        }
+    }
+
+    /// What was read of a row; `None` with a finding if it cannot be read.
+    fn readable<T>(
+        &mut self,
+        read: Result<T, Fault>,
+        name: impl FnOnce() -> Result<String, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(fault) => {
+                let what = fault.into_damage()?;
+                self.add_row(&name()?, what);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A row by its key, which is read whatever it holds: "the row of `journal` with invocation ..., sequence 3:".
+fn row_name(table: &str, row: &Row<'_>, keys: &[(usize, &str)]) -> Result<String, Fault> {
+    let mut parts = Vec::with_capacity(keys.len());
+    for (index, column) in keys {
+        let value = match row.get_ref(*index)? {
+            ValueRef::Null => "nothing".to_owned(),
+            ValueRef::Integer(number) => number.to_string(),
+            ValueRef::Real(number) => number.to_string(),
+            ValueRef::Text(bytes) => format!("`{}`", bytes.escape_ascii()),
+            ValueRef::Blob(bytes) => match (*column, <[u8; 16]>::try_from(bytes)) {
+                ("invocation", Ok(id)) => InvocationId::from_bytes(id).to_string(),
+                ("session", Ok(id)) => SessionId::from_bytes(id).to_string(),
+                _ => format!("`{}`", bytes.escape_ascii()),
+            },
+        };
+        parts.push(format!("{column} {value}"));
+    }
+    Ok(format!("the row of `{table}` with {}", parts.join(", ")))
+}
+
+/// Every text of every table is UTF-8, which SQLite itself does not check.
+fn texts(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
+    for table in TABLES {
+        let mut keys = connection
+            .prepare("SELECT cid, name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk")?;
+        let keys: Vec<(usize, String)> = many(&mut keys, params![table], |row| {
+            Ok((row.get::<_, u32>(0)? as usize, row.get(1)?))
+        })?;
+        let keys: Vec<(usize, &str)> = keys.iter().map(|(at, name)| (*at, &**name)).collect();
+        let mut statement = connection.prepare(&format!("SELECT * FROM {table}"))?;
+        let columns: Vec<String> = statement
+            .column_names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let mut rows = statement.query(params![])?;
+        while let Some(row) = rows.next()? {
+            for (index, column) in columns.iter().enumerate() {
+                if let ValueRef::Text(bytes) = row.get_ref(index)?
+                    && let Err(error) = std::str::from_utf8(bytes)
+                {
+                    let name = row_name(table, row, &keys)?;
+                    report.add_row(&name, format_args!("`{column}` is no text: {error}"));
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn invocations(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
+    let mut statement = connection.prepare(INVOCATIONS)?;
+    let mut rows = statement.query(params![])?;
+    while let Some(row) = rows.next()? {
+        report.readable(read_record(row), || {
+            row_name("invocations", row, &[(0, "invocation")])
+        })?;
+    }
+    Ok(())
 }
 
 fn file(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
@@ -192,37 +287,37 @@ struct CallRow {
     held_cost: Money,
     held_tokens: u64,
     charged: Option<(Money, u64)>,
+    scopes: Vec<Scope>,
 }
 
 fn ledger(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
     let mut totals: BTreeMap<String, Totals> = BTreeMap::new();
     let mut statement = connection.prepare(
         "SELECT c.invocation, i.session, c.day, c.scopes, c.state, c.held_cost, c.held_tokens, c.cost,
-            c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_5m_tokens, c.cache_write_1h_tokens
+            c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_5m_tokens, c.cache_write_1h_tokens, c.id
         FROM calls c JOIN invocations i ON i.invocation = c.invocation",
     )?;
     let mut rows = statement.query(params![])?;
     while let Some(row) = rows.next()? {
         report.calls += 1;
-        let own = Own {
-            invocation: read_invocation(row, 0)?,
-            session: read_session(row, 1)?,
-            day: read_day(row, 2)?,
-        };
-        let call = read_call(row)?;
-        for (scope, _) in read_scopes(own, &read_text(row, 3)?)? {
-            totals.entry(scope.to_string()).or_default().add(&call);
+        let call = report.readable(read_call(row), || row_name("calls", row, &[(13, "id")]))?;
+        for scope in call.iter().flat_map(|call| &call.scopes) {
+            let total = totals.entry(scope.to_string()).or_default();
+            call.iter().for_each(|call| total.add(call));
         }
     }
     let mut statement = connection.prepare(
         "SELECT scope, spent_cost, held_cost, spent_tokens, held_tokens, warned_cost, warned_tokens, latched
         FROM accounts",
     )?;
-    let accounts = many(&mut statement, params![], |row| {
-        Ok((read_text(row, 0)?, read_account(row, 1)?))
-    })?;
-    for (scope, account) in accounts {
+    let mut rows = statement.query(params![])?;
+    while let Some(row) = rows.next()? {
         report.accounts += 1;
+        let read = read_text(row, 0).and_then(|scope| Ok((scope, read_account(row, 1)?)));
+        let name = || row_name("accounts", row, &[(0, "scope")]);
+        let Some((scope, account)) = report.readable(read, name)? else {
+            continue;
+        };
         let expected = totals.remove(&*scope).unwrap_or_default();
         if !expected.matches(&account) {
             let found = Totals {
@@ -256,7 +351,13 @@ fn ledger(connection: &Connection, report: &mut VerifyReport) -> Result<(), Faul
 }
 
 fn read_call(row: &Row<'_>) -> Result<CallRow, Fault> {
-    let charged = if row.get_ref(7)? == rusqlite::types::ValueRef::Null {
+    let own = Own {
+        invocation: read_invocation(row, 0)?,
+        session: read_session(row, 1)?,
+        day: read_day(row, 2)?,
+    };
+    let scopes = read_scopes(own, &read_text(row, 3)?)?;
+    let charged = if row.get_ref(7)? == ValueRef::Null {
         None
     } else {
         let mut tokens = 0_u64;
@@ -270,6 +371,7 @@ fn read_call(row: &Row<'_>) -> Result<CallRow, Fault> {
         held_cost: read_money(row, 5)?,
         held_tokens: read_count(row, 6)?,
         charged,
+        scopes: scopes.into_iter().map(|(scope, _)| scope).collect(),
     })
 }
 
@@ -278,14 +380,14 @@ fn journals(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fa
         connection.prepare("SELECT invocation, min(sequence), max(sequence), count(*) FROM journal GROUP BY invocation")?;
     let mut rows = statement.query(params![])?;
     while let Some(row) = rows.next()? {
-        report.journals += 1;
+        let id = read_invocation(row, 0)?;
+        report.journals.push(id);
         let (first, last, count) = (
             read_count(row, 1)?,
             read_count(row, 2)?,
             read_count(row, 3)?,
         );
         if (first, last) != (1, count) {
-            let id = read_invocation(row, 0)?;
             report.add(
                 FindingKind::Journal,
                 format!("the journal of invocation {id} has {count} entries from {first} to {last}, expected 1 to {count}"),
@@ -300,7 +402,14 @@ fn audit_log(
     anchor: Option<AuditHead>,
     report: &mut VerifyReport,
 ) -> Result<(), Fault> {
-    match audit::check(connection, anchor)? {
+    let check = match audit::check(connection, anchor).map_err(Fault::into_damage) {
+        Ok(check) => check,
+        Err(Ok(what)) => AuditCheck::Broken {
+            detail: format!("the audit log cannot be followed: {what}").into(),
+        },
+        Err(Err(fault)) => return Err(fault),
+    };
+    match check {
         AuditCheck::Whole(span) => report.audit = span,
         AuditCheck::AnchorRemoved(span) => {
             report.audit = span;
@@ -319,6 +428,14 @@ fn audit_log(
 }
 
 fn artifacts(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault> {
+    let mut statement = connection.prepare("SELECT session, path, kind FROM artifacts")?;
+    let mut rows = statement.query(params![])?;
+    while let Some(row) = rows.next()? {
+        let read = read_text(row, 2).and_then(|kind| read_kind(&kind));
+        report.readable(read, || {
+            row_name("artifacts", row, &[(0, "session"), (1, "path")])
+        })?;
+    }
     let sum: i64 =
         connection.query_row("SELECT coalesce(sum(size), 0) FROM artifacts", (), |row| {
             row.get(0)

@@ -297,7 +297,7 @@ async fn log(otto: &Otto) -> Result<Log, StoreError> {
             .chain(damaged)
             .chain(checked.artifacts.foreign.iter().cloned())
             .collect(),
-        journals: checked.database.journals,
+        journals: checked.database.journals.len() as u64,
         calls: checked.database.calls,
         audit_records: checked.database.audit.end.sequence,
         artifacts: checked.artifacts.checked,

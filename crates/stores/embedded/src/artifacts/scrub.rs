@@ -155,12 +155,21 @@ impl Checkpointer {
                 Vec::new()
             }
         };
-        let rows = self
+        let listed = self
             .inner
             .ask("list artifacts", move |connection| {
                 rows::of_session(connection, session)
             })
-            .await?;
+            .await;
+        let rows = match listed {
+            Ok(rows) => rows,
+            // Which row it is, the check of the database says; what else is here stays unchecked.
+            Err(StoreError::Damaged { .. }) => {
+                report.more = true;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         // What retention is removing is neither damaged nor foreign.
         for known in rows.iter().filter(|known| !known.deleting) {
             self.scrub_artifact(&known.artifact, report).await;

@@ -15,7 +15,7 @@ use crate::writer::{many, one};
 /// BOUND: rows of a list, unless asked for fewer or more.
 const LIST_MAX: u32 = 1_000;
 
-const COLUMNS: &str =
+pub(crate) const INVOCATIONS: &str =
     "SELECT invocation, session, agent, model, workflow, title, started_at, finished_at, outcome,
     summary, result, resumable FROM invocations";
 
@@ -44,13 +44,13 @@ pub(crate) fn invocations(
         format!("WHERE {}", conditions.join(" AND "))
     };
     values.push(Value::Integer(i64::from(query.limit.unwrap_or(LIST_MAX))));
-    let sql = format!("{COLUMNS} {filter} ORDER BY started_at DESC, invocation DESC LIMIT ?");
+    let sql = format!("{INVOCATIONS} {filter} ORDER BY started_at DESC, invocation DESC LIMIT ?");
     records(connection, &sql, values)
 }
 
 /// Invocations without an end, oldest first.
 pub(crate) fn unfinished(connection: &Connection) -> Result<Vec<InvocationRecord>, Fault> {
-    let sql = format!("{COLUMNS} WHERE finished_at IS NULL ORDER BY started_at, invocation");
+    let sql = format!("{INVOCATIONS} WHERE finished_at IS NULL ORDER BY started_at, invocation");
     records(connection, &sql, Vec::new())
 }
 
@@ -83,7 +83,7 @@ fn records(
     Ok(records)
 }
 
-fn read_record(row: &Row<'_>) -> Result<InvocationRecord, Fault> {
+pub(crate) fn read_record(row: &Row<'_>) -> Result<InvocationRecord, Fault> {
     let finished = row.get_ref(7)? != ValueRef::Null;
     Ok(InvocationRecord {
         invocation: read_invocation(row, 0)?,

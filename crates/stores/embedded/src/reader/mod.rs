@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::db::open;
 use crate::error::{Fault, from_sql};
 use crate::queue::{Queue, Taken};
-pub(crate) use invocations::{invocations, unfinished};
+pub(crate) use invocations::{INVOCATIONS, invocations, read_record, unfinished};
 pub(crate) use journal::entries_after;
 pub(crate) use usage::usage;
 

@@ -212,6 +212,52 @@ fn totals_that_do_not_add_up_are_found() {
 }
 
 #[test]
+fn every_row_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = used(dir.path());
+    let connection = rusqlite::Connection::open(state.join("otto.db")).unwrap();
+    // As one flipped bit does.
+    for (table, column) in [
+        ("journal", "payload"),
+        ("calls", "scopes"),
+        ("accounts", "scope"),
+        ("invocations", "title"),
+    ] {
+        let sql = format!(
+            "UPDATE {table} SET {column} = CAST(x'FF' AS TEXT)
+            WHERE {column} = (SELECT min({column}) FROM {table})"
+        );
+        connection.execute_batch(&sql).unwrap();
+    }
+    drop(connection);
+    let store = open(&state, "v");
+    let report = block_on(store.verify(None)).unwrap();
+    for table in ["journal", "calls", "accounts", "invocations"] {
+        let named: Vec<_> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.detail.contains(&format!("row of `{table}` with")))
+            .collect();
+        let [finding] = named.as_slice() else {
+            panic!("{table}: {report:?}")
+        };
+        assert_eq!(finding.kind, FindingKind::Row);
+        assert!(finding.detail.contains("utf-8"), "{finding:?}");
+    }
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|finding| finding.kind == FindingKind::Ledger),
+        "it goes on: {report:?}"
+    );
+    match block_on(store.read(invocation(1))) {
+        Err(StoreError::Damaged { detail }) => assert!(detail.contains("otto verify"), "{detail}"),
+        other => panic!("expected damage, got {other:?}"),
+    }
+}
+
+#[test]
 fn a_journal_with_a_gap_is_not_read_as_whole() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
