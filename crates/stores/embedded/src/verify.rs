@@ -183,11 +183,7 @@ fn texts(connection: &Connection, report: &mut VerifyReport) -> Result<(), Fault
         })?;
         let keys: Vec<(usize, &str)> = keys.iter().map(|(at, name)| (*at, &**name)).collect();
         let mut statement = connection.prepare(&format!("SELECT * FROM {table}"))?;
-        let columns: Vec<String> = statement
-            .column_names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut rows = statement.query(params![])?;
         while let Some(row) = rows.next()? {
             for (index, column) in columns.iter().enumerate() {
