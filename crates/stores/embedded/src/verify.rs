@@ -128,11 +128,13 @@ impl VerifyReport {
 
     /// Adds a row that cannot be read, once.
     fn add_row(&mut self, name: &str, what: impl std::fmt::Display) {
+        // With what follows the key: the name of row 1 begins that of row 12.
+        let row = format!("{name} cannot be read: ");
         let is_known = |finding: &Finding| {
-            finding.kind == FindingKind::Row && finding.detail.starts_with(name)
+            finding.kind == FindingKind::Row && finding.detail.starts_with(&row)
         };
         if !self.findings.iter().any(is_known) {
-            self.add(FindingKind::Row, format!("{name} cannot be read: {what}"));
+            self.add(FindingKind::Row, format!("{row}{what}"));
         }
     }
 
@@ -467,4 +469,23 @@ fn clock(connection: &Connection, today: UtcDay, report: &mut VerifyReport) -> R
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_listed_once_and_not_taken_for_another_whose_name_it_begins() {
+        let mut report = VerifyReport::default();
+        for sequence in [12, 1, 12, 1] {
+            report.add_row(&format!("the row with sequence {sequence}"), "no text");
+        }
+        let listed: Vec<&str> = report.findings.iter().map(|found| &*found.detail).collect();
+        let expected = [
+            "the row with sequence 12 cannot be read: no text",
+            "the row with sequence 1 cannot be read: no text",
+        ];
+        assert_eq!(listed, expected);
+    }
 }
