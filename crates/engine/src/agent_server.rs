@@ -16,7 +16,7 @@ use otto_core::invocation::{
     CancelReason, Event, Invocation, InvocationSpec, ModelFailureKind, TimerPurpose, ToolEnding,
 };
 use otto_core::journal;
-use otto_core::message::{BlockView, Message, ToolCallName, UserBlock};
+use otto_core::message::{Message, UserBlock};
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Entry, Lease};
@@ -244,14 +244,15 @@ impl AgentServer {
                 continue;
             };
             let asked = index.checked_sub(1).and_then(|index| history.get(index));
+            let calls: Vec<_> = asked.iter().flat_map(|asked| asked.tool_calls()).collect();
             for block in blocks {
                 if let UserBlock::ToolResult(result) = block
                     && !self.told_ends.contains(&result.call)
-                    && let Some(tool) = asked.and_then(|asked| tool_of(asked, &result.call))
+                    && let Some(asked) = calls.iter().find(|asked| asked.id == result.call)
                 {
                     self.tell(|| ListenerEvent::ToolFinished {
                         call: result.call.clone(),
-                        tool: Arc::from(tool.as_str()),
+                        tool: Arc::from(asked.tool.as_str()),
                         // Denied is what a fence refuses.
                         ending: ToolEnding::Failed,
                         refused_by: None,
@@ -297,15 +298,4 @@ impl AgentServer {
             });
         }
     }
-}
-
-/// The tool that a call of this message asks for.
-fn tool_of<'m>(message: &'m Message, call: &ToolCallId) -> Option<&'m ToolCallName> {
-    let Message::Assistant(message) = message else {
-        return None;
-    };
-    message.blocks.iter().find_map(|block| match &block.view {
-        BlockView::ToolCall(asked) if asked.id == *call => Some(&asked.tool),
-        _ => None,
-    })
 }
