@@ -78,7 +78,7 @@ pub use crate::lock::lock_config;
 pub use crate::otto::{Agent, Otto, Pin, Recovery, UnknownAgent, Verified};
 pub use crate::plan::{BoundBy, Plan};
 pub use crate::reload::{ConfigWatch, MakeHost, Reloaded};
-pub use crate::sessions::{SessionSummary, is_parked};
+pub use crate::sessions::{SessionSummary, is_parked, standing};
 pub use crate::typed_tool::TypedTool;
 pub use crate::wiring::{prices, redactor};
 

@@ -26,6 +26,17 @@ pub struct SessionSummary {
     pub tokens: u64,
 }
 
+/// How an invocation stands, in the word that every surface uses: how it ended; `running` while a process drives
+/// it; `interrupted` when none does and it has not ended, so that it can be resumed.
+#[must_use]
+pub fn standing(record: &InvocationRecord) -> &'static str {
+    match record.outcome {
+        Some(outcome) => outcome.as_str(),
+        None if record.driven => "running",
+        None => "interrupted",
+    }
+}
+
 /// Whether an invocation waits for a person's word on a tool call of unknown outcome.
 #[must_use]
 pub fn is_parked(record: &InvocationRecord) -> bool {

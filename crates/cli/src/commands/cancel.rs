@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use otto::text::visible;
-use otto::{
-    CancelError, InvocationId, InvocationQuery, InvocationRecord, Otto, OutcomeKind, SessionId,
-};
+use otto::{CancelError, InvocationId, InvocationQuery, InvocationRecord, Otto, SessionId};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -51,7 +49,7 @@ impl Cancel {
                     "type": "cancel",
                     "invocation": record.invocation.to_string(),
                     "session": record.session.to_string(),
-                    "outcome": record.outcome.map_or("running", OutcomeKind::as_str),
+                    "outcome": otto::standing(record),
                 }));
                 continue;
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use otto::text::{rfc3339, visible_start};
-use otto::{AgentName, OutcomeKind, Pin, SessionId, SessionSummary, StoreError};
+use otto::{AgentName, Pin, SessionId, SessionSummary, StoreError};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -105,7 +105,7 @@ fn describe(session: &SessionSummary) -> Value {
         "id": session.id.to_string(),
         "agent": session.newest.agent.as_str(),
         "title": &*session.title,
-        "outcome": session.newest.outcome.map_or("running", OutcomeKind::as_str),
+        "outcome": otto::standing(&session.newest),
         "parked": otto::is_parked(&session.newest),
         "resumable": session.is_resumable(),
         "started_at": rfc3339(session.started_at),

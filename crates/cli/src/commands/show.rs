@@ -239,9 +239,9 @@ fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: 
             "  it can be taken up again: otto resume {}\n",
             record.session
         ));
-    } else if record.outcome.is_none() {
+    } else if record.outcome.is_none() && !record.driven {
         text.push_str(&format!(
-            "  if no Otto drives it any more, it goes on with: otto resume {}\n",
+            "  no process drives it any more; it goes on with: otto resume {}\n",
             record.session
         ));
     }

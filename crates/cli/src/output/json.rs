@@ -7,7 +7,7 @@
 use otto::core::policy::RefusedBy;
 use otto::text::rfc3339;
 use otto::{
-    ArtifactRef, InvocationRecord, ListenerEvent, Money, OutcomeKind, Report, Usage, is_parked,
+    ArtifactRef, InvocationRecord, ListenerEvent, Money, Report, Usage, is_parked, standing,
 };
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ pub(crate) fn outcome_word(record: &InvocationRecord) -> &'static str {
     if is_parked(record) {
         "parked"
     } else {
-        record.outcome.map_or("running", OutcomeKind::as_str)
+        standing(record)
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn record(record: &InvocationRecord) -> Value {
         "title": &*record.title,
         "started_at": rfc3339(record.started_at),
         "finished_at": record.finished_at.map(rfc3339),
-        "outcome": record.outcome.map_or("running", OutcomeKind::as_str),
+        "outcome": standing(record),
         "parked": is_parked(record),
         "summary": &*record.summary,
         "text": &*record.result,

@@ -181,6 +181,25 @@ fn interrupted() -> (World, String, TcpListener) {
 }
 
 #[test]
+fn a_session_whose_process_died_is_interrupted_and_not_running() {
+    let (world, id, _listener) = interrupted();
+    let (_, sessions) = world.json(["sessions"]);
+    assert_eq!(
+        (&sessions[0]["outcome"], &sessions[0]["resumable"]),
+        (&"interrupted".into(), &true.into())
+    );
+    let listed = world.otto(["sessions"]).expect(0).stdout;
+    assert!(listed.contains(" interrupted "), "{listed}");
+    let shown = world.otto(["show", &id]).expect(0).stdout;
+    assert!(
+        shown.contains("\n  interrupted\n") && shown.contains(&format!("otto resume {id}")),
+        "{shown}"
+    );
+    let (_, shown) = world.json(["show", &id]);
+    assert_eq!(shown[0]["outcome"], "interrupted");
+}
+
+#[test]
 fn an_interrupted_call_that_needs_a_person_parks_until_somebody_decides() {
     let (world, id, listener) = interrupted();
     // Without a word it parks, and says so wherever it is looked at.

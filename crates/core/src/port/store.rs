@@ -267,6 +267,9 @@ pub struct InvocationRecord {
     pub result: Arc<str>,
     /// Whether it may be resumed.
     pub resumable: bool,
+    /// Whether it has not ended and a node holds the live lease of its session. One that has not ended and is not
+    /// driven was interrupted: nothing happens to it until somebody takes it up.
+    pub driven: bool,
     /// Its settled cost.
     pub cost: Money,
     /// Its settled tokens.

@@ -62,7 +62,8 @@ struct SessionView {
     agent: String,
     /// The first line of the first task.
     title: String,
-    /// The outcome of the newest invocation; `running` while it has none.
+    /// The outcome of the newest invocation; before it has ended `running`, or `interrupted` when no process drives it
+    /// any more.
     outcome: &'static str,
     resumable: bool,
     started_at: String,
@@ -135,10 +136,7 @@ impl From<SessionSummary> for SessionView {
             id: session.id.to_string(),
             agent: session.newest.agent.to_string(),
             title: session.title.to_string(),
-            outcome: session
-                .newest
-                .outcome
-                .map_or("running", otto::OutcomeKind::as_str),
+            outcome: otto::standing(&session.newest),
             resumable: session.is_resumable(),
             started_at: rfc3339(session.started_at),
             finished_at: session.newest.finished_at.map(rfc3339),

@@ -94,7 +94,7 @@ pub(super) struct RecordView {
     pub(super) started_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) finished_at: Option<String>,
-    /// As in a report; `running` until it has ended.
+    /// As in a report; before it has ended `running`, or `interrupted` when no process drives it any more.
     pub(super) outcome: &'static str,
     /// Whether it waits for a person's word; `decision` of a resumption gives it.
     pub(super) parked: bool,
@@ -185,7 +185,7 @@ impl From<&InvocationRecord> for RecordView {
             title: record.title.to_string(),
             started_at: rfc3339(record.started_at),
             finished_at: record.finished_at.map(rfc3339),
-            outcome: record.outcome.map_or("running", otto::OutcomeKind::as_str),
+            outcome: otto::standing(record),
             parked: otto::is_parked(record),
             summary: record.summary.to_string(),
             text: record.result.to_string(),

@@ -82,8 +82,8 @@ async fn an_answer_that_is_not_stored_is_given_with_a_problem() {
     let record = world.get(&format!("/v1/invocations/{invocation}")).await;
     assert_eq!(
         record.json()["outcome"],
-        "running",
-        "nobody is told otherwise"
+        "interrupted",
+        "for the store it has not ended, and nobody drives it"
     );
 }
 

@@ -56,10 +56,11 @@ impl EmbeddedStore {
             session: Some(session),
             ..InvocationQuery::default()
         };
+        let now = self.inner.clock.now();
         let found = self
             .inner
             .ask("list invocations", move |connection| {
-                reader::invocations(connection, &query)
+                reader::invocations(connection, &query, now)
             })
             .await?;
         if found.is_empty() {

@@ -361,8 +361,11 @@ impl Dispatch for EmbeddedStore {
     }
 
     fn unfinished(&self) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>> {
+        let now = self.inner.clock.now();
         self.inner
-            .ask("list unfinished invocations", reader::unfinished)
+            .ask("list unfinished invocations", move |connection| {
+                reader::unfinished(connection, now)
+            })
     }
 }
 
@@ -435,8 +438,9 @@ impl Directory for EmbeddedStore {
         &self,
         query: InvocationQuery,
     ) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>> {
+        let now = self.inner.clock.now();
         self.inner.ask("list invocations", move |connection| {
-            reader::invocations(connection, &query)
+            reader::invocations(connection, &query, now)
         })
     }
 

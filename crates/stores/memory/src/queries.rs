@@ -10,7 +10,7 @@ use otto_core::port::store::{
     InvocationQuery, InvocationRecord, StoreError, UsageGroup, UsageQuery, UsageSum,
 };
 use otto_core::store_rules::Charge;
-use otto_core::{EffectId, InvocationId, UtcDay};
+use otto_core::{EffectId, InvocationId, Timestamp, UtcDay};
 
 use crate::rows::{Invocation, MemoryRows};
 
@@ -21,6 +21,7 @@ const LIST_MAX: u32 = 1_000;
 pub(crate) fn invocations(
     rows: &MemoryRows,
     query: &InvocationQuery,
+    now: Timestamp,
 ) -> Result<Vec<InvocationRecord>, StoreError> {
     let mut found: Vec<&Invocation> = rows
         .invocations
@@ -44,12 +45,15 @@ pub(crate) fn invocations(
     found
         .into_iter()
         .take(limit)
-        .map(|invocation| record(rows, invocation))
+        .map(|invocation| record(rows, invocation, now))
         .collect()
 }
 
 /// Invocations without an end, oldest first.
-pub(crate) fn unfinished(rows: &MemoryRows) -> Result<Vec<InvocationRecord>, StoreError> {
+pub(crate) fn unfinished(
+    rows: &MemoryRows,
+    now: Timestamp,
+) -> Result<Vec<InvocationRecord>, StoreError> {
     let mut found: Vec<&Invocation> = rows
         .invocations
         .values()
@@ -59,11 +63,15 @@ pub(crate) fn unfinished(rows: &MemoryRows) -> Result<Vec<InvocationRecord>, Sto
     found.sort_by_key(|invocation| (invocation.submission.at, invocation.submission.invocation));
     found
         .into_iter()
-        .map(|invocation| record(rows, invocation))
+        .map(|invocation| record(rows, invocation, now))
         .collect()
 }
 
-fn record(rows: &MemoryRows, invocation: &Invocation) -> Result<InvocationRecord, StoreError> {
+fn record(
+    rows: &MemoryRows,
+    invocation: &Invocation,
+    now: Timestamp,
+) -> Result<InvocationRecord, StoreError> {
     let Invocation {
         submission, finish, ..
     } = invocation;
@@ -88,6 +96,11 @@ fn record(rows: &MemoryRows, invocation: &Invocation) -> Result<InvocationRecord
             .as_ref()
             .map_or_else(|| Arc::from(""), |finish| finish.result.clone()),
         resumable: finish.as_ref().is_some_and(|finish| finish.resumable),
+        driven: finish.is_none()
+            && rows
+                .sessions
+                .get(&submission.session)
+                .is_some_and(|lease| lease.is_live(now)),
         cost: sum.cost,
         tokens: sum.usage.total_tokens(),
     })

@@ -17,7 +17,7 @@ use crate::Bounds;
 #[derive(Debug)]
 pub(crate) struct MemoryRows {
     bounds: Bounds,
-    sessions: BTreeMap<SessionId, LeaseRow>,
+    pub(crate) sessions: BTreeMap<SessionId, LeaseRow>,
     /// In boxes: the nodes of a map that grows at its end are half empty.
     pub(crate) invocations: BTreeMap<InvocationId, Box<Invocation>>,
     keys: BTreeMap<Arc<str>, KeyRow>,

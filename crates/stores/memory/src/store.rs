@@ -113,7 +113,7 @@ impl Dispatch for MemoryStore {
     }
 
     fn unfinished(&self) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>> {
-        Box::pin(async move { queries::unfinished(&self.rows()) })
+        Box::pin(async move { queries::unfinished(&self.rows(), self.clock.now()) })
     }
 }
 
@@ -186,7 +186,7 @@ impl Directory for MemoryStore {
         &self,
         query: InvocationQuery,
     ) -> BoxFuture<'_, Result<Vec<InvocationRecord>, StoreError>> {
-        Box::pin(async move { queries::invocations(&self.rows(), &query) })
+        Box::pin(async move { queries::invocations(&self.rows(), &query, self.clock.now()) })
     }
 
     fn set_kill(&self, row: Option<KillRow>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -36,6 +36,10 @@ pub(super) const CASES: &[Entry] = &[
         "a lease that was given back is free, and its epoch is over",
         release_frees,
     ),
+    (
+        "an unfinished invocation is driven as long as its session has a live lease",
+        driven_while_leased,
+    ),
     ("claiming twice is one claim", claim_is_idempotent),
     (
         "a session that was never recorded cannot be claimed",
@@ -206,6 +210,26 @@ fn release_frees(world: &dyn World) {
         lease.epoch + 1,
         "the same node gets a new epoch after giving back"
     );
+}
+
+fn driven_while_leased(world: &dyn World) {
+    let (a, b) = (open(world, "a"), open(world, "b"));
+    let is_driven = |node: &Node| {
+        let unfinished = block_on(node.store.unfinished()).expect("unfinished");
+        assert_eq!(unfinished, [node.record(1)], "both lists say the same");
+        unfinished[0].driven
+    };
+    let first = a.drive(1, 1);
+    assert!(is_driven(&a) && is_driven(&b));
+    world.clock().advance(TTL);
+    assert!(!is_driven(&a) && !is_driven(&b), "its lease has run out");
+    let second = b.take_over(&first);
+    assert!(is_driven(&a));
+    assert_eq!(b.release(&second.lease), Outcome::Done);
+    assert!(!is_driven(&a), "its lease was given back");
+    let third = a.take_over(&second);
+    assert_eq!(third.finish(Vec::new(), false), Outcome::Done);
+    assert!(!a.record(1).driven, "it has ended");
 }
 
 fn claim_is_idempotent(world: &dyn World) {

@@ -1,7 +1,7 @@
 //! Invocations as lists show them.
 
-use otto_core::Money;
 use otto_core::port::store::{InvocationQuery, InvocationRecord};
+use otto_core::{Money, Timestamp};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
 
@@ -17,12 +17,14 @@ const LIST_MAX: u32 = 1_000;
 
 pub(crate) const INVOCATIONS: &str =
     "SELECT invocation, session, agent, model, workflow, title, started_at, finished_at, outcome,
-    summary, result, resumable FROM invocations";
+    summary, result, resumable, coalesce((SELECT until FROM sessions
+        WHERE sessions.session = invocations.session AND node IS NOT NULL), 0) FROM invocations";
 
 /// Invocations, newest first.
 pub(crate) fn invocations(
     connection: &Connection,
     query: &InvocationQuery,
+    now: Timestamp,
 ) -> Result<Vec<InvocationRecord>, Fault> {
     let mut conditions = Vec::new();
     let mut values = Vec::new();
@@ -45,24 +47,32 @@ pub(crate) fn invocations(
     };
     values.push(Value::Integer(i64::from(query.limit.unwrap_or(LIST_MAX))));
     let sql = format!("{INVOCATIONS} {filter} ORDER BY started_at DESC, invocation DESC LIMIT ?");
-    records(connection, &sql, values)
+    records(connection, &sql, values, now)
 }
 
 /// Invocations without an end, oldest first.
-pub(crate) fn unfinished(connection: &Connection) -> Result<Vec<InvocationRecord>, Fault> {
+pub(crate) fn unfinished(
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<Vec<InvocationRecord>, Fault> {
     let sql = format!("{INVOCATIONS} WHERE finished_at IS NULL ORDER BY started_at, invocation");
-    records(connection, &sql, Vec::new())
+    records(connection, &sql, Vec::new(), now)
 }
 
 fn records(
     connection: &Connection,
     sql: &str,
     values: Vec<Value>,
+    now: Timestamp,
 ) -> Result<Vec<InvocationRecord>, Fault> {
     let mut records = many(
         &mut connection.prepare(sql)?,
         params_from_iter(values),
-        read_record,
+        |row| {
+            let record = read_record(row)?;
+            let driven = record.outcome.is_none() && now < read_time(row, 12)?;
+            Ok(InvocationRecord { driven, ..record })
+        },
     )?;
     let mut sums = connection.prepare(
         "SELECT coalesce(sum(cost), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
@@ -83,6 +93,7 @@ fn records(
     Ok(records)
 }
 
+/// What the row itself says; what it cost and who drives it stands elsewhere.
 pub(crate) fn read_record(row: &Row<'_>) -> Result<InvocationRecord, Fault> {
     let finished = row.get_ref(7)? != ValueRef::Null;
     Ok(InvocationRecord {
@@ -106,6 +117,7 @@ pub(crate) fn read_record(row: &Row<'_>) -> Result<InvocationRecord, Fault> {
         summary: read_text(row, 9)?,
         result: read_text(row, 10)?,
         resumable: row.get(11)?,
+        driven: false,
         cost: Money::ZERO,
         tokens: 0,
     })
