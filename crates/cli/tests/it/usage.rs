@@ -258,3 +258,53 @@ fn world_path(world: &World, below: &str) -> String {
     fs::create_dir_all(&path).unwrap();
     path.to_string_lossy().into_owned()
 }
+
+#[test]
+fn a_question_that_finds_nothing_says_why() {
+    let world = World::new()
+        .with_agent()
+        .with_model("turns: [{ text: hello }]");
+    let swapped = ["usage", "--from", "2026-11-02", "--to", "2026-11-01"];
+    let ran = world.otto(swapped).expect(2);
+    assert!(ran.stderr.contains("`--from` is after `--to`"), "{ran:?}");
+    let nobody = ["usage", "--agent", "nobody"];
+    for _ in 0..2 {
+        // First where nothing was ever stored, then beside the work of another.
+        let ran = world.otto(nobody).expect(0);
+        assert!(
+            ran.stderr.contains("no invocation of an agent `nobody`"),
+            "{ran:?}"
+        );
+        world.otto(["run", "helper", "hi"]).expect(0);
+    }
+    for form in ["--csv", "--json"] {
+        let ran = world.otto([&nobody[..], &[form]].concat()).expect(0);
+        assert!(ran.stderr.contains("`nobody`"), "{form}: {ran:?}");
+    }
+    for (args, why) in [
+        (vec!["--from", "2100-01-01"], "is in the future"),
+        (
+            vec!["--from", "2026-01-01", "--to", "2026-01-01"],
+            "are the same time",
+        ),
+        (
+            vec!["--session", "0190b3c2-7d4e-7abc-8def-0123456789ab"],
+            "there is no session 0190b3c2",
+        ),
+        (
+            vec!["--workflow", "0190b3c2-7d4e-7abc-8def-0123456789ab"],
+            "no model call of workflow",
+        ),
+        (
+            vec!["--by", "tool", "--from", "2100-01-01"],
+            "is in the future",
+        ),
+        (
+            vec!["--agent", "helper", "--to", "2020-01-01"],
+            "no model call in this time",
+        ),
+    ] {
+        let ran = world.otto([&["usage"], &args[..]].concat()).expect(0);
+        assert!(ran.stderr.contains(why), "{args:?}: {ran:?}");
+    }
+}

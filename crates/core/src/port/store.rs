@@ -452,6 +452,14 @@ pub struct UsageQuery {
     pub group_by: Vec<UsageGroup>,
 }
 
+impl UsageQuery {
+    /// Whether its beginning is after its end: a slip of whoever asks, and no time that could be empty.
+    #[must_use]
+    pub fn is_backwards(&self) -> bool {
+        matches!((self.from, self.to), (Some(from), Some(to)) if from > to)
+    }
+}
+
 /// A column to group usage by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UsageGroup {

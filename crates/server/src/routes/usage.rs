@@ -102,7 +102,7 @@ impl JsonSchema for Filter {
 impl Query {
     fn grouped_by(self, group_by: Vec<UsageGroup>) -> Result<UsageQuery, Problem> {
         let time = |name, text: Option<String>| text.map(|text| time(name, &text)).transpose();
-        Ok(UsageQuery {
+        let query = UsageQuery {
             from: time("from", self.from)?,
             to: time("to", self.to)?,
             agent: self.agent.as_deref().map(id::<AgentName>).transpose()?,
@@ -114,7 +114,13 @@ impl Query {
                 .map(id::<InvocationId>)
                 .transpose()?,
             group_by,
-        })
+        };
+        if query.is_backwards() {
+            return Err(Problem::bad_request(
+                "`from` is after `to`: expected a beginning before the end",
+            ));
+        }
+        Ok(query)
     }
 }
 

@@ -123,6 +123,10 @@ async fn every_refusal_is_a_problem_document() {
         .await
         .problem(400, "bad-request");
     world
+        .get("/v1/usage?from=2026-11-02T00:00:00Z&to=2026-11-01T00:00:00Z")
+        .await
+        .problem(400, "bad-request");
+    world
         .get("/v1/usage?from=yesterday")
         .await
         .problem(400, "bad-request");

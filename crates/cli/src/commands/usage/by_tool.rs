@@ -25,7 +25,6 @@ pub(super) fn show(out: &mut Out, sums: &BTreeMap<String, ToolUsage>, as_csv: bo
         return;
     }
     if sums.is_empty() {
-        out.line(To::Progress, "nothing was used yet");
         return;
     }
     let mut table = Table::new(["tool", ">calls of it", ">charged for answering it"]);

@@ -1,6 +1,7 @@
 //! `otto usage`: what was spent, added up, exported, and compared with the provider's own account.
 
 mod by_tool;
+mod nothing;
 mod reconcile;
 mod time;
 
@@ -121,10 +122,15 @@ impl Usage {
                 "`--by tool` stands alone: what a tool cost is read from the journals, the rest from the ledger",
             ));
         }
+        if self.query(Vec::new()).is_backwards() {
+            return Err(Failure::usage(
+                "`--from` is after `--to`: expected a beginning before the end",
+            ));
+        }
         let runtime = context.runtime()?;
         runtime.block_on(async {
             let Some(otto) = open::to_look(&operator).await? else {
-                return self.nothing(&mut context.out, &operator);
+                return self.nothing(&mut context.out, &operator).await;
             };
             let performed = self.show(&otto, &mut context.out, &operator).await;
             open::close(otto).await;
@@ -132,14 +138,14 @@ impl Usage {
         })
     }
 
-    fn nothing(&self, out: &mut Out, operator: &OperatorConfig) -> Performed {
+    async fn nothing(&self, out: &mut Out, operator: &OperatorConfig) -> Performed {
         if let Some(file) = &self.reconcile {
             return reconcile::show(out, file, &[], &otto::prices(operator));
         }
+        out.line(To::Progress, &nothing::why(self, None).await?);
         if self.csv {
             out.write(To::Answer, &usage_csv::sums(&self.groups(), &[]));
         } else if !out.is_json() {
-            out.line(To::Progress, "nothing was used yet");
             let today = day_lines(&Today::default(), operator);
             out.line(To::Answer, &today);
         }
@@ -154,10 +160,16 @@ impl Usage {
         }
         if self.by.contains(&Column::Tool) {
             let sums = otto.usage_by_tool(self.query(Vec::new())).await?;
+            if sums.is_empty() {
+                out.line(To::Progress, &nothing::why(self, Some(otto)).await?);
+            }
             by_tool::show(out, &sums, self.csv);
             return Ok(Code::Completed);
         }
         let rows = otto.usage(self.query(self.groups())).await?.rows;
+        if rows.is_empty() {
+            out.line(To::Progress, &nothing::why(self, Some(otto)).await?);
+        }
         if self.csv {
             out.write(To::Answer, &usage_csv::sums(&self.groups(), &rows));
             return Ok(Code::Completed);
@@ -168,9 +180,7 @@ impl Usage {
             }
             return Ok(Code::Completed);
         }
-        if rows.is_empty() {
-            out.line(To::Progress, "nothing was used yet");
-        } else {
+        if !rows.is_empty() {
             let text = self.table(&rows);
             out.write(To::Answer, &text);
         }

@@ -27,6 +27,10 @@ pub(super) fn before_now(last: Duration) -> Result<Timestamp, Failure> {
     Ok(Timestamp::EPOCH.after(since.saturating_sub(last)))
 }
 
+pub(super) fn now() -> Result<Timestamp, Failure> {
+    before_now(Duration::ZERO)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
