@@ -398,7 +398,8 @@ impl Engine {
     }
 
     /// The agent's limits, narrowed by the task and the operator, with the defaults in every gap.
-    pub(crate) fn effective_budgets(&self, agent: &AgentConfig, task: &Budgets) -> Budgets {
+    #[must_use]
+    pub fn effective_budgets(&self, agent: &AgentConfig, task: &Budgets) -> Budgets {
         let own = agent.budgets.or(&self.shared.default_budgets);
         self.within_ceilings(&own.narrowed_by(task))
     }

@@ -53,6 +53,7 @@ mod builder;
 mod decode;
 mod diagnostic;
 mod lock;
+mod narrowed;
 #[cfg(feature = "otel")]
 pub mod otlp;
 mod otto;
@@ -75,6 +76,7 @@ pub use crate::builder::{Builder, KILL_FILE, OpenError};
 pub use crate::decode::Field;
 pub use crate::diagnostic::{ConfigErrors, Diagnostic, Place, Position, Severity};
 pub use crate::lock::lock_config;
+pub use crate::narrowed::{NotGranted, not_granted};
 pub use crate::otto::{Agent, Otto, Pin, Recovery, UnknownAgent, Verified};
 pub use crate::plan::{BoundBy, Plan};
 pub use crate::reload::{ConfigWatch, MakeHost, Reloaded};

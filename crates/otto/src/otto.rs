@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use otto_core::agent::{AgentConfig, Limit};
+use otto_core::agent::{AgentConfig, Budgets, Limit};
 use otto_core::invocation::OpenCall;
 use otto_core::model::PriceTable;
 use otto_core::port::store::{
@@ -631,6 +631,14 @@ impl Agent {
     #[must_use]
     pub fn config(&self) -> &AgentConfig {
         &self.config
+    }
+
+    /// The limits that an invocation of a task with these limits would be under: the agent's, narrowed by the task's and
+    /// by the operator's ceilings. See [`not_granted`](crate::not_granted).
+    #[must_use]
+    pub fn limits_for(&self, task: &Budgets) -> Budgets {
+        let engine = &self.otto.inner.engine;
+        engine.effective_budgets(&self.config, task)
     }
 
     /// Invokes the agent and waits for its end.

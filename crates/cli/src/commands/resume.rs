@@ -6,7 +6,7 @@ use otto::limits;
 use otto::{Budgets, InvocationQuery, Limit, Listening, ResumeOptions, SessionId};
 
 use crate::Performed;
-use crate::commands::run::{announce, find};
+use crate::commands::run::{announce, find, tell_cut};
 use crate::commands::watch;
 use crate::context::Context;
 use crate::error::Failure;
@@ -124,6 +124,8 @@ impl Resume {
             let before = otto.engine().limits_of(record.invocation).await?;
             let budgets = raise.or(&before).narrowed_by(&operator.ceilings);
             announce(&mut context.out, &agent, &budgets, &operator);
+            let cut = otto::not_granted(&raise, &budgets);
+            tell_cut(&mut context.out, &cut);
             let decision = self.decide.map(Decision::word);
             let options = ResumeOptions {
                 listening: Listening::On,
@@ -132,7 +134,7 @@ impl Resume {
             };
             let begun = otto.resume(self.session, options).await;
             let begun = begun.map_err(Failure::from);
-            watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets).await
+            watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets, &cut).await
         })
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use otto::config::OperatorConfig;
 use otto::limits::{self, InvalidLimit, show_count, show_duration};
 use otto::text::{visible, visible_start};
-use otto::{AgentConfig, AgentName, Budgets, Limit, SessionId, TaskSpec, WorkflowId};
+use otto::{AgentConfig, AgentName, Budgets, Limit, NotGranted, SessionId, TaskSpec, WorkflowId};
 
 use crate::Performed;
 use crate::commands::watch;
@@ -99,6 +99,8 @@ impl Run {
         };
         let budgets = agent.budgets.narrowed_by(&task.budgets);
         announce(&mut context.out, &agent, &budgets, &operator);
+        let cut = otto::not_granted(&task.budgets, &budgets);
+        tell_cut(&mut context.out, &cut);
         let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
@@ -106,7 +108,7 @@ impl Run {
                 Ok(agent) => agent.invoke_stream(task).await.map_err(Failure::from),
                 Err(unknown) => Err(unknown.into()),
             };
-            watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets).await
+            watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets, &cut).await
         })
     }
 
@@ -164,6 +166,22 @@ pub(crate) fn find(agents: &otto::load::Agents, name: &str) -> Result<Arc<AgentC
             ))
         }
     })
+}
+
+/// Says which limits that were asked for are not in force, and why.
+pub(crate) fn tell_cut(out: &mut Out, cut: &[NotGranted]) {
+    if out.is_json() {
+        return;
+    }
+    let painter = out.painter(To::Progress);
+    for one in cut {
+        let text = format!(
+            "{} {}",
+            painter.paint(Style::Warn, "note:"),
+            visible(&one.to_string())
+        );
+        out.line(To::Progress, &text);
+    }
 }
 
 /// The first sign of life: what runs, and under which limits.

@@ -11,7 +11,8 @@ use futures_util::stream::FuturesUnordered;
 use otto::core::invocation::CancelReason;
 use otto::core::ledger::Resource;
 use otto::{
-    AgentConfig, Budgets, InvocationHandle, InvokeError, ListenerEvent, Otto, Outcome, Report,
+    AgentConfig, Budgets, InvocationHandle, InvokeError, ListenerEvent, NotGranted, Otto, Outcome,
+    Report,
 };
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
@@ -32,9 +33,10 @@ pub(super) async fn to_the_end(
     begun: Result<InvocationHandle, Failure>,
     agent: &AgentConfig,
     budgets: &Budgets,
+    cut: &[NotGranted],
 ) -> Performed {
     let report = match begun {
-        Ok(handle) => watch(out, &otto, handle, agent, budgets).await,
+        Ok(handle) => watch(out, &otto, handle, agent, budgets, cut).await,
         Err(failure) => Err(failure),
     };
     open::close(otto).await;
@@ -50,6 +52,7 @@ async fn watch(
     mut handle: InvocationHandle,
     agent: &AgentConfig,
     budgets: &Budgets,
+    cut: &[NotGranted],
 ) -> Result<Report, Failure> {
     let mut screen = Live::split();
     let ids = handle.ids();
@@ -63,6 +66,7 @@ async fn watch(
             "agent": agent.name.as_str(),
             "model": agent.model.as_str(),
             "limits": limits(budgets),
+            "not_granted": cut.iter().map(output::not_granted).collect::<Vec<_>>(),
         }));
     }
     let mut signals =

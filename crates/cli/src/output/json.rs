@@ -7,7 +7,8 @@
 use otto::core::policy::RefusedBy;
 use otto::text::rfc3339;
 use otto::{
-    ArtifactRef, InvocationRecord, ListenerEvent, Money, Report, Usage, is_parked, standing,
+    ArtifactRef, InvocationRecord, ListenerEvent, Money, NotGranted, Report, Usage, is_parked,
+    standing,
 };
 use serde_json::{Value, json};
 
@@ -37,6 +38,17 @@ pub(crate) fn artifact(artifact: &ArtifactRef) -> Value {
         "kind": artifact.kind.as_str(),
         "size_bytes": artifact.size_bytes,
         "sha256": &*artifact.sha256,
+    })
+}
+
+/// A limit that was asked for and is not in force.
+pub(crate) fn not_granted(cut: &NotGranted) -> Value {
+    json!({
+        "limit": cut.limit,
+        "asked": cut.asked,
+        "asked_by": cut.asked_by.to_string(),
+        "in_force": cut.in_force,
+        "set_by": cut.set_by.to_string(),
     })
 }
 

@@ -27,7 +27,8 @@ use crate::error::{Code, Failure};
 
 pub(crate) use events::{Piece, View};
 pub(crate) use json::{
-    artifact, event, money as money_json, outcome_word, record, report as report_json, usage,
+    artifact, event, money as money_json, not_granted, outcome_word, record, report as report_json,
+    usage,
 };
 pub(crate) use live::Live;
 pub(crate) use money::show_money;

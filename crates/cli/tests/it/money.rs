@@ -181,6 +181,28 @@ fn interrupted() -> (World, String, TcpListener) {
 }
 
 #[test]
+fn a_limit_above_the_agents_is_cut_and_that_is_said() {
+    let world = World::new().with_agent().with_model(HELLO);
+    let ran = world
+        .otto(["run", "helper", "hi", "--cost", "5", "--turns", "3"])
+        .expect(0);
+    assert!(
+        ran.stderr
+            .contains("note: cost: $5.00 was asked for (--cost), $0.50 is in force, the limit of ")
+            && ran.stderr.contains(".otto/agents/helper.yml:5"),
+        "{ran:?}"
+    );
+    assert!(!ran.stderr.contains("note: turns"), "{ran:?}");
+    let (_, lines) = world.json(["run", "helper", "hi", "--cost", "5", "--turns", "3"]);
+    let cut = lines[0]["not_granted"].as_array().unwrap();
+    assert_eq!(
+        (cut.len(), &cut[0]["limit"], &cut[0]["in_force"]),
+        (1, &"cost".into(), &"$0.50".into())
+    );
+    assert_eq!(lines[0]["limits"]["cost"]["usd"], "$0.50");
+}
+
+#[test]
 fn a_session_whose_process_died_is_interrupted_and_not_running() {
     let (world, id, _listener) = interrupted();
     let (_, sessions) = world.json(["sessions"]);

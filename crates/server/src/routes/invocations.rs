@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::extract::{Body, Id, Params, id, object};
 use super::limits::LimitsBody;
-use super::view::{IdsView, RecordView, ReportView};
+use super::view::{IdsView, LimitsView, NotGrantedView, RecordView, ReportView};
 use super::{INVOKE, READ, Route, events};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -97,6 +97,10 @@ struct Accepted {
     ids: IdsView,
     /// Where its events are.
     events: String,
+    /// The limits that it is under.
+    limits: LimitsView,
+    /// What of the limits in the request is not in force.
+    not_granted: Vec<NotGrantedView>,
 }
 
 /// A report, or the invocation that an idempotency key was used for before.
@@ -154,6 +158,7 @@ async fn create(
         workflow: body.workflow.as_deref().map(id::<WorkflowId>).transpose()?,
         idempotency_key: key,
     };
+    let asked = task.budgets.clone();
     let wants_events = events::are_accepted(&headers);
     let mut handle = match agent.invoke_followed(task).await {
         Ok(handle) => handle,
@@ -181,9 +186,15 @@ async fn create(
     // Whoever is told of it may rely on it.
     handle.durable().await;
     let place = format!("/v1/invocations/{}", ids.invocation);
+    let limits = agent.limits_for(&asked);
     let accepted = Accepted {
         ids: ids.into(),
         events: format!("{place}/events"),
+        limits: (&limits).into(),
+        not_granted: otto::not_granted(&asked, &limits)
+            .into_iter()
+            .map(Into::into)
+            .collect(),
     };
     let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
     if let Ok(place) = HeaderValue::from_str(&place) {

@@ -2,7 +2,7 @@
 //! lines, documented in `docs/cli.md`.
 
 use otto::text::rfc3339;
-use otto::{ArtifactRef, InvocationRecord, Money, Report, Usage};
+use otto::{ArtifactRef, Budgets, InvocationRecord, Money, NotGranted, Report, Usage};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -23,6 +23,28 @@ pub(crate) struct IdsView {
 pub(crate) struct MoneyView {
     pub(super) picodollars: u64,
     pub(super) usd: String,
+}
+
+/// The limits that are in force.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LimitsInForce")]
+pub(super) struct LimitsView {
+    time_ms: Option<u64>,
+    tokens: Option<u64>,
+    cost: Option<MoneyView>,
+    turns: Option<u32>,
+}
+
+/// A limit that was asked for and is not in force, because another is tighter.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NotGranted")]
+pub(super) struct NotGrantedView {
+    /// `cost`, `time`, `tokens` or `turns`.
+    limit: &'static str,
+    asked: String,
+    asked_by: String,
+    in_force: String,
+    set_by: String,
 }
 
 /// Tokens by class.
@@ -124,6 +146,32 @@ impl From<Money> for MoneyView {
         Self {
             picodollars: money.picodollars(),
             usd: money.to_string(),
+        }
+    }
+}
+
+impl From<&Budgets> for LimitsView {
+    fn from(budgets: &Budgets) -> Self {
+        Self {
+            time_ms: budgets
+                .time
+                .as_ref()
+                .map(|limit| u64::try_from(limit.value.as_millis()).unwrap_or(u64::MAX)),
+            tokens: budgets.tokens.as_ref().map(|limit| limit.value),
+            cost: budgets.cost.as_ref().map(|limit| limit.value.into()),
+            turns: budgets.turns.as_ref().map(|limit| limit.value),
+        }
+    }
+}
+
+impl From<NotGranted> for NotGrantedView {
+    fn from(cut: NotGranted) -> Self {
+        Self {
+            limit: cut.limit,
+            asked: cut.asked,
+            asked_by: cut.asked_by.to_string(),
+            in_force: cut.in_force,
+            set_by: cut.set_by.to_string(),
         }
     }
 }

@@ -88,6 +88,26 @@ async fn an_answer_that_is_not_stored_is_given_with_a_problem() {
 }
 
 #[tokio::test]
+async fn a_limit_above_the_agents_is_cut_and_that_is_said() {
+    let world = World::new(HELLO).await;
+    let budgets = json!({"cost_usd": "500", "turns": 3});
+    let body = json!({"agent": "helper", "task": "hi", "budgets": budgets});
+    let accepted = world
+        .post("/v1/invocations", &body)
+        .await
+        .expect(202)
+        .json();
+    assert_eq!(accepted["limits"]["turns"], 3, "{accepted}");
+    assert_eq!(accepted["limits"]["cost"]["usd"], "$0.50", "{accepted}");
+    let cut = accepted["not_granted"].as_array().unwrap();
+    assert_eq!(
+        (cut.len(), &cut[0]["limit"], &cut[0]["asked"]),
+        (1, &json!("cost"), &json!("$500.00")),
+        "{accepted}"
+    );
+}
+
+#[tokio::test]
 async fn an_artifact_is_read_whole_in_part_and_not_again() {
     let world = World::new(HELLO).await;
     let body = json!({"agent": "helper", "task": "hi", "wait": true});
