@@ -314,6 +314,7 @@ fn under(
 }
 
 fn failed_report(shared: &Shared, seat: &Seat, why: &str) -> Report {
+    let duration = shared.clock.now().since(seat.admitted_at);
     Report {
         ids: seat.ids,
         agent: seat.agent.name.clone(),
@@ -328,6 +329,7 @@ fn failed_report(shared: &Shared, seat: &Seat, why: &str) -> Report {
         totals: Totals::default(),
         charged: Money::ZERO,
         turns: 0,
-        duration: shared.clock.now().since(seat.admitted_at),
+        duration,
+        time_used: duration,
     }
 }

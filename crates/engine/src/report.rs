@@ -31,8 +31,10 @@ pub struct Report {
     pub charged: Money,
     /// Turns.
     pub turns: u32,
-    /// From admission to outcome.
+    /// From admission to outcome; of an invocation that was taken up again, from then on.
     pub duration: Duration,
+    /// What its time limit counts: all stretches of running together, also those before it was taken up again.
+    pub time_used: Duration,
 }
 
 impl Report {

@@ -195,6 +195,22 @@ impl Otto {
             .await
     }
 
+    /// The session that an invocation belongs to; `None` for an invocation that is not stored.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn session_of(
+        &self,
+        invocation: InvocationId,
+    ) -> Result<Option<SessionId>, StoreError> {
+        let query = InvocationQuery {
+            invocation: Some(invocation),
+            ..InvocationQuery::default()
+        };
+        let found = self.invocations(query).await?;
+        Ok(found.first().map(|record| record.session))
+    }
+
     /// Invocations that did not end and whose Otto is gone, oldest first. Nothing is started by looking.
     ///
     /// # Errors

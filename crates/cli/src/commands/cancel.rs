@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 use otto::text::visible;
-use otto::{CancelError, InvocationId, InvocationQuery, InvocationRecord, Otto, SessionId};
+use otto::{CancelError, InvocationId, InvocationQuery, InvocationRecord, Otto};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::show::unknown;
+use super::named::{self, Named, unknown};
 use crate::Performed;
 use crate::context::Context;
 use crate::error::{Code, Failure, with_causes};
@@ -74,29 +74,24 @@ impl Cancel {
 
 /// Asks what is unfinished of a session, or one invocation, to end. Returns what became of each.
 async fn cancel(otto: &Otto, id: &str) -> Result<Vec<InvocationRecord>, Failure> {
-    let invalid = |error: otto::InvalidId| Failure::usage(error.to_string());
-    let session: SessionId = id.parse().map_err(invalid)?;
-    let query = InvocationQuery {
-        session: Some(session),
-        ..InvocationQuery::default()
-    };
-    let found = otto.invocations(query).await?;
-    let asked: Vec<InvocationId> = if found.is_empty() {
-        vec![id.parse().map_err(invalid)?]
-    } else {
-        let open = found.iter().filter(|record| record.outcome.is_none());
-        open.map(|record| record.invocation).collect()
+    let (asked, is_session): (Vec<InvocationId>, bool) = match named::find(otto, id).await? {
+        Named::Invocation(record) => (vec![record.invocation], false),
+        Named::Session(records) => {
+            let open = records.iter().filter(|record| record.outcome.is_none());
+            (open.map(|record| record.invocation).collect(), true)
+        }
     };
     if asked.is_empty() {
         return Err(Failure::usage(format!(
-            "nothing of session {session} is running"
+            "nothing of session {} is running",
+            visible(id)
         )));
     }
     for invocation in &asked {
         match otto.cancel(*invocation).await {
             Ok(_) => {}
             // Of a session's, one may have ended meanwhile.
-            Err(CancelError::Ended { .. }) if !found.is_empty() => {}
+            Err(CancelError::Ended { .. }) if is_session => {}
             Err(CancelError::Unknown(_)) => return Err(unknown(id)),
             Err(error) => return Err(Failure::usage(with_causes(&error))),
         }

@@ -8,6 +8,7 @@ use otto::redacted::{Redacted, redact};
 use otto::text::visible_lines;
 use serde_json::json;
 
+use super::named;
 use crate::Performed;
 use crate::context::Context;
 use crate::error::{Code, Failure};
@@ -48,6 +49,8 @@ impl Redact {
             let Some(otto) = open::to_look(&operator).await? else {
                 return Ok(None);
             };
+            let command = |session| format!("otto redact {session}");
+            named::refuse_invocation(&otto, session, command).await?;
             let cleaned = otto.redact_session(session).await;
             open::close(otto).await;
             Ok::<_, Failure>(cleaned?)

@@ -3,9 +3,10 @@
 use clap::{Args, ValueEnum};
 use otto::core::invocation::UnknownCallDecision;
 use otto::limits;
-use otto::{Budgets, InvocationQuery, Limit, Listening, ResumeOptions, SessionId};
+use otto::{Budgets, InvocationRecord, Limit, Listening, Otto, ResumeOptions, SessionId};
 
 use crate::Performed;
+use crate::commands::named::{self, Named};
 use crate::commands::run::{announce, find, tell_cut};
 use crate::commands::watch;
 use crate::context::Context;
@@ -99,21 +100,7 @@ impl Resume {
         let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
-            let query = InvocationQuery {
-                session: Some(self.session),
-                ..InvocationQuery::default()
-            };
-            let records = otto.invocations(query).await?;
-            let record = records
-                .iter()
-                .find(|record| record.outcome.is_none() || record.resumable)
-                .or(records.first());
-            let Some(record) = record else {
-                return Err(
-                    Failure::usage(format!("there is no session {}", self.session))
-                        .hint("`otto sessions` lists them"),
-                );
-            };
+            let record = self.record(&otto).await?;
             let agent = find(&agents, record.agent.as_str())?;
             // The last word on a limit counts.
             let raise = self
@@ -132,9 +119,34 @@ impl Resume {
                 raise,
                 decision,
             };
-            let begun = otto.resume(self.session, options).await;
+            let begun = otto.resume(record.session, options).await;
             let begun = begun.map_err(Failure::from);
             watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets, &cut).await
         })
+    }
+
+    /// The invocation that is to be taken up: the newest of the session that can be. The id of that invocation itself
+    /// means the same.
+    async fn record(&self, otto: &Otto) -> Result<InvocationRecord, Failure> {
+        let (asked, records) = match named::find(otto, &self.session.to_string()).await? {
+            Named::Session(records) => (None, records),
+            Named::Invocation(record) => {
+                let records = named::in_session(otto, record.session).await?;
+                (Some(*record), records)
+            }
+        };
+        let can_resume = |record: &&InvocationRecord| record.outcome.is_none() || record.resumable;
+        let newest = records.iter().find(can_resume).or(records.first()).cloned();
+        match (asked, newest) {
+            (Some(asked), Some(newest)) if newest.invocation != asked.invocation => {
+                let failure = named::belongs_to(self.session, asked.session);
+                Err(failure.hint(format!(
+                    "`otto resume {}` takes up what is newest there, invocation {}",
+                    asked.session, newest.invocation
+                )))
+            }
+            (_, Some(newest)) => Ok(newest),
+            (_, None) => Err(named::unknown(&self.session.to_string())),
+        }
     }
 }

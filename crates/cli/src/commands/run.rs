@@ -7,10 +7,13 @@ use clap::Args;
 use otto::config::OperatorConfig;
 use otto::limits::{self, InvalidLimit, show_count, show_duration};
 use otto::text::{visible, visible_start};
-use otto::{AgentConfig, AgentName, Budgets, Limit, NotGranted, SessionId, TaskSpec, WorkflowId};
+use otto::{
+    AgentConfig, AgentName, Budgets, InvokeError, Limit, NotGranted, SessionId, TaskSpec,
+    WorkflowId,
+};
 
 use crate::Performed;
-use crate::commands::watch;
+use crate::commands::{earlier, named, watch};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::lock;
@@ -104,9 +107,22 @@ impl Run {
         let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
+            if let Some(id) = self.session {
+                let command =
+                    |session| format!("otto run {} TASK --session {session}", agent.name.as_str());
+                named::refuse_invocation(&otto, id, command).await?;
+            }
             let begun = match otto.agent(agent.name.as_str()) {
-                Ok(agent) => agent.invoke_stream(task).await.map_err(Failure::from),
-                Err(unknown) => Err(unknown.into()),
+                Ok(agent) => agent.invoke_stream(task).await,
+                Err(unknown) => return Err(unknown.into()),
+            };
+            let begun = match begun {
+                Err(InvokeError::Duplicate(earlier)) => {
+                    let told = earlier::tell(&mut context.out, &otto, earlier).await;
+                    open::close(otto).await;
+                    return told;
+                }
+                begun => begun.map_err(Failure::from),
             };
             watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets, &cut).await
         })

@@ -7,6 +7,7 @@ use otto::text::{rfc3339, visible_start};
 use otto::{AgentName, Pin, SessionId, SessionSummary, StoreError};
 use serde_json::{Value, json};
 
+use super::named;
 use crate::Performed;
 use crate::context::Context;
 use crate::error::Code;
@@ -42,6 +43,12 @@ impl Sessions {
                     }
                     .into());
                 };
+                let option = match pin {
+                    Pin::Keep => "--pin",
+                    Pin::Release => "--unpin",
+                };
+                let command = |session| format!("otto sessions {option} {session}");
+                named::refuse_invocation(&otto, session, command).await?;
                 let done = otto.set_pinned(session, pin).await;
                 open::close(otto).await;
                 done.map_err(crate::error::Failure::from)

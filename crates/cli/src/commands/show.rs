@@ -3,12 +3,10 @@
 use clap::Args;
 use otto::core::invocation::OpenCall;
 use otto::text::{rfc3339, visible, visible_lines};
-use otto::{
-    ArtifactRef, InvocationId, InvocationQuery, InvocationRecord, Otto, SessionId, StoreError,
-    Transcript,
-};
+use otto::{ArtifactRef, InvocationRecord, Otto, StoreError, Transcript};
 use serde_json::{Value, json};
 
+use super::named::{self, Named};
 use crate::Performed;
 use crate::context::Context;
 use crate::error::{Code, Failure};
@@ -43,7 +41,7 @@ impl Show {
         let runtime = context.runtime()?;
         runtime.block_on(async {
             let Some(otto) = open::to_look(&operator).await? else {
-                return Err(unknown(&self.id));
+                return Err(named::unknown(&self.id));
             };
             let shown = self.show(&otto, &mut context.out).await;
             open::close(otto).await;
@@ -111,39 +109,14 @@ impl Show {
 }
 
 async fn find(otto: &Otto, id: &str) -> Result<Found, Failure> {
-    let by_session = id
-        .parse::<SessionId>()
-        .map_err(|error| Failure::usage(error.to_string()))?;
-    let query = InvocationQuery {
-        session: Some(by_session),
-        ..InvocationQuery::default()
-    };
-    let mut records = otto.invocations(query).await?;
-    if records.is_empty() {
-        let invocation = id
-            .parse::<InvocationId>()
-            .map_err(|error| Failure::usage(error.to_string()))?;
-        let query = InvocationQuery {
-            invocation: Some(invocation),
-            ..InvocationQuery::default()
-        };
-        records = otto.invocations(query).await?;
-    }
-    let Some(session) = records.first().map(|record| record.session) else {
-        return Err(unknown(id));
+    let (session, records) = match named::find(otto, id).await? {
+        Named::Session(records) => (records[0].session, records),
+        Named::Invocation(record) => (record.session, vec![*record]),
     };
     Ok(Found {
         artifacts: otto.artifacts(session).await?,
         records,
     })
-}
-
-pub(super) fn unknown(id: &str) -> Failure {
-    Failure::usage(format!(
-        "there is no session or invocation `{}`",
-        visible(id)
-    ))
-    .hint("`otto sessions` lists the sessions")
 }
 
 async fn artifact(otto: &Otto, out: &mut Out, artifacts: &[ArtifactRef], path: &str) -> Performed {

@@ -102,6 +102,7 @@ pub(crate) fn report(report: &Report, code: Code) -> Value {
         "usage": usage(&report.totals.usage),
         "charged": money(report.charged),
         "duration_ms": milliseconds(report.duration),
+        "time_used_ms": milliseconds(report.time_used),
         "artifacts": report.artifacts.iter().map(artifact).collect::<Vec<_>>(),
         "artifact_error": report.artifact_error,
         "store_error": report.store_error,

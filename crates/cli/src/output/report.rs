@@ -37,7 +37,7 @@ pub(crate) fn show_report(report: &Report, budgets: &Budgets, painter: Painter) 
     let mut text = format!(
         "\n{} after {}, {}, {}\n",
         painter.paint(style, word),
-        seconds(report.duration),
+        took(report.duration, report.time_used),
         counted(u64::from(report.turns), "turn"),
         counted(u64::from(report.totals.tool_calls), "tool call"),
     );
@@ -63,6 +63,17 @@ pub(crate) fn show_report(report: &Report, budgets: &Budgets, painter: Painter) 
         ));
     }
     text
+}
+
+/// How long it took: the whole, and what of it was since it was taken up again.
+fn took(duration: Duration, time_used: Duration) -> String {
+    let (now, whole) = (seconds(duration), seconds(time_used));
+    // Waiting for a place is no time of running, so the whole can also be less.
+    if time_used > duration && whole != now {
+        format!("{whole} ({now} since it was taken up again)")
+    } else {
+        now
+    }
 }
 
 fn counted(count: u64, noun: &str) -> String {
@@ -141,7 +152,7 @@ fn limits_table(report: &Report, budgets: &Budgets) -> String {
     );
     row(
         "time",
-        seconds(report.duration),
+        seconds(report.time_used),
         budgets
             .time
             .as_ref()
@@ -167,4 +178,17 @@ pub(crate) fn show_artifacts(artifacts: &[ArtifactRef]) -> String {
         ]);
     }
     table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_resumption_the_whole_time_is_told() {
+        let [short, long] = [300, 5_200].map(Duration::from_millis);
+        assert_eq!(took(short, short), "0.3s");
+        assert_eq!(took(short, long), "5.2s (0.3s since it was taken up again)");
+        assert_eq!(took(long, short), "5.2s", "it has waited for a place");
+    }
 }

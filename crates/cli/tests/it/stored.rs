@@ -306,3 +306,132 @@ fn an_answer_that_is_not_stored_is_shown_and_no_success() {
         "{ran:?}"
     );
 }
+
+const KEY: [&str; 3] = ["helper", "--idempotency-key", "order-7"];
+
+fn keyed(task: &'static str, more: &[&'static str]) -> Vec<&'static str> {
+    [&["run"], &KEY[..], &[task], more].concat()
+}
+
+#[test]
+fn a_key_used_again_gives_the_stored_result_without_paying() {
+    let world = World::new()
+        .with_agent()
+        .with_model("turns: [{ text: 'You asked: {{ task }}' }]");
+    let first = world.otto(keyed("hello", &[])).expect(0);
+    let requests = world.server().stats().requests;
+    let again = world.otto(keyed("hello", &[])).expect(0);
+    assert_eq!(again.stdout, first.stdout);
+    assert!(
+        again
+            .stderr
+            .contains("this idempotency key was used before")
+            && again.stderr.contains("next: otto show "),
+        "{again:?}"
+    );
+    let (code, lines) = world.json(keyed("hello", &[]));
+    assert_eq!(
+        (code, &lines[0]["type"], &lines[0]["text"]),
+        (0, &"earlier".into(), &"You asked: hello".into())
+    );
+    let other = world.otto(keyed("goodbye", &[])).expect(1);
+    assert!(other.stderr.contains("asked something else"), "{other:?}");
+    assert_eq!(world.server().stats().requests, requests);
+    let (_, sessions) = world.json(["sessions"]);
+    assert_eq!(sessions.len(), 1);
+}
+
+#[test]
+fn a_key_used_again_gives_the_exit_code_of_the_stored_outcome() {
+    let world = World::new()
+        .with_agent()
+        .with_model("turns: [{ text: hello }]");
+    for _ in 0..2 {
+        let ran = world
+            .otto(keyed("hello", &["--cost", "$0.000001"]))
+            .expect(3);
+        assert!(ran.stderr.contains("otto resume "), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_key_used_again_while_it_runs_says_so_and_how_to_go_on() {
+    let world = World::new().with_agent().with_model(
+        "turns: [{ text: 'one two three', chunk: words, faults: [{ attempt: all, stall: { event: 4 } }] }]",
+    );
+    let mut child = world
+        .command(keyed("hello", &[]))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    world.until_asked(1);
+    let ran = world.otto(keyed("hello", &[])).expect(1);
+    assert!(
+        ran.stderr.contains("is still running") && ran.stderr.contains("otto show "),
+        "{ran:?}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ran = world.otto(keyed("hello", &[])).expect(1);
+    assert!(
+        ran.stderr.contains("was interrupted") && ran.stderr.contains("next: otto resume "),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn the_id_of_an_invocation_is_taken_for_its_session_or_that_is_named() {
+    let world = World::new()
+        .with_agent()
+        .with_model("turns: [{ text: hello }]");
+    world
+        .otto(["run", "helper", "hi", "--cost", "$0.000001"])
+        .expect(3);
+    let (_, sessions) = world.json(["sessions"]);
+    let session = sessions[0]["id"].as_str().unwrap();
+    let invocation = || {
+        let (_, shown) = world.json(["show", session]);
+        shown[0]["invocation"].as_str().unwrap().to_owned()
+    };
+    let first = invocation();
+    for args in [
+        vec!["redact", &first],
+        vec!["sessions", "--pin", &first],
+        vec!["run", "helper", "hi", "--session", &first],
+    ] {
+        let ran = world.otto(&args).expect(2);
+        assert!(
+            ran.stderr.contains("is an invocation and no session")
+                && ran.stderr.contains(&format!(" {session}\n")),
+            "{args:?}: {ran:?}"
+        );
+    }
+    let ran = world.otto(["usage", "--session", &first]).expect(0);
+    assert!(ran.stderr.contains("otto usage --session "), "{ran:?}");
+    // A second one of the session is newer, and can be resumed too: which is meant is asked.
+    let second = [
+        "run",
+        "helper",
+        "hi",
+        "--session",
+        session,
+        "--cost",
+        "$0.000001",
+    ];
+    world.otto(second).expect(3);
+    let raised = ["--raise", "cost=0.20"];
+    let ran = world
+        .otto([&["resume", &first], &raised[..]].concat())
+        .expect(2);
+    assert!(
+        ran.stderr.contains(&format!("otto resume {session}")),
+        "{ran:?}"
+    );
+    let newest = invocation();
+    assert_ne!(newest, first);
+    let ran = world
+        .otto([&["resume", &newest], &raised[..]].concat())
+        .expect(0);
+    assert_eq!(ran.stdout, "hello\n");
+}

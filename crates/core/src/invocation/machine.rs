@@ -440,6 +440,12 @@ impl Invocation {
         EffectId(self.last_effect)
     }
 
+    /// What the time limit counts at `now`: all stretches of running, without the time in between.
+    #[must_use]
+    pub fn time_used(&self, now: Timestamp) -> Duration {
+        self.time_used.saturating_add(now.since(self.running_since))
+    }
+
     /// Time left of the time limit at `now`.
     #[must_use]
     pub fn time_left(&self, now: Timestamp) -> Duration {
@@ -447,9 +453,7 @@ impl Invocation {
             .spec
             .as_ref()
             .map_or(Duration::ZERO, |spec| spec.limits.time.value);
-        limit
-            .saturating_sub(self.time_used)
-            .saturating_sub(now.since(self.running_since))
+        limit.saturating_sub(self.time_used(now))
     }
 
     /// SplitMix64: enough for jitter, and the same on every replay.

@@ -58,7 +58,8 @@ impl AgentServer {
             totals: *self.machine.totals(),
             charged: self.charged,
             turns: self.machine.turns(),
-            duration: self.shared.clock.now().since(self.admitted_at),
+            duration: ended.since(self.admitted_at),
+            time_used: self.machine.time_used(ended),
         });
     }
 

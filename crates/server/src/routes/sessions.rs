@@ -167,12 +167,23 @@ async fn show(
     };
     let records = state.otto.invocations(query).await?;
     if records.is_empty() {
-        return Err(Problem::not_found(format!("there is no session {session}")));
+        return Err(no_session(&state, session).await?);
     }
     Ok(Json(SessionDetail {
         id: session.to_string(),
         invocations: records.iter().map(Into::into).collect(),
     }))
+}
+
+/// The problem of an unknown session. The id of an invocation is a likely slip: both have ids of one form.
+async fn no_session(state: &AppState, id: SessionId) -> Result<Problem, Problem> {
+    let mut detail = format!("there is no session {id}");
+    if let Ok(invocation) = id.to_string().parse()
+        && let Some(of) = state.otto.session_of(invocation).await?
+    {
+        detail = format!("{detail}: it is an invocation of session {of}");
+    }
+    Ok(Problem::not_found(detail))
 }
 
 async fn resume(

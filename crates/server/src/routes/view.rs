@@ -79,7 +79,10 @@ pub(crate) struct ReportView {
     pub(super) unconfirmed_calls: u32,
     pub(super) usage: UsageView,
     pub(super) charged: MoneyView,
+    /// From admission to outcome; of one that was taken up again, from then on.
     pub(super) duration_ms: u64,
+    /// What its time limit counts: also the time before it was taken up again.
+    pub(super) time_used_ms: u64,
     pub(super) artifacts: Vec<ArtifactView>,
     /// Why artifacts are missing, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,6 +218,7 @@ impl From<&Report> for ReportView {
             usage: (&report.totals.usage).into(),
             charged: report.charged.into(),
             duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+            time_used_ms: u64::try_from(report.time_used.as_millis()).unwrap_or(u64::MAX),
             artifacts: report.artifacts.iter().map(Into::into).collect(),
             artifact_error: report.artifact_error.clone(),
             store_error: report.store_error.clone(),

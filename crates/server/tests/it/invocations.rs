@@ -38,6 +38,15 @@ async fn an_invocation_is_waited_for() {
         .await
         .json();
     assert_eq!(listed, json!([record]));
+    let slip = world
+        .get(&format!("/v1/sessions/{invocation}"))
+        .await
+        .problem(404, "not-found");
+    let detail = slip.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains(&format!("of session {session}")),
+        "{detail}"
+    );
     let detail = world.get(&format!("/v1/sessions/{session}")).await.json();
     assert_eq!(detail["invocations"], json!([record]));
     let sessions = world.get("/v1/sessions").await.json();

@@ -5,6 +5,7 @@
 use otto::text::rfc3339;
 use otto::{InvocationQuery, Otto};
 
+use super::super::named;
 use super::{Usage, time};
 use crate::error::Failure;
 
@@ -42,6 +43,13 @@ pub(super) async fn why(usage: &Usage, otto: Option<&Otto>) -> Result<String, Fa
             ..InvocationQuery::default()
         };
         if !is_there(otto, query).await? {
+            if let Some(otto) = otto
+                && let Some(of) = named::session_of(otto, session).await?
+            {
+                return Ok(format!(
+                    "nothing was found: {session} is an invocation of session {of}; `otto usage --session {of}`"
+                ));
+            }
             return Ok(format!(
                 "nothing was found: there is no session {session}; `otto sessions` lists them"
             ));
