@@ -34,6 +34,7 @@ use crate::builder::Builder;
 use crate::config::OperatorConfig;
 use crate::redacted::{self, Redacted};
 use crate::sessions::{self, SessionSummary};
+use crate::suggest::closest;
 use crate::tool_usage::{self, ToolUsage};
 use crate::upkeep;
 use crate::user::DayBook;
@@ -124,7 +125,9 @@ impl Otto {
                 let hint = if names.is_empty() {
                     ": none is configured; `otto init` writes one".to_owned()
                 } else {
-                    format!("; configured are: {}", names.join(", "))
+                    let close = closest(name, names.iter().copied())
+                        .map_or_else(String::new, |close| format!("; did you mean `{close}`?"));
+                    format!("; configured are: {}{close}", names.join(", "))
                 };
                 let name = name
                     .chars()

@@ -1,7 +1,7 @@
 //! `otto config explain [KEY]`, `otto config schema`, `otto config env`
 
 use clap::{Args, Subcommand};
-use otto::config::{Explanation, agent_schema, explain_agent};
+use otto::config::{Explanation, agent_schema, closest_key, explain_agent};
 use otto::env::VARIABLES;
 use otto::load::OPEN_PREFIX;
 use otto::text::{visible, visible_start};
@@ -64,9 +64,13 @@ fn explain(context: &mut Context, key: Option<&str>) -> Performed {
     let wanted = |explanation: &&Explanation| key.is_none_or(|key| explanation.is_of(key));
     let shown: Vec<&Explanation> = all.iter().filter(wanted).collect();
     if shown.is_empty() {
-        let key = visible_start(key.unwrap_or_default(), 80);
-        return Err(Failure::usage(format!("there is no key `{key}`"))
-            .hint("`otto config explain` lists them all"));
+        let given = key.unwrap_or_default();
+        let hint = match closest_key(&all, given) {
+            Some(close) => format!("did you mean `{}`?", visible(close)),
+            None => "`otto config explain` lists them all".to_owned(),
+        };
+        let key = visible_start(given, 80);
+        return Err(Failure::usage(format!("there is no key `{key}`")).hint(hint));
     }
     if context.out.is_json() {
         for explanation in shown {

@@ -232,3 +232,27 @@ fn the_project_is_named_or_the_current_directory() {
         .unwrap();
     assert_eq!(String::from_utf8(ran.stdout).unwrap(), "");
 }
+
+#[test]
+fn an_unknown_name_is_answered_with_the_closest_known_one() {
+    let world = World::new().with_agent();
+    let ran = world.otto(["config", "explain", "ceilings.dya"]).expect(2);
+    assert!(
+        ran.stderr.contains("did you mean `ceilings.day`?"),
+        "{ran:?}"
+    );
+    for command in ["plan", "run"] {
+        let world = World::new().with_agent().set("OTTO_ENABLED", "true");
+        let ran = world.otto([command, "helpr", "hi"]).expect(2);
+        assert!(ran.stderr.contains("did you mean `helper`?"), "{ran:?}");
+    }
+    let world = World::new().file(
+        "project/.otto/agents/helper.yml",
+        "name: helper\nmodle: x\nmodel: claude-haiku-4-6\ntools: [fs.raed]\nbudgets: { cots: $0.50 }\n",
+    );
+    let ran = world.otto(["check"]).expect(2);
+    for close in ["model", "claude-haiku-4-5", "fs.read", "cost"] {
+        let meant = format!("did you mean `{close}`?");
+        assert!(ran.stderr.contains(&meant), "{close}: {ran:?}");
+    }
+}

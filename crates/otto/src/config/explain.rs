@@ -5,6 +5,7 @@ use otto_core::agent::Origin;
 use crate::diagnostic::Place;
 use crate::limits::{show_count, show_duration};
 use crate::load::{LoadedAgent, shown_path};
+use crate::suggest::closest;
 
 /// One effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,12 @@ impl Explanation {
                 .strip_prefix(key)
                 .is_some_and(|rest| rest.starts_with('.'))
     }
+}
+
+/// The known key closest to a mistyped one.
+#[must_use]
+pub fn closest_key<'a>(all: &'a [Explanation], key: &str) -> Option<&'a str> {
+    closest(key, all.iter().map(|explanation| &*explanation.key))
 }
 
 /// Every effective value of an agent, by its key below `agents.NAME.`.
