@@ -24,7 +24,9 @@ use otto_engine::{
     Admission, Ceilings, ContextStore, DEFAULT_MAX_BYTES, Engine, EngineParts, EngineSettings,
     KillPlaces, TelemetryParts, ToolBus, ToolBusError,
 };
-use otto_store_embedded::{EmbeddedStore, RetentionPolicy, StoreConfig};
+use otto_store_embedded::{
+    DEFAULT_ARTIFACT_BYTES_MAX, EmbeddedStore, RetentionPolicy, StoreConfig,
+};
 use otto_store_memory::MemoryStore;
 use otto_tools::ToolPolicy;
 
@@ -59,6 +61,7 @@ pub struct Builder {
     audit_retention: AuditRetention,
     context_memory: usize,
     context_disk: u64,
+    artifact_bytes_max: u64,
     telemetry: TelemetryParts,
     user_state_dir: Option<PathBuf>,
     ask_person: Vec<ToolName>,
@@ -161,6 +164,7 @@ impl Builder {
             audit_retention: AuditRetention::default(),
             context_memory: DEFAULT_MAX_BYTES,
             context_disk: 0,
+            artifact_bytes_max: DEFAULT_ARTIFACT_BYTES_MAX,
             telemetry: TelemetryParts::default(),
             user_state_dir: None,
             ask_person: Vec::new(),
@@ -381,6 +385,14 @@ impl Builder {
         self
     }
 
+    /// The most bytes of artifacts at any time, of all sessions together: 100 GB where nothing is said. Above it storing
+    /// another one fails, until the retention has made room.
+    #[must_use]
+    pub const fn artifact_bytes_max(mut self, bytes: u64) -> Self {
+        self.artifact_bytes_max = bytes;
+        self
+    }
+
     /// Removes records of the audit log that are older than this, once an hour, from its front. The default keeps
     /// them. The log says itself from where on it is there, and anchors of removed records cannot be compared any
     /// more.
@@ -454,7 +466,7 @@ impl Builder {
             checkpointer,
             audit,
             context_files,
-        } = open_store(keep, &node).await?;
+        } = open_store(keep, &node, self.artifact_bytes_max).await?;
         let contexts = match context_files {
             Some(files) if self.context_disk > 0 => {
                 ContextStore::with_files(self.context_memory, self.context_disk, files)
@@ -578,7 +590,11 @@ fn claimed(keep: Keep, user_state_dir: Option<&Path>, mark: &str) -> Result<Keep
     }
 }
 
-async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
+async fn open_store(
+    keep: Keep,
+    node: &Arc<str>,
+    artifact_bytes_max: u64,
+) -> Result<Opened, OpenError> {
     match keep {
         Keep::InMemory => {
             let store = Arc::new(MemoryStore::new());
@@ -598,7 +614,10 @@ async fn open_store(keep: Keep, node: &Arc<str>) -> Result<Opened, OpenError> {
             context_files: None,
         }),
         Keep::InDirectory(path) | Keep::InProject(path) => {
-            let config = StoreConfig::new(path.clone(), node.clone());
+            let config = StoreConfig {
+                artifact_bytes_max,
+                ..StoreConfig::new(path.clone(), node.clone())
+            };
             // Opening reads and may migrate a file: not on the async threads.
             let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(config)).await;
             let failed = |source| OpenError::Store {

@@ -38,7 +38,7 @@ use secrecy::SecretString;
 use crate::diagnostic::{ConfigErrors, Diagnostic};
 use crate::env::{self, Environment};
 
-pub use explain::{Explanation, explain_agent};
+pub use explain::{Explanation, closest_key, explain_agent};
 pub use file::OPERATOR_FIELDS;
 pub use programs::Programs;
 pub use reference::reference;
@@ -150,6 +150,8 @@ pub struct OperatorConfig {
     pub retention_count: Setting<Option<u64>>,
     /// How many bytes of artifacts are kept; without a number, all that are young enough.
     pub retention_size: Setting<Option<u64>>,
+    /// The most bytes of artifacts at any time.
+    pub artifact_bytes_max: Setting<u64>,
     /// How long records of the audit log are kept; without a time, for ever.
     pub audit_retention: Setting<Option<Duration>>,
     /// How many records of the audit log are kept; without a number, all that are young enough.

@@ -51,6 +51,31 @@ mod tests {
     /// BOUND: looks at what is left; a sweep takes a few milliseconds, a look a fraction of one.
     const LOOKS_MAX: usize = 100_000;
 
+    #[tokio::test]
+    async fn no_artifact_is_stored_beyond_the_operators_bound_on_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut operator = OperatorConfig::defaults(folder.path());
+        operator.state_dir = Setting::new(folder.path().join("state"), "a test");
+        operator.api_key = Some(Setting::new(SecretString::from("any"), "a test"));
+        operator.artifact_bytes_max = Setting::new(250, "a test");
+        let builder = crate::Builder::configured(&operator).unwrap();
+        let otto = builder.open().await.unwrap();
+        let put = |name: &str| {
+            let draft = ArtifactDraft {
+                session: SessionId::from_bytes([1; 16]),
+                invocation: InvocationId::from_bytes([2; 16]),
+                kind: ArtifactKind::Intermediate,
+                name: Arc::from(name),
+                content: Arc::from([0; 100]),
+            };
+            otto.inner.engine.blobs().unwrap().put(draft)
+        };
+        put("1").await.unwrap();
+        put("2").await.unwrap();
+        let error = put("3").await.unwrap_err().to_string();
+        assert!(error.contains("raise `artifact_bytes_max`"), "{error}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_operators_bounds_are_kept_soon_after_the_start() {
         type Bounds = (Option<u64>, Option<u64>);

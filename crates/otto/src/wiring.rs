@@ -40,6 +40,7 @@ impl Builder {
             .enabled(operator.enabled.value)
             .killed(killed.as_deref())
             .retention(operator.retention.value)
+            .artifact_bytes_max(operator.artifact_bytes_max.value)
             .context_memory(usize::try_from(operator.context_memory.value).unwrap_or(usize::MAX))
             .context_disk(operator.context_disk.value)
             .transcript_messages(operator.transcript_messages.value);

@@ -99,7 +99,7 @@ pub fn hex(bytes: &[u8]) -> String {
 #[must_use]
 pub fn too_much(path: &str, size: u64, total: u64, max: u64) -> StoreError {
     let detail = format!(
-        "store artifact `{path}` of {size} bytes: all artifacts together have {total} bytes, at most {max} are kept; shorten the retention, unpin sessions, or raise the bound"
+        "store artifact `{path}` of {size} bytes: all artifacts together have {total} bytes, at most {max} are kept; shorten the retention, unpin sessions, or raise `artifact_bytes_max`"
     );
     StoreError::Full {
         detail: Arc::from(detail),

@@ -57,6 +57,7 @@ pub const OPERATOR_FIELDS: &[Field] = &[
     RETENTION,
     RETENTION_COUNT,
     RETENTION_SIZE,
+    ARTIFACT_BYTES_MAX,
     AUDIT_RETENTION,
     AUDIT_RETENTION_COUNT,
     CONTEXTS,
@@ -264,6 +265,13 @@ const RETENTION_SIZE: Field = Field {
     default: "none",
     schema: OPTIONAL_COUNT_SCHEMA,
 };
+const ARTIFACT_BYTES_MAX: Field = Field {
+    name: "artifact_bytes_max",
+    form: BYTES_FORM,
+    meaning: "The most bytes of artifacts at any time, of all sessions together; above it storing another one fails.",
+    default: "100000M",
+    schema: COUNT_SCHEMA,
+};
 const AUDIT_RETENTION: Field = Field {
     name: "audit_retention",
     form: "`none`, or a number with a unit, as for `retention`; at most 366d",
@@ -414,6 +422,7 @@ fn decode(decoder: &mut Decoder<'_>, sources: &Sources<'_>) -> Option<Layer> {
     });
     layer.retention_count = of.value(&RETENTION_COUNT, or_none(count));
     layer.retention_size = of.value(&RETENTION_SIZE, or_none(bytes));
+    layer.artifact_bytes_max = of.value(&ARTIFACT_BYTES_MAX, bytes);
     layer.audit_retention = of.setting(&AUDIT_RETENTION, |decoder, node, field| {
         let time = |text: &str| limits::parse_duration(text).map_err(|error| error.problem());
         decoder.value(node, field, or_none(time))

@@ -15,6 +15,7 @@ use otto_core::transcript::DEFAULT_MESSAGES;
 use otto_core::{AgentName, Money, ToolName};
 use otto_engine::{DEFAULT_MAX_BYTES, SharedBudget};
 use otto_sandbox::ConnectRate;
+use otto_store_embedded::DEFAULT_ARTIFACT_BYTES_MAX;
 use otto_tools::ToolPolicy;
 use secrecy::SecretString;
 
@@ -56,6 +57,7 @@ pub(super) struct Layer {
     pub(super) retention: Option<Setting<Duration>>,
     pub(super) retention_count: Option<Setting<Option<u64>>>,
     pub(super) retention_size: Option<Setting<Option<u64>>>,
+    pub(super) artifact_bytes_max: Option<Setting<u64>>,
     pub(super) audit_retention: Option<Setting<Option<Duration>>>,
     pub(super) audit_retention_count: Option<Setting<Option<u64>>>,
     pub(super) context_memory: Option<Setting<u64>>,
@@ -204,9 +206,12 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         DEFAULTS.daily_cost,
         Money::to_string,
     );
-    let ceilings = merge.budgets("ceilings.invocation", |layer| layer.invocation.clone());
-    let session_ceilings = merge.budgets("ceilings.session", |layer| layer.session.clone());
-    let workflow_ceilings = merge.budgets("ceilings.workflow", |layer| layer.workflow.clone());
+    let ceilings = merge.budgets("ceilings.invocation", UNSET_INVOCATION, |layer| {
+        layer.invocation.clone()
+    });
+    let session_ceilings = merge.budgets("ceilings.session", UNSET, |layer| layer.session.clone());
+    let workflow_ceilings =
+        merge.budgets("ceilings.workflow", UNSET, |layer| layer.workflow.clone());
     let agent_ceilings = merge.agents();
     let shared_budgets = merge.pick(
         "budgets",
@@ -306,6 +311,12 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         None,
         shown_count,
     );
+    let artifact_bytes_max = merge.pick(
+        "artifact_bytes_max",
+        |layer| &layer.artifact_bytes_max,
+        DEFAULT_ARTIFACT_BYTES_MAX,
+        |bytes| show_count(*bytes),
+    );
     let audit_retention = merge.pick(
         "audit_retention",
         |layer| &layer.audit_retention,
@@ -387,6 +398,7 @@ pub(super) fn merge(sources: &Sources<'_>, layers: Vec<Layer>) -> OperatorConfig
         retention,
         retention_count,
         retention_size,
+        artifact_bytes_max,
         audit_retention,
         audit_retention_count,
         context_memory,
@@ -441,6 +453,11 @@ fn shown_budget(budget: &SharedBudget) -> String {
     };
     format!("{}: {}{per}{by}", budget.name, limits.join(" and "))
 }
+
+/// What it means that nothing limits what agents may say of one invocation.
+const UNSET_INVOCATION: &str = "unset: the limits of each agent hold as they are";
+/// What it means that nothing limits one of the larger scopes.
+const UNSET: &str = "unset: bounded by the ceiling of the day alone";
 
 struct Merge {
     layers: Vec<Layer>,
@@ -520,12 +537,17 @@ impl Merge {
         });
     }
 
-    fn budgets(&mut self, key: &str, of: impl Fn(&Layer) -> Budgets) -> Budgets {
+    /// The tightest limits of all layers. Where none is set, `unset` says what that means.
+    fn budgets(&mut self, key: &str, unset: &str, of: impl Fn(&Layer) -> Budgets) -> Budgets {
         let budgets = self
             .layers
             .iter()
             .fold(Budgets::default(), |merged, layer| merged.or(&of(layer)));
         let all: Vec<Budgets> = self.layers.iter().map(of).collect();
+        if budgets == Budgets::default() {
+            self.explain(key, vec![(unset.to_owned(), Origin::new("default"))]);
+            return budgets;
+        }
         let mut shown = |name: &str, values: Vec<(String, Origin)>| {
             if !values.is_empty() {
                 self.explain(&format!("{key}.{name}"), values);
@@ -564,10 +586,15 @@ impl Merge {
             .iter()
             .flat_map(|layer| layer.agents.keys().cloned())
             .collect();
+        if names.is_empty() {
+            let unset = vec![(UNSET.to_owned(), Origin::new("default"))];
+            self.explain("ceilings.agents", unset);
+        }
         names
             .into_iter()
             .map(|name| {
-                let budgets = self.budgets(&format!("ceilings.agents.{name}"), |layer| {
+                let key = format!("ceilings.agents.{name}");
+                let budgets = self.budgets(&key, UNSET, |layer| {
                     layer.agents.get(&name).cloned().unwrap_or_default()
                 });
                 (name, budgets)

@@ -197,6 +197,45 @@ fn artifacts_are_kept_by_age_count_and_size() {
 }
 
 #[test]
+fn the_bound_on_all_artifacts_is_the_operators() {
+    let world = World::new();
+    let key = "artifact_bytes_max";
+    assert_eq!(world.explained(key), "100000M (default) hides []");
+    let world = world.file("user/otto/config.yml", "artifact_bytes_max: 2M\n");
+    assert_eq!(
+        world.explained(key),
+        "2M (BASE/user/otto/config.yml:1) hides []"
+    );
+    assert_eq!(world.load().unwrap().artifact_bytes_max.value, 2_000_000);
+    let wrong = World::new().file("user/otto/config.yml", "artifact_bytes_max: none\n");
+    let errors = wrong.load().unwrap_err().to_string();
+    assert!(errors.contains("`none` is not a count"), "{errors}");
+}
+
+#[test]
+fn ceilings_that_are_unset_are_listed_with_what_that_means() {
+    let world = World::new();
+    assert_eq!(
+        world.explained("ceilings.invocation"),
+        "unset: the limits of each agent hold as they are (default) hides []"
+    );
+    for key in ["ceilings.session", "ceilings.workflow", "ceilings.agents"] {
+        assert_eq!(
+            world.explained(key),
+            "unset: bounded by the ceiling of the day alone (default) hides []"
+        );
+    }
+    let world = world.file(
+        "user/otto/config.yml",
+        "ceilings: { session: { cost: $2 } }\n",
+    );
+    assert_eq!(
+        world.explained("ceilings.session.cost"),
+        "$2.00 (BASE/user/otto/config.yml:1) hides []"
+    );
+}
+
+#[test]
 fn the_audit_log_is_kept_whole_until_somebody_sets_a_bound() {
     let world = World::new();
     for key in ["audit_retention", "audit_retention_count"] {
