@@ -8,6 +8,7 @@
 //! Invariant: nothing here performs I/O or reads a clock (`clippy.toml` bans the doors).
 
 pub mod agent;
+pub mod audit;
 pub mod compaction;
 pub mod derived;
 pub mod id;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use otto_core::agent::AgentConfig;
+use otto_core::audit::AuditKind;
 use otto_core::invocation::{Outcome, ToolEnding, ToolResult};
 use otto_core::ledger::{Denial, Grant, Settled};
 use otto_core::model::Usage;
@@ -85,7 +86,7 @@ impl AuditTrail {
 
     /// Notes what the operator has put in force, as `key` and `value (origin)`.
     pub(crate) fn configuration(&self, values: &[(String, String)]) {
-        self.note("configuration", |fact| {
+        self.note(AuditKind::Configuration, |fact| {
             for (key, value) in values {
                 fact.text(key, value);
             }
@@ -100,8 +101,8 @@ impl AuditTrail {
         granted: Permissions,
     ) {
         let what = match what {
-            Beginning::New => "invocation_started",
-            Beginning::Resumed => "invocation_resumed",
+            Beginning::New => AuditKind::InvocationStarted,
+            Beginning::Resumed => AuditKind::InvocationResumed,
         };
         self.note(what, |fact| {
             fact.ids(ids);
@@ -125,7 +126,7 @@ impl AuditTrail {
     }
 
     pub(crate) fn reserved(&self, ids: &Ids, grant: &Grant) {
-        self.note("reserved", |fact| {
+        self.note(AuditKind::Reserved, |fact| {
             fact.ids(ids);
             fact.number("held_picodollars", grant.held_cost.picodollars());
             fact.number("held_tokens", grant.held_tokens);
@@ -133,14 +134,14 @@ impl AuditTrail {
     }
 
     pub(crate) fn reservation_denied(&self, ids: &Ids, denial: &Denial) {
-        self.note("reservation_denied", |fact| {
+        self.note(AuditKind::ReservationDenied, |fact| {
             fact.ids(ids);
             fact.display("reason", denial);
         });
     }
 
     pub(crate) fn settled(&self, ids: &Ids, usage: Option<&Usage>, settled: &Settled) {
-        self.note("settled", |fact| {
+        self.note(AuditKind::Settled, |fact| {
             fact.ids(ids);
             fact.number("charged_picodollars", settled.charged.picodollars());
             match usage {
@@ -155,11 +156,13 @@ impl AuditTrail {
 
     /// Holds whose owners died were charged in full.
     pub(crate) fn holds_forfeited(&self, count: u64) {
-        self.note("holds_forfeited", |fact| fact.number("count", count));
+        self.note(AuditKind::HoldsForfeited, |fact| {
+            fact.number("count", count)
+        });
     }
 
     pub(crate) fn tool_started(&self, ids: &Ids, call: &ToolCallId, tool: &str, input: &str) {
-        self.note("tool_started", |fact| {
+        self.note(AuditKind::ToolStarted, |fact| {
             fact.call(ids, call, tool);
             fact.text("input", input);
         });
@@ -173,7 +176,7 @@ impl AuditTrail {
         result: &ToolResult,
         refused_by: Option<RefusedBy>,
     ) {
-        self.note("tool_ended", |fact| {
+        self.note(AuditKind::ToolEnded, |fact| {
             fact.call(ids, call, tool);
             fact.text("ending", result.ending.as_str());
             if let Some(by) = refused_by {
@@ -190,7 +193,7 @@ impl AuditTrail {
     }
 
     pub(crate) fn would_deny(&self, ids: &Ids, tool: &str, what: &WouldDeny) {
-        self.note("would_deny", |fact| {
+        self.note(AuditKind::WouldDeny, |fact| {
             fact.ids(ids);
             fact.text("tool", tool);
             match what {
@@ -209,7 +212,7 @@ impl AuditTrail {
     }
 
     pub(crate) fn ended(&self, ids: &Ids, outcome: &Outcome, charged: Money) {
-        self.note("invocation_ended", |fact| {
+        self.note(AuditKind::InvocationEnded, |fact| {
             fact.ids(ids);
             fact.text("outcome", outcome.kind().as_str());
             fact.number("charged_picodollars", charged.picodollars());
@@ -217,14 +220,16 @@ impl AuditTrail {
     }
 
     pub(crate) fn killed(&self, reason: &str) {
-        self.note("kill_switch_thrown", |fact| fact.text("reason", reason));
+        self.note(AuditKind::KillSwitchThrown, |fact| {
+            fact.text("reason", reason)
+        });
     }
 
     pub(crate) fn kill_lifted(&self) {
-        self.note("kill_switch_lifted", |_| {});
+        self.note(AuditKind::KillSwitchLifted, |_| {});
     }
 
-    fn note(&self, what: &'static str, fill: impl FnOnce(&mut Fact<'_>)) {
+    fn note(&self, what: AuditKind, fill: impl FnOnce(&mut Fact<'_>)) {
         let Some(trail) = &self.0 else { return };
         let at = trail.clock.now();
         let mut page = trail.page();
@@ -282,7 +287,7 @@ impl Trail {
         let left_out = std::mem::take(&mut page.left_out);
         if left_out > 0 {
             let at = self.clock.now();
-            write_fact(&mut page.text, at, "facts_left_out", |fact| {
+            write_fact(&mut page.text, at, AuditKind::FactsLeftOut, |fact| {
                 fact.number("count", left_out);
             });
         }
@@ -331,12 +336,7 @@ async fn write_pages(trail: &Trail, stop: &CancellationToken) {
     trail.write().await;
 }
 
-fn write_fact(
-    text: &mut String,
-    at: Timestamp,
-    what: &'static str,
-    fill: impl FnOnce(&mut Fact<'_>),
-) {
+fn write_fact(text: &mut String, at: Timestamp, what: AuditKind, fill: impl FnOnce(&mut Fact<'_>)) {
     let _ = write!(text, "{{\"at_us\":{},\"what\":\"{what}\"", at.micros());
     fill(&mut Fact(text));
     text.push_str("}\n");

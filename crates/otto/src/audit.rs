@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use otto_core::audit::AuditKind;
 use otto_core::port::store::{AuditCheck, AuditHead, AuditLog, StoreError};
 use serde_json::Value;
 
@@ -48,7 +49,7 @@ pub struct AuditFilter {
     /// Only facts of records after this one.
     pub after: u64,
     /// Only facts of this kind, such as `tool_ended`.
-    pub what: Option<String>,
+    pub what: Option<AuditKind>,
     /// Only facts of the session or invocation with this id.
     pub of: Option<String>,
 }
@@ -57,8 +58,7 @@ impl AuditFilter {
     fn wants(&self, fact: &AuditFact) -> bool {
         let is_what = self
             .what
-            .as_deref()
-            .is_none_or(|what| fact.text("what") == what);
+            .is_none_or(|what| fact.text("what") == what.as_str());
         is_what
             && self
                 .of
@@ -402,7 +402,7 @@ mod tests {
         log.trim_audit(through, Timestamp::EPOCH).await.unwrap();
         let audit = Audit { log };
         let mut filter = AuditFilter {
-            what: Some("settled".to_owned()),
+            what: Some(AuditKind::Settled),
             ..AuditFilter::default()
         };
         let mut found = 0;

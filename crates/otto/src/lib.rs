@@ -87,6 +87,7 @@ pub use crate::wiring::{prices, redactor};
 pub use otto_anthropic::{AnthropicClient, AnthropicConfig, ExportError, ExportForm, read_export};
 pub use otto_core as core;
 pub use otto_core::agent::{AgentConfig, Budgets, Limit, Origin};
+pub use otto_core::audit::{AuditKind, UnknownAuditKind};
 pub use otto_core::id::InvalidId;
 pub use otto_core::invocation::{
     Outcome, OutcomeKind, Repeatability, SideEffects, UnknownCallDecision,

@@ -115,7 +115,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         let content: Map<String, Value> = kinds
             .map(|(kind, schema)| ((*kind).to_owned(), json!({"schema": schema(schemas)})))
             .collect();
-        operation["requestBody"] = json!({"required": true, "content": content});
+        operation["requestBody"] = json!({"required": route.needs_body, "content": content});
     }
     match route.access {
         Access::Open => operation["security"] = json!([]),

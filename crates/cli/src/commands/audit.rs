@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use otto::core::port::store::AuditCheck;
 use otto::text::{rfc3339, visible, visible_start};
-use otto::{Anchor, Audit as Log, AuditFact, AuditFilter, Timestamp, WouldDenyReport};
+use otto::{Anchor, Audit as Log, AuditFact, AuditFilter, AuditKind, Timestamp, WouldDenyReport};
 use serde_json::{Value, json};
 
 use crate::Performed;
@@ -36,9 +36,9 @@ enum What {
 /// Which facts are shown.
 #[derive(Debug, Args)]
 struct Facts {
-    /// Only facts of this kind, such as `tool_ended`
+    /// Only facts of this kind, such as `tool_ended`; another word is answered with all kinds
     #[arg(long, value_name = "KIND")]
-    what: Option<String>,
+    what: Option<AuditKind>,
     /// Only facts of this session or invocation
     #[arg(long, value_name = "ID")]
     of: Option<String>,

@@ -127,3 +127,14 @@ fn a_project_cannot_switch_audit_mode_on() {
     let ran = world.otto(["config", "explain", "audit"]).expect(0);
     assert!(ran.stdout.contains("false"), "{ran:?}");
 }
+
+#[test]
+fn an_unknown_kind_of_fact_is_answered_with_those_that_there_are() {
+    let ran = World::new()
+        .otto(["audit", "log", "--what", "banana"])
+        .expect(2);
+    assert!(
+        ran.stderr.contains("banana") && ran.stderr.contains("tool_ended, would_deny"),
+        "{ran:?}"
+    );
+}

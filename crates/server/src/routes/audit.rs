@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use otto::{Anchor, Audit, AuditCheck, AuditFact, AuditFilter, InvocationId, Passed};
+use otto::{
+    Anchor, Audit, AuditCheck, AuditFact, AuditFilter, AuditKind, InvocationId, Passed,
+    UnknownAuditKind,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +23,6 @@ pub(super) const ANCHOR_PATTERN: &str = "^[0-9]{1,19}:[0-9a-fA-F]{64}$";
 /// BOUND: facts of one answer.
 const MAX_FACTS: u32 = 10_000;
 const DEFAULT_FACTS: u32 = 1_000;
-/// BOUND: characters of a kind of fact.
-const MAX_KIND_CHARS: usize = 64;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -46,7 +47,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[serde(deny_unknown_fields)]
 struct LogQuery {
     /// Only facts of this kind, such as `tool_ended`.
-    #[schemars(extend("pattern" = "^[a-z_]{1,64}$"))]
+    #[schemars(extend("enum" = AuditKind::WORDS))]
     what: Option<String>,
     /// Only facts of the session or invocation with this id.
     #[schemars(extend("format" = "uuid"))]
@@ -176,15 +177,9 @@ async fn log(
     State(state): State<AppState>,
     Params(query): Params<LogQuery>,
 ) -> Result<Json<PageView>, Problem> {
-    let is_kind = |kind: &String| {
-        let is_word = kind.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
-        is_word && (1..=MAX_KIND_CHARS).contains(&kind.len())
-    };
-    if query.what.as_ref().is_some_and(|kind| !is_kind(kind)) {
-        return Err(Problem::bad_request(
-            "what takes a kind of fact, such as tool_ended",
-        ));
-    }
+    let what = query.what.as_deref().map(str::parse).transpose();
+    let what =
+        what.map_err(|error: UnknownAuditKind| Problem::bad_request(format!("what: {error}")))?;
     if query
         .after
         .is_some_and(|after| i64::try_from(after).is_err())
@@ -197,7 +192,7 @@ async fn log(
     let of_id = query.of.as_deref().map(id::<InvocationId>).transpose()?;
     let filter = AuditFilter {
         after: query.after.unwrap_or_default(),
-        what: query.what,
+        what,
         of: of_id.map(|id| id.to_string()),
     };
     let audit = of(&state)?;

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use axum::RequestPartsExt;
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -81,11 +81,30 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
             ));
         }
         let bytes = read(request, state).await?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let body = object(&mut json).and_then(|body| json.end().map(|()| Self(body)));
-        body.map_err(|error| {
-            Problem::bad_request(format!("the body is not what this path takes: {error}"))
-        })
+        parse(&bytes).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let body = object(&mut json).and_then(|body| json.end().map(|()| body));
+    body.map_err(|error| {
+        Problem::bad_request(format!("the body is not what this path takes: {error}"))
+    })
+}
+
+/// A JSON body of which every field may be left out: no body at all is an empty object.
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        if !request.body().is_end_stream() {
+            let Body(body) = Body::from_request(request, state).await?;
+            return Ok(Self(body));
+        }
+        parse(b"{}").map(Self)
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Route {
     pub(crate) query: Option<SchemaOf>,
     /// The kinds of body it takes.
     pub(crate) bodies: Vec<(&'static str, SchemaOf)>,
+    /// Whether a request without a body is refused, where there are bodies.
+    pub(crate) needs_body: bool,
     pub(crate) answers: Vec<Answer>,
     handler: MethodRouter<AppState>,
 }
@@ -99,6 +101,7 @@ impl Route {
             parameters: Vec::new(),
             query: None,
             bodies: Vec::new(),
+            needs_body: true,
             answers: Vec::new(),
             handler,
         }
@@ -162,6 +165,12 @@ impl Route {
         self.bodies
             .push(("application/json", |schemas| schemas.given::<T>()));
         self
+    }
+
+    /// A JSON body that may be left out: every field of it may.
+    pub(crate) fn may_take<T: JsonSchema>(mut self) -> Self {
+        self.needs_body = false;
+        self.takes::<T>()
     }
 
     /// A body that is some text.

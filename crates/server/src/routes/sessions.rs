@@ -11,7 +11,7 @@ use otto::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Body, Id, Params, id, object};
+use super::extract::{Id, OptionalBody, Params, id, object};
 use super::invocations::MAX_ROWS;
 use super::limits::LimitsBody;
 use super::view::{IdsView, MoneyView, RecordView};
@@ -36,7 +36,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/v1/sessions/{id}/resume", INVOKE, "resume_session", resume)
             .summary("Take the newest resumable invocation of a session up again")
             .uuid("id", "The session.")
-            .takes::<Resume>()
+            .may_take::<Resume>()
             .answers::<IdsView>(StatusCode::ACCEPTED, "It runs again."),
         Route::put("/v1/sessions/{id}/pin", ADMIN, "pin_session", pin)
             .summary("Keep the artifacts of a session whatever their age")
@@ -189,7 +189,7 @@ async fn no_session(state: &AppState, id: SessionId) -> Result<Problem, Problem>
 async fn resume(
     State(state): State<AppState>,
     Id(session): Id<SessionId>,
-    Body(body): Body<Resume>,
+    OptionalBody(body): OptionalBody<Resume>,
 ) -> Result<(StatusCode, Json<IdsView>), Problem> {
     let options = ResumeOptions {
         listening: Listening::UpTo(FOLLOWED_EVENTS),

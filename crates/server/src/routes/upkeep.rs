@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{ANCHOR_PATTERN, anchor};
-use super::extract::Body;
+use super::extract::OptionalBody;
 use super::{ADMIN, Route};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -30,7 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::post("/v1/verify", ADMIN, "verify_state", verify)
             .summary("Read and check everything that is stored")
-            .takes::<Verify>()
+            .may_take::<Verify>()
             .answers::<VerifiedView>(StatusCode::OK, "What was read, and what is wrong with it."),
         Route::post("/v1/backup", ADMIN, "back_up", backup)
             .summary("Copy the database while it is in use, verify the copy and send it; `Otto-Audit-Anchor` is the end of the audit log")
@@ -86,7 +86,7 @@ struct DamageView {
 
 async fn verify(
     State(state): State<AppState>,
-    Body(body): Body<Verify>,
+    OptionalBody(body): OptionalBody<Verify>,
 ) -> Result<Json<VerifiedView>, Problem> {
     let anchor = body.anchor.as_deref().map(anchor).transpose()?;
     let state_dir = state.otto.state_dir().ok_or_else(Problem::no_state_dir)?;

@@ -228,6 +228,13 @@ async fn a_session_goes_on_with_a_raised_limit() {
     ] {
         world.post(&resume, &body).await.expect(status);
     }
+    // Without a body nothing is raised: it begins, and ends at the same limit.
+    let ids = world.ask(Method::POST, &resume).await.expect(202).json();
+    let events = format!(
+        "/v1/invocations/{}/events",
+        ids["invocation"].as_str().unwrap()
+    );
+    world.get(&events).await.expect(200);
     let ids = world
         .post(&resume, &json!({"raise": {"cost_usd": "0.5"}}))
         .await

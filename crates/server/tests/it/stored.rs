@@ -89,6 +89,11 @@ async fn the_audit_log_is_read_in_pieces_and_checked() {
             .problem(400, "bad-request");
     }
 
+    let banana = world.get("/v1/audit?what=banana").await;
+    let banana = banana.problem(400, "bad-request").json();
+    let detail = banana["detail"].as_str().unwrap();
+    assert!(detail.contains("tool_ended"), "{detail}");
+
     let head = world.get("/v1/audit/head").await.expect(200).json();
     let anchor = head["anchor"].as_str().unwrap();
     let check = |anchor: String| {
@@ -129,7 +134,7 @@ async fn everything_stored_is_verified() {
     let file = world.state_dir().join("sessions").join(session).join(path);
     fs::write(&file, "planted").unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let damaged = world
-        .post("/v1/verify", &json!({}))
+        .ask(Method::POST, "/v1/verify")
         .await
         .expect(200)
         .json();

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use otto_core::audit::AuditKind;
 use otto_core::port::store::{
     ArtifactDraft, ArtifactRef, AuditLog, AuditRecord, Blobs, ClaimOutcome, Dispatch, Durability,
     Entry, InvocationQuery, StoreError,
@@ -128,7 +129,7 @@ impl EmbeddedStore {
         let at = self.inner.clock.now();
         let fact = serde_json::json!({
             "at_us": at.micros(),
-            "what": "session_redacted",
+            "what": AuditKind::SessionRedacted.as_str(),
             "session": session.to_string(),
             "entries": cleaned.entries,
             "artifacts": cleaned.artifacts,
