@@ -520,9 +520,29 @@ fn read_packet(
     ))
 }
 
-/// `stop: end_turn`, or a mapping with `reason` and what goes with it.
+/// The reasons that a model gives for ending a reply.
+const STOPS: &[&str] = &[
+    "end_turn",
+    "tool_use",
+    "max_tokens",
+    "stop_sequence",
+    "pause_turn",
+    "refusal",
+    "model_context_window_exceeded",
+];
+
+/// `stop: end_turn`, or a mapping with `reason` and what goes with it. A single word must be one of [`STOPS`], so that a
+/// slip is found; the `reason` of a mapping may be any word, to try what is made of one that nobody knows.
 fn read_stop(node: &Node, place: &Place<'_>, problems: &mut Problems) -> Option<Stop> {
     if let Value::Text(reason) = &node.value {
+        if !STOPS.contains(&&**reason) {
+            let expected = format!(
+                "one of {}, or a mapping such as {{ reason: something_new }} for one that nobody knows",
+                listed(STOPS)
+            );
+            problems.wrong(node, place, &expected);
+            return None;
+        }
         return Some(Stop {
             reason: reason.clone(),
             category: None,

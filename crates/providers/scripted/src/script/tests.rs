@@ -57,6 +57,11 @@ fn what_is_no_script_says_so() {
         ("turns: []\nturns: []", "not valid YAML"),
         ("turns: [{ text: hi }]\n---\nturns: []", "not valid YAML"),
         ("turns: [{ text: .inf }]", "non-finite"),
+        (
+            "turns: [{ text: hi, stop: banana }]",
+            "expected one of `end_turn`",
+        ),
+        ("turns: [{ text: hi, stop: banana }]", "s.yml:1:27: "),
     ] {
         let given = complaints(yaml);
         assert!(given.contains(hint), "{yaml:?}: {given}");

@@ -362,7 +362,7 @@ turns:
     text: Sure
     stop: { reason: refusal, category: cyber, explanation: "No." }
   - text: x
-    stop: something_new
+    stop: { reason: something_new }
 "#;
     let server = serve(yaml).await;
     let early = post(&server, &request("early")).await.message();
