@@ -29,7 +29,7 @@ fn the_demo_is_killed_goes_on_and_shows_that_it_kept_its_promises() {
             "fn one() {}\nfn two() {}\n// TODO: three\n",
         )
         .file("project/src/beta.py", "def four():\n    pass\n");
-    let ran = world.otto(["demo"]).expect(0);
+    let ran = world.otto(["demo", "--keep"]).expect(0);
     for expected in [
         "a scripted model on the loopback address: no key, no network",
         "sandbox level L",
@@ -82,7 +82,7 @@ fn programs_get_the_claims_as_one_object_and_another_directory_another_report() 
         .file("project/one.txt", "x\n")
         .file("home/other/two.txt", "y\nz\n");
     let other = world.path("home/other");
-    let (code, lines) = world.json(["demo", other.to_str().unwrap()]);
+    let (code, lines) = world.json(["demo", "--keep", other.to_str().unwrap()]);
     let last = lines.last().unwrap();
     assert_eq!(
         (code, &last["type"], &last["holds"]),
@@ -125,7 +125,16 @@ fn an_empty_directory_is_no_reason_to_fail() {
 }
 
 #[test]
+fn a_demo_that_went_well_leaves_nothing_behind() {
+    let world = World::new();
+    let ran = world.otto(["demo"]).expect(0);
+    assert!(ran.stdout.contains("otto demo --keep"), "{}", ran.stdout);
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+}
+
+#[test]
 fn the_demo_obeys_the_kill_switch() {
     let world = World::new().set("OTTO_KILL_SWITCH", "true");
     world.otto(["demo"]).expect(5);
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
 }

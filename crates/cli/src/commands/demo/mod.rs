@@ -45,6 +45,9 @@ pub(crate) struct Demo {
     /// Ask the provider's model instead of the scripted one; needs ANTHROPIC_API_KEY and costs a few cents
     #[arg(long)]
     with_key: bool,
+    /// Leave the report and the state to look at; what a real model wrote always stays
+    #[arg(long)]
+    keep: bool,
 }
 
 const TASK: &str =
@@ -80,6 +83,7 @@ impl Demo {
                 environment,
                 scene: &scene,
                 dir: &dir,
+                keep: self.keep,
             };
             let performed = match &server {
                 Some(server) => stage.play(server).await,
@@ -88,8 +92,27 @@ impl Demo {
             if let Some(server) = server {
                 server.shutdown().await;
             }
+            self.tidy_up(context, &scene, &performed);
             performed
         })
+    }
+
+    /// Removes what a demo has left that went well or was refused before it began; says where the rest is.
+    fn tidy_up(&self, context: &mut Context, scene: &Scene, performed: &Performed) {
+        let shown = visible(&scene.project.to_string_lossy()).into_owned();
+        let is_of_use = match performed {
+            Ok(code) => *code != Code::Completed || self.keep || self.with_key,
+            Err(failure) => failure.code != Code::Refused,
+        };
+        if !is_of_use {
+            if let Err(error) = scene.remove() {
+                let text = format!("note: remove the directory of the demo {shown}: {error}");
+                context.out.line(To::Progress, &text);
+            }
+        } else if performed.is_err() {
+            let text = format!("what the demo left is in {shown}");
+            context.out.line(To::Progress, &text);
+        }
     }
 
     fn checked_dir(&self) -> Result<PathBuf, Failure> {
@@ -159,6 +182,8 @@ struct Stage<'a> {
     environment: Vec<(String, String)>,
     scene: &'a Scene,
     dir: &'a Path,
+    /// Whether what is written stays when all goes well.
+    keep: bool,
 }
 
 impl Stage<'_> {
@@ -335,6 +360,7 @@ impl Stage<'_> {
 
     fn conclude(&mut self, lines: &[Line; 5]) -> Code {
         let holds = lines.iter().all(|line| line.holds);
+        let is_kept = self.keep || !holds;
         let report = self.scene.work.join(REPORT);
         let (report, state) = (
             report.to_string_lossy().into_owned(),
@@ -350,6 +376,7 @@ impl Stage<'_> {
                 "directory": self.scene.project.to_string_lossy(),
                 "report": report,
                 "state_dir": state,
+                "kept": is_kept,
                 "holds": holds,
                 "claims": claims,
             }));
@@ -371,10 +398,14 @@ impl Stage<'_> {
                 ));
             }
             let (report, state) = (visible(&report).into_owned(), visible(&state).into_owned());
-            self.say(&format!("\nthe report: {report}"));
-            self.say(&format!(
-                "everything else: OTTO_STATE_DIR={state} otto sessions"
-            ));
+            if is_kept {
+                self.say(&format!("\nthe report: {report}"));
+                self.say(&format!(
+                    "everything else: OTTO_STATE_DIR={state} otto sessions"
+                ));
+            } else {
+                self.say("\nwhat the demo wrote is removed; `otto demo --keep` leaves the report and the state to look at");
+            }
             let dir = visible(&self.dir.to_string_lossy()).into_owned();
             let command = format!("ANTHROPIC_API_KEY=... otto demo --with-key {dir}");
             let command = painter.paint(Style::Accent, &command);

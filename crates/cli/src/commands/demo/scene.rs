@@ -1,5 +1,5 @@
 //! The directories of one demo: a project with two agents, a planted secret, an operator's configuration, and
-//! a state directory. They stay, so that the result can be looked at.
+//! a state directory. They go with the end of a demo that went well, unless somebody wants to look at them.
 //!
 //! Invariant: everything lies in one directory that was made for this demo and that only its owner can read.
 
@@ -76,6 +76,11 @@ impl Scene {
         let settings = format!("REGION=north\nDEPLOY_TOKEN={}\n", scene.secret);
         fs::write(scene.work.join(SETTINGS), settings).map_err(failed)?;
         Ok(scene)
+    }
+
+    /// Removes it all.
+    pub(super) fn remove(&self) -> std::io::Result<()> {
+        fs::remove_dir_all(&self.project)
     }
 }
 
