@@ -1,6 +1,9 @@
 //! `otto kill`
 
+use std::path::Path;
+
 use clap::Args;
+use otto::config::OperatorConfig;
 use otto::text::visible;
 use otto::{KILL_FILE, kill_switch};
 use serde_json::json;
@@ -25,16 +28,16 @@ pub(crate) struct Kill {
 impl Kill {
     pub(crate) fn perform(self, context: &mut Context) -> Performed {
         let operator = context.operator()?;
-        if !self.lift {
-            // The file first: it needs no database, and every process on the state directory obeys it at once.
-            let file = operator.state_dir.value.join(KILL_FILE);
-            if let Err(error) = kill_switch::throw_file(&file, &self.reason) {
-                let shown = visible(&file.to_string_lossy()).into_owned();
-                let text =
-                    format!("write {shown}: {error}; running processes hear of it within a second");
-                context.out.line(To::Progress, &text);
-            }
+        let file = operator.state_dir.value.join(KILL_FILE);
+        if self.lift && !is_thrown(context, &operator, &file)? {
+            return Ok(tell_nothing_thrown(context));
         }
+        let unwritten = if self.lift {
+            None
+        } else {
+            // The file first: it needs no database, and every process on the state directory obeys it at once.
+            kill_switch::throw_file(&file, &self.reason).err()
+        };
         let remains = context.runtime()?.block_on(async {
             let otto = open::to_write(&operator).await?;
             let done = if self.lift {
@@ -45,6 +48,12 @@ impl Kill {
             open::close(otto).await;
             Ok::<_, Failure>(done?)
         })?;
+        if let Some(error) = unwritten {
+            let shown = visible(&file.to_string_lossy()).into_owned();
+            let text =
+                format!("write {shown}: {error}; running processes hear of it within a second");
+            context.out.line(To::Progress, &text);
+        }
         if let Some(row) = remains {
             let text = format!(
                 "the kill switch stays thrown for processes that start so: {}",
@@ -53,7 +62,12 @@ impl Kill {
             return Err(Failure::new(Code::Refused, text).hint("unset OTTO_KILL_SWITCH"));
         }
         if context.out.is_json() {
-            context.out.json(&json!({"type": "kill_switch", "thrown": !self.lift, "reason": (!self.lift).then_some(&self.reason)}));
+            context.out.json(&json!({
+                "type": "kill_switch",
+                "thrown": !self.lift,
+                "reason": (!self.lift).then_some(&self.reason),
+                "was_thrown": self.lift.then_some(true),
+            }));
             return Ok(Code::Completed);
         }
         let painter = context.out.painter(To::Answer);
@@ -73,4 +87,34 @@ impl Kill {
         }
         Ok(Code::Completed)
     }
+}
+
+/// Whether there is a switch to lift. Looking creates nothing.
+fn is_thrown(context: &Context, operator: &OperatorConfig, file: &Path) -> Result<bool, Failure> {
+    // Whatever stands in its place: lifting tells what is wrong with it.
+    if file.symlink_metadata().is_ok() {
+        return Ok(true);
+    }
+    context.runtime()?.block_on(async {
+        let Some(otto) = open::to_look(operator).await? else {
+            return Ok(operator.kill_switch.value);
+        };
+        let thrown = otto.kill_switch().await;
+        open::close(otto).await;
+        Ok(thrown?.is_some())
+    })
+}
+
+fn tell_nothing_thrown(context: &mut Context) -> Code {
+    if context.out.is_json() {
+        context.out.json(
+            &json!({"type": "kill_switch", "thrown": false, "reason": null, "was_thrown": false}),
+        );
+    } else {
+        context.out.line(
+            To::Answer,
+            "the kill switch was not thrown; there is nothing to lift",
+        );
+    }
+    Code::Completed
 }

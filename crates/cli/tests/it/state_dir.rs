@@ -190,3 +190,24 @@ fn a_disk_that_fills_up_loses_nothing_that_was_acknowledged() {
         );
     }
 }
+
+#[test]
+fn without_a_home_the_variables_to_set_are_named() {
+    let world = World::new().with_agent().with_model(SCRIPT);
+    let mut command = world.command(["run", "helper", "hi"]);
+    let ran: Ran = command
+        .env_remove("HOME")
+        .env_remove("XDG_CONFIG_HOME")
+        .output()
+        .unwrap()
+        .into();
+    let ran = ran.expect(1);
+    for name in ["HOME", "XDG_STATE_HOME", "OTTO_STATE_DIR"] {
+        assert!(ran.stderr.contains(name), "{ran:?}");
+    }
+    assert!(
+        !ran.stderr.contains("cannot be read") && !ran.stderr.contains("was not touched"),
+        "{ran:?}"
+    );
+    assert!(world.server().requests().is_empty());
+}

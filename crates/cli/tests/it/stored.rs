@@ -142,8 +142,21 @@ fn the_kill_switch_holds_until_it_is_lifted() {
     );
     assert_eq!(world.server().stats().requests, requests);
     world.otto(["show", &id]).expect(0);
-    world.otto(["kill", "--lift"]).expect(0);
+    let ran = world.otto(["kill", "--lift"]).expect(0);
+    assert!(ran.stdout.contains("is lifted"), "{ran:?}");
     world.otto(["run", "helper", "hi"]).expect(0);
+    let ran = world.otto(["kill", "--lift"]).expect(0);
+    assert!(ran.stdout.contains("was not thrown"), "{ran:?}");
+    let (_, lines) = world.json(["kill", "--lift"]);
+    assert_eq!(lines[0]["was_thrown"], false);
+}
+
+#[test]
+fn lifting_a_switch_where_nothing_is_stored_says_so_and_creates_nothing() {
+    let world = World::new();
+    let ran = world.otto(["kill", "--lift"]).expect(0);
+    assert!(ran.stdout.contains("was not thrown"), "{ran:?}");
+    assert!(!world.path("project/var").exists());
 }
 
 #[test]

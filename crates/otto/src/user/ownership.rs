@@ -39,9 +39,11 @@ pub(crate) fn claim(
 ) -> Result<(), StoreError> {
     let shown = state_dir.display();
     let Some(user_state_dir) = user_state_dir else {
-        return Err(refused(format!(
-            "use the state directory `{shown}` of the project: without HOME or XDG_STATE_HOME nobody can tell whose it is; set one of them, or name a state directory with OTTO_STATE_DIR"
-        )));
+        return Err(StoreError::Invalid {
+            detail: Arc::from(format!(
+                "use the state directory `{shown}` of the project: neither HOME nor XDG_STATE_HOME is set, so nobody can tell whose it is; set one of them, or name a state directory with OTTO_STATE_DIR"
+            )),
+        });
     };
     let owned = user_state_dir.join("owned");
     make_dir(&owned)?;
