@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::artifact_name::hex;
 use crate::Timestamp;
+use crate::audit::AuditKind;
 use crate::port::store::{AuditCheck, AuditEntry, AuditHead, AuditRecord, AuditSpan};
 
 /// The bytes whose SHA-256 is the hash of the record that follows `before`.
@@ -26,8 +27,9 @@ pub fn audit_preimage(before: &AuditHead, record: &AuditRecord) -> Vec<u8> {
 #[must_use]
 pub fn audit_trimmed(through: &AuditHead, at: Timestamp) -> AuditRecord {
     let text = format!(
-        "{{\"at_us\":{},\"what\":\"audit_log_trimmed\",\"through\":{},\"hash\":\"{}\"}}\n",
+        "{{\"at_us\":{},\"what\":\"{}\",\"through\":{},\"hash\":\"{}\"}}\n",
         at.micros(),
+        AuditKind::AuditLogTrimmed,
         through.sequence,
         hex(&through.hash)
     );
