@@ -117,7 +117,7 @@ async fn watch(
                 Err(RecvError::Closed) => events = None,
             },
             ended = &mut report => break ended,
-            _ = tick.tick() => screen.draw(out, &view.live_line(started.elapsed(), time_limit)),
+            _ = tick.tick() => screen.draw(out, |columns| view.live_line(started.elapsed(), time_limit, columns)),
         }
     };
     // What was sent before the end has arrived by now; the report is not shown before it.

@@ -202,7 +202,12 @@ impl View {
     }
 
     /// The line that stays at the bottom of a terminal.
-    pub(crate) fn live_line(&self, elapsed: Duration, time_limit: Option<Duration>) -> String {
+    pub(crate) fn live_line(
+        &self,
+        elapsed: Duration,
+        time_limit: Option<Duration>,
+        columns: usize,
+    ) -> String {
         let money = match self.cost_limit {
             Some(limit) => format!("{} of {limit}", show_money(self.spent)),
             None => show_money(self.spent),
@@ -220,6 +225,11 @@ impl View {
             0 => {}
             1 => line.push_str(" | 1 tool running"),
             count => line.push_str(&format!(" | {count} tools running")),
+        }
+        // Cut before it is painted: a colour that is not ended would go on. All of it is ASCII, a column each.
+        if line.len() > columns {
+            line.truncate(columns.saturating_sub(1));
+            line.push_str(if columns > 0 { "…" } else { "" });
         }
         self.painter.paint(Style::Dim, &line)
     }
@@ -557,10 +567,16 @@ I look twice.
         assert_eq!(
             view.live_line(
                 Duration::from_millis(12_340),
-                Some(Duration::from_secs(300))
+                Some(Duration::from_secs(300)),
+                79
             ),
             "turn 2 | $0.012346 of $0.50 | 12,345 tokens | 12.3s of 5m | 1 tool running"
         );
+        for (columns, expected) in [(20, "turn 2 | $0.012346 …"), (1, "…"), (0, "")] {
+            let line = view.live_line(Duration::ZERO, None, columns);
+            assert_eq!(line, expected);
+            assert_eq!(line.chars().count(), columns);
+        }
     }
 
     #[test]

@@ -45,11 +45,14 @@ impl Live {
         }
     }
 
-    /// Draws the live line, unless text is in the middle of a line or nobody looks.
-    pub(crate) fn draw(&mut self, out: &mut Out, line: &str) {
+    /// Draws the live line, unless text is in the middle of a line or nobody looks. `line` is given the columns that
+    /// there are now: a line that is wrapped could not be removed again.
+    pub(crate) fn draw(&mut self, out: &mut Out, line: impl FnOnce(usize) -> String) {
         if self.in_text || !self.can_draw(out) {
             return;
         }
+        // The last column stays free: some terminals wrap when it is written, others with the next character.
+        let line = line(out.columns().saturating_sub(1));
         out.write(To::Progress, &format!("{CLEAR_LINE}{line}"));
         self.has_live_line = true;
     }

@@ -50,7 +50,12 @@ pub(crate) struct Out {
     answer: Stream,
     progress: Stream,
     json: bool,
+    /// What `COLUMNS` says.
+    columns_named: Option<usize>,
 }
+
+/// What a terminal has that does not say.
+const USUAL_COLUMNS: usize = 80;
 
 struct Stream {
     writer: Box<dyn Write + Send>,
@@ -92,12 +97,27 @@ impl Out {
             answer: stream(Box::new(stdout), answer),
             progress: stream(Box::new(stderr), progress),
             json: global.json,
+            columns_named: environment
+                .variable("COLUMNS")
+                .and_then(|columns| columns.parse().ok())
+                .filter(|columns| *columns > 0),
         }
     }
 
     /// Whether programs read: JSON lines instead of text.
     pub(crate) const fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// The columns of the terminal that progress is shown on, asked anew each time: it may have been resized. Where it
+    /// does not say, `COLUMNS` does.
+    pub(crate) fn columns(&self) -> usize {
+        let told =
+            rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        match told {
+            0 => self.columns_named.unwrap_or(USUAL_COLUMNS),
+            columns => columns,
+        }
     }
 
     pub(crate) fn is_terminal(&self, to: To) -> bool {
@@ -137,6 +157,7 @@ impl Out {
             answer: silent(),
             progress: silent(),
             json: self.json,
+            columns_named: self.columns_named,
         }
     }
 
@@ -281,6 +302,7 @@ mod tests {
             answer: stream(Box::new(Broken(kind))),
             progress: stream(Box::new(io::sink())),
             json: false,
+            columns_named: None,
         }
     }
 

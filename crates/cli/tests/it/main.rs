@@ -26,6 +26,7 @@ mod sse;
 mod state_dir;
 mod stored;
 mod telemetry;
+mod terminal;
 mod tools;
 mod usage;
 mod world;
