@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,8 @@ use otto_core::ledger::{Amount, Denial, Quote, Resource, Scope, Warning};
 use otto_core::port::store::StoreError;
 use otto_core::{Money, UtcDay};
 
+use super::day_file::{self, DaySum};
+
 /// BOUND: what is taken of a day at once, so that not every call writes a file; also the most that a crash
 /// costs the rest of the day beside its open calls.
 const PIECE: Money = match Money::from_picodollars(100_000_000_000) {
@@ -30,9 +32,6 @@ const PIECE: Money = match Money::from_picodollars(100_000_000_000) {
 
 /// BOUND: days that are kept; a clock set back further than this finds no record of what was spent.
 const DAYS_KEPT: u32 = 62;
-
-/// BOUND: a day's file holds one number.
-const MAX_FILE_BYTES: u64 = 64;
 
 /// Share of the ceiling at which a warning is raised, in percent.
 const WARN_PERCENT: u64 = 80;
@@ -165,7 +164,7 @@ impl DayBook {
     /// When the book cannot be read.
     pub(crate) fn spent(&self, today: UtcDay) -> Result<Money, StoreError> {
         let own = self.lock();
-        let all = self.read(&self.path(today))?;
+        let all = self.read(&self.path(today))?.taken;
         Ok(if own.day == today {
             all.saturating_sub(own.available())
         } else {
@@ -182,11 +181,13 @@ impl DayBook {
     pub(crate) fn give_back(&self) {
         let mut own = self.lock();
         let unused = own.available();
-        // Not given back is not lost: the day is only poorer than it could be.
-        if unused > Money::ZERO
-            && let Ok(seen) = self.change(own.day, |sum| sum.saturating_sub(unused))
-        {
-            own.taken = own.used;
+        if unused == Money::ZERO {
+            return;
+        }
+        // Whether it could be written or not, it is not spent here any more: others may have it already. What was not
+        // given back only makes the day poorer than it could be.
+        own.taken = own.used;
+        if let Ok(seen) = self.change(own.day, |sum| sum.saturating_sub(unused)) {
             own.seen = seen;
         }
     }
@@ -266,11 +267,11 @@ impl DayBook {
         lock.lock().map_err(failed("lock the day's money"))?;
         let path = self.path(day);
         let before = self.read(&path)?;
-        let after = change(before);
-        if after != before {
-            let is_new = before == Money::ZERO;
-            write_whole(&self.dir, &path, after).map_err(failed("record the day's money"))?;
-            if is_new {
+        let after = change(before.taken);
+        if after != before.taken {
+            day_file::write(&self.dir, &path, before, after)
+                .map_err(failed("record the day's money"))?;
+            if before == DaySum::default() {
                 self.forget_old(day);
             }
         }
@@ -279,24 +280,12 @@ impl DayBook {
         Ok(after)
     }
 
-    fn read(&self, path: &Path) -> Result<Money, StoreError> {
-        let mut text = String::new();
-        match OpenOptions::new().read(true).open(path) {
-            Ok(file) => file.take(MAX_FILE_BYTES).read_to_string(&mut text),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Money::ZERO),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| {
-            store_error(
-                &error,
-                &format!("read the day's money in `{}`", path.display()),
-            )
-        })?;
-        let amount = text.trim_end().parse().ok();
-        amount.and_then(Money::from_picodollars).ok_or_else(|| {
+    fn read(&self, path: &Path) -> Result<DaySum, StoreError> {
+        let attempted = format!("read the day's money in `{}`", path.display());
+        let read = day_file::read(path).map_err(|error| store_error(&error, &attempted))?;
+        read.ok_or_else(|| {
             let detail = format!(
-                "read the day's money in `{}`: expected one whole number of picodollars; remove the file to begin the day anew",
-                path.display()
+                "{attempted}: none of its records is whole; remove the file to begin the day anew"
             );
             StoreError::Damaged {
                 detail: Arc::from(detail),
@@ -393,21 +382,6 @@ fn open_own(path: &Path) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-}
-
-/// Writes a file so that after a crash it is the old one or the new one.
-fn write_whole(dir: &Path, path: &Path, amount: Money) -> io::Result<()> {
-    let draft = dir.join(".new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    writeln!(file, "{}", amount.picodollars())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(dir)?.sync_all()
 }
 
 fn store_error(error: &io::Error, attempted: &str) -> StoreError {
@@ -510,6 +484,22 @@ mod tests {
             later.hold(DAY, id(2), &quote(0)).unwrap(),
             Held::Over(_)
         ));
+    }
+
+    #[test]
+    fn what_could_not_be_given_back_is_not_spent_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = book(dir.path(), 10);
+        let small = quote(1);
+        granted(book.hold(DAY, id(1), &small).unwrap());
+        book.settle(id(1), Money::ZERO);
+        let lock = dir.path().join("days/lock");
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+        book.give_back();
+        // Another process may have it by now.
+        assert_eq!(book.hold_at_once(DAY, id(2), &small), None);
+        book.hold(DAY, id(2), &small).unwrap_err();
     }
 
     #[test]
