@@ -79,6 +79,7 @@ const CORE_DEPENDENCIES: &[&str] = &[
     "aho-corasick",
     "futures-core",
     "regex",
+    "regex-automata",
     "regex-syntax",
     "serde",
     "serde_json",

@@ -26,6 +26,7 @@ mod plan;
 mod rules;
 mod scan;
 mod shape;
+mod sieve;
 mod stream;
 mod tail;
 

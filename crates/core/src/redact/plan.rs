@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex::{Regex, RegexBuilder};
 use regex_syntax::hir::Hir;
 
 use crate::redact::config::{
@@ -17,7 +17,8 @@ use crate::redact::config::{
 };
 use crate::redact::exact::{self, Literals};
 use crate::redact::operator::{self, MAX_LINE_PIECE_BYTES};
-use crate::redact::rules::{Judge, RULES};
+use crate::redact::rules::{Judge, RULES, Rule};
+use crate::redact::sieve::{Sieve, coarse};
 use crate::redact::tail::TailKind;
 use crate::redact::{LABEL_START, OperatorPattern, label};
 
@@ -26,7 +27,7 @@ pub(super) struct Plan {
     /// Built-in rules, then the operator's patterns.
     pub(super) matchers: Vec<Matcher>,
     /// Which matchers can match a text at all.
-    pub(super) any: RegexSet,
+    pub(super) sieve: Sieve,
     /// Where the rest of a text is the beginning of a match of the operator's patterns, or of nothing: always matches. `None`: there are none, or it would be too large.
     pub(super) operator_beginnings: Option<Regex>,
     pub(super) exact: Literals,
@@ -53,14 +54,15 @@ type Lazy = LazyLock<Regex, Box<dyn FnOnce() -> Regex + Send>>;
 pub(super) static BUILT_IN_BEGINNINGS: LazyLock<Regex> = LazyLock::new(|| {
     let beginnings: Vec<Hir> = RULES
         .iter()
-        .map(|rule| {
-            regex_syntax::parse(rule.pattern).expect("built-in patterns are tested to parse")
-        })
-        .map(|hir| operator::beginnings(&hir))
+        .map(|rule| operator::beginnings(&built_in(rule)))
         .collect();
     ends_with_any(&beginnings)
         .expect("the beginnings of the built-in patterns are tested to compile")
 });
+
+fn built_in(rule: &Rule) -> Hir {
+    regex_syntax::parse(rule.pattern).expect("built-in patterns are tested to parse")
+}
 
 /// A pattern of the operator that compiles to more than this is refused.
 const PATTERN_SIZE_LIMIT: usize = 4 << 20;
@@ -76,7 +78,7 @@ impl Plan {
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
         for rule in RULES {
-            patterns.push(rule.pattern.to_owned());
+            patterns.push(coarse(&built_in(rule)));
             matchers.push(Matcher {
                 kind: kind_index(&mut kinds, rule.kind),
                 regex: LazyLock::new(Box::new(|| {
@@ -103,7 +105,7 @@ impl Plan {
             match check_name(&given.name).and_then(|()| operator_matcher(given, &mut kinds)) {
                 Ok((matcher, hir)) => {
                     operators.push(operator::beginnings(&hir));
-                    patterns.push(hir.to_string());
+                    patterns.push(hir);
                     matchers.push(matcher);
                 }
                 Err(problem) => problems.push(problem),
@@ -133,10 +135,7 @@ impl Plan {
         let too_large = |what: &str| {
             RedactionProblem::new(what, "all of them together are too large to search for")
         };
-        let any = RegexSetBuilder::new(&patterns)
-            .size_limit(SET_SIZE_LIMIT)
-            .build();
-        let any = any.map_err(|_| too_large("patterns"));
+        let sieve = Sieve::new(&patterns).map_err(|_| too_large("patterns"));
         let exact = Literals::new(forms).map_err(|_| too_large("secrets"));
         let labels = Literals::new(labels).map_err(|_| too_large("names"));
         let operator_beginnings = if operators.is_empty() {
@@ -144,18 +143,22 @@ impl Plan {
         } else {
             ends_with_any(&operators).ok()
         };
-        match (any, exact, labels) {
-            (Ok(any), Ok(exact), Ok(labels)) if problems.is_empty() => Ok(Self {
+        match (sieve, exact, labels) {
+            (Ok(sieve), Ok(exact), Ok(labels)) if problems.is_empty() => Ok(Self {
                 matchers,
-                any,
+                sieve,
                 operator_beginnings,
                 exact,
                 labels,
                 kinds,
                 unprotected,
             }),
-            (any, exact, labels) => {
-                problems.extend([any.err(), exact.err(), labels.err()].into_iter().flatten());
+            (sieve, exact, labels) => {
+                problems.extend(
+                    [sieve.err(), exact.err(), labels.err()]
+                        .into_iter()
+                        .flatten(),
+                );
                 Err(RedactionError { problems })
             }
         }
@@ -182,7 +185,7 @@ impl Plan {
                     .split('\n')
                     .any(|line| line.len() >= MAX_LINE_PIECE_BYTES));
         !may_be_cut
-            && !self.any.is_match(text)
+            && !self.sieve.may_match(text)
             && !self.exact.is_match(text)
             && self.exact.cut_off(text).is_none()
     }

@@ -165,12 +165,12 @@ impl Scan {
             End::OfPiece => self.find_horizon(plan, text),
         };
 
-        let may_match = plan.any.matches(text);
+        let may_match = plan.sieve.which_may(text);
         let exact = plan.matchers.len();
         let mut matches: Vec<Match> = (0..=exact)
             .filter(|i| {
                 *i == exact
-                    || may_match.matched(*i)
+                    || may_match.has(*i)
                     || (plan.matchers[*i].is_operators && !self.cuts.is_empty())
             })
             .filter_map(|i| self.find(plan, text, i))
