@@ -21,14 +21,13 @@ use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Entry, Lease};
 use otto_core::{Money, Timestamp, ToolCallId};
-use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::context_store::OwnedData;
 use crate::effects::{EndedTool, OpenModelCall, PendingSettle, RunningTool, next_model_event};
 use crate::engine::Shared;
 use crate::few::Few;
-use crate::signals::Signals;
+use crate::running::Running;
 use crate::telemetry::{self, InvocationWatch};
 use crate::timers::Timers;
 use crate::{Ids, ListenerEvent, Report};
@@ -50,7 +49,8 @@ pub struct AgentServer {
     pub(crate) inbox: VecDeque<Event>,
     pub(crate) model: Option<OpenModelCall>,
     pub(crate) tools: JoinSet<(EffectId, EndedTool)>,
-    pub(crate) running: Few<RunningTool>,
+    /// The tool calls that run.
+    pub(crate) calls: Few<RunningTool>,
     /// The calls of this turn whose end listeners were told.
     pub(crate) told_ends: Vec<ToolCallId>,
     /// A call with side effects has ended, and what it came to may not be with the store yet.
@@ -59,12 +59,10 @@ pub struct AgentServer {
     pub(crate) data: Option<OwnedData>,
     pub(crate) timers: Timers,
     pub(crate) settles: Vec<PendingSettle>,
-    /// A reason to end, and how far the journal is durable.
-    pub(crate) signals: Arc<Signals>,
+    /// What it shares with those who hold it.
+    pub(crate) running: Arc<Running>,
     /// A reason to end has been passed on: the machine hears it once.
     pub(crate) has_heard_stop: bool,
-    pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
-    pub(crate) admitted_at: Timestamp,
     pub(crate) charged: Money,
     /// The lease is lost: nothing may be written any more.
     pub(crate) fenced: bool,
@@ -136,7 +134,7 @@ impl AgentServer {
     pub(crate) async fn run(&mut self, first: Event) -> Report {
         if matches!(first, Event::Started(_)) {
             // The journal has it, with the time of the submission: the machine sees what a replay will see.
-            self.step(self.admitted_at, first).await;
+            self.step(self.running.since, first).await;
         } else {
             self.feed(first).await;
         }
@@ -187,7 +185,7 @@ impl AgentServer {
             tokio::task::consume_budget().await;
             tokio::select! {
                 biased;
-                reason = self.signals.stop_requested(), if !self.has_heard_stop => {
+                reason = self.running.stop_requested(), if !self.has_heard_stop => {
                     self.has_heard_stop = true;
                     return Event::CancelRequested(reason);
                 }
@@ -216,17 +214,17 @@ impl AgentServer {
 
     /// Why nothing may begin here any more, if so.
     pub(crate) fn stop_ordered(&self) -> Option<CancelReason> {
-        self.signals.stop().or_else(|| self.shared.stop_ordered())
+        self.running.stop().or_else(|| self.shared.stop_ordered())
     }
 
     /// Tells followers of the journal that everything up to `sequence` is durable.
     pub(crate) fn durable_up_to(&self, sequence: u64) {
-        self.signals.durable_up_to(sequence);
+        self.running.durable_up_to(sequence);
     }
 
     /// Tells listeners, if there are any; the event is made only then.
     pub(crate) fn tell(&self, event: impl FnOnce() -> ListenerEvent) {
-        if let Some(events) = &self.events {
+        if let Some(events) = &self.running.events {
             // No receiver means that nobody listens any more.
             let _ = events.send(event());
         }
@@ -235,7 +233,7 @@ impl AgentServer {
     /// Tells of the calls that the machine has answered by itself: of a tool that the agent does not have, with an
     /// input that is none, or left out by a stop. `before` messages were there before this step.
     fn tell_unrun(&mut self, before: usize) {
-        if self.events.is_none() {
+        if self.running.events.is_none() {
             return;
         }
         let history = self.machine.history();
@@ -279,7 +277,7 @@ impl AgentServer {
     fn note_failure(&mut self, event: &Event) {
         if let Event::ModelFailed { failure, .. } = event {
             self.last_failure = Some((failure.kind, failure.message.clone()));
-            if !self.running.is_empty() {
+            if !self.calls.is_empty() {
                 self.tell(|| ListenerEvent::TurnCut {
                     message: failure.message.clone(),
                 });

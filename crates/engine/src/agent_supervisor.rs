@@ -33,9 +33,9 @@ use crate::engine::{Engine, Shared};
 use crate::few::Few;
 use crate::recovery::Recovered;
 use crate::restarts::{Ending, RestartRule, Restarts, Verdict};
+use crate::running::Running;
 use crate::scopes::in_force;
 use crate::shutdown::LeftForResume;
-use crate::signals::Signals;
 use crate::telemetry::{self, InvocationWatch};
 use crate::timers::Timers;
 use crate::{Ids, InvocationHandle, ListenerEvent, Listening, Report};
@@ -59,9 +59,11 @@ pub(crate) enum Start {
     Resumed(Box<Recovered>),
 }
 
-struct Channels {
-    signals: Arc<Signals>,
-    events: Option<broadcast::Sender<ListenerEvent>>,
+/// What the task of an invocation keeps of its seat, as little as it can while it waits.
+struct Post {
+    running: Arc<Running>,
+    agent: Arc<AgentConfig>,
+    epoch: u64,
 }
 
 impl Engine {
@@ -86,45 +88,46 @@ impl Engine {
             } => AgentServer::BEGINNING,
             Start::Resumed(recovered) => recovered.last_sequence,
         };
-        let signals = Signals::new(durable);
+        let Seat {
+            ids,
+            agent,
+            lease,
+            admitted_at,
+        } = seat;
+        let running = Running::new(ids, agent.name.clone(), admitted_at, sender, durable);
         let (report_sender, report) = oneshot::channel();
         let handle = InvocationHandle {
-            ids: seat.ids,
-            signals: signals.clone(),
+            running: running.clone(),
             events: receiver,
             report,
         };
-        let registration = shared.registry.register(
-            seat.ids,
-            seat.agent.name.clone(),
-            seat.admitted_at,
-            signals.clone(),
-            sender.clone(),
-        );
-        shared.leases.hold(&seat.lease);
+        let registration = shared.registry.register(running.clone());
+        shared.leases.hold(ids.session, lease.epoch);
         // Whoever throws the switch or shuts down marks that first and looks through the registry then: one of
         // both sees this invocation.
         if let Some(reason) = shared.stop_ordered() {
-            signals.request_stop(reason);
+            running.request_stop(reason);
         }
         if matches!(start, Start::Resumed(_)) {
-            shared.obey_cancel_request(seat.ids.invocation, &signals);
+            shared.obey_cancel_request(&running);
         }
-        let channels = Channels {
-            signals,
-            events: sender,
+        let span = telemetry::span(&ids, &agent.name);
+        let post = Post {
+            running,
+            agent,
+            epoch: lease.epoch,
         };
-        let span = telemetry::span(&seat.ids, &seat.agent.name);
         let work = async move {
             let report = tokio::select! {
                 biased;
                 // A shutdown that could not wait: the journal is what a crash would have left.
                 () = shared.abandon.cancelled() => None,
-                report = drive(&shared, ticket, &seat, start, &channels) => Some(report),
+                report = drive(&shared, ticket, &post, start) => Some(report),
             };
-            if let Some(lease) = shared.leases.let_go(seat.ids.session) {
+            let session = post.running.ids.session;
+            if let Some(epoch) = shared.leases.let_go(session) {
                 // A lease that cannot be given back runs out by itself.
-                let _ = shared.store.release(lease).await;
+                let _ = shared.store.release(shared.lease(session, epoch)).await;
             }
             let is_left = report.as_ref().is_none_or(|report| {
                 matches!(
@@ -136,8 +139,8 @@ impl Engine {
             });
             if is_left {
                 shared.note_left(LeftForResume {
-                    ids: seat.ids,
-                    agent: seat.agent.name.clone(),
+                    ids: post.running.ids,
+                    agent: post.agent.name.clone(),
                     was_abandoned: report.is_none(),
                 });
             }
@@ -153,35 +156,29 @@ impl Engine {
 }
 
 /// Waits for a place, then runs the AgentServer to its end.
-async fn drive(
-    shared: &Arc<Shared>,
-    ticket: Ticket,
-    seat: &Seat,
-    start: Start,
-    channels: &Channels,
-) -> Report {
+async fn drive(shared: &Arc<Shared>, ticket: Ticket, post: &Post, start: Start) -> Report {
     // Who is to end need not wait for a place: it begins nothing, it only writes down that it ends.
     let _permit = tokio::select! {
         biased;
         permit = ticket.admitted() => permit,
-        _ = channels.signals.stop_requested() => None,
+        _ = post.running.stop_requested() => None,
     };
     // In a place of its own: it is many times what an invocation takes that waits.
-    Box::pin(supervise(shared, seat, start, channels)).await
+    Box::pin(supervise(shared, post, start)).await
 }
 
 /// Runs an AgentServer and starts it again from its journal when it panics.
-async fn supervise(shared: &Arc<Shared>, seat: &Seat, start: Start, channels: &Channels) -> Report {
+async fn supervise(shared: &Arc<Shared>, post: &Post, start: Start) -> Report {
     let mut restarts = Restarts::new(RestartRule::AGENT);
     let mut started = start;
     for count in 1.. {
-        let (mut server, first) = agent_server(shared, seat, started, channels);
+        let (mut server, first) = agent_server(shared, post, started);
         if let Ok(report) = AssertUnwindSafe(server.run(first)).catch_unwind().await {
             return report;
         }
         shared
             .telemetry
-            .agent_restarted(&seat.ids, &seat.agent.name, count);
+            .agent_restarted(&post.running.ids, &post.agent.name, count);
         server.tell(|| ListenerEvent::Restarted);
         drop(server);
         match restarts.decide(Instant::now(), Ending::Panicked) {
@@ -189,20 +186,16 @@ async fn supervise(shared: &Arc<Shared>, seat: &Seat, start: Start, channels: &C
             Verdict::Again(wait) => tokio::time::sleep(wait).await,
             Verdict::Done | Verdict::GivenUp => break,
         }
-        started = match crate::recovery::after_panic(shared, seat).await {
+        started = match crate::recovery::after_panic(shared, post.running.ids.invocation).await {
             Ok(recovered) => Start::Resumed(Box::new(recovered)),
-            Err(error) => return failed_report(shared, seat, &error.to_string()),
+            Err(error) => return failed_report(shared, post, &error.to_string()),
         };
     }
-    failed_report(shared, seat, "its AgentServer panicked again and again")
+    failed_report(shared, post, "its AgentServer panicked again and again")
 }
 
-fn agent_server(
-    shared: &Arc<Shared>,
-    seat: &Seat,
-    start: Start,
-    channels: &Channels,
-) -> (AgentServer, Event) {
+fn agent_server(shared: &Arc<Shared>, post: &Post, start: Start) -> (AgentServer, Event) {
+    let ids = post.running.ids;
     let is_resumed = matches!(start, Start::Resumed(_));
     let (machine, journal, first, spec, charged) = match start {
         Start::New { spec, .. } => {
@@ -233,8 +226,8 @@ fn agent_server(
         }
     };
     let agent = match &first {
-        Event::Resumed(resumption) => under(&seat.agent, &resumption.limits, &resumption.scopes),
-        _ => under(&seat.agent, &spec.limits, &spec.scopes),
+        Event::Resumed(resumption) => under(&post.agent, &resumption.limits, &resumption.scopes),
+        _ => under(&post.agent, &spec.limits, &spec.scopes),
     };
     let snapshot = shared.tools.snapshot();
     let needed = spec
@@ -246,8 +239,8 @@ fn agent_server(
     });
     let watch = InvocationWatch::new(
         shared.telemetry.clone(),
-        seat.ids,
-        seat.agent.name.clone(),
+        ids,
+        post.agent.name.clone(),
         spec.model.id.clone(),
     );
     watch.begun(is_resumed);
@@ -258,11 +251,11 @@ fn agent_server(
         Beginning::New
     };
     shared.note_configuration();
-    shared.audit.started(beginning, &seat.ids, &agent, granted);
+    shared.audit.started(beginning, &ids, &agent, granted);
     let server = AgentServer {
         shared: shared.clone(),
         watch,
-        ids: seat.ids,
+        ids,
         agent,
         granted,
         conversation: Arc::new(Conversation {
@@ -273,19 +266,17 @@ fn agent_server(
             user_id: None,
         }),
         machine,
-        lease: seat.lease.clone(),
+        lease: shared.lease(ids.session, post.epoch),
         journal,
         inbox: VecDeque::new(),
         model: None,
         tools: JoinSet::new(),
-        running: Few::new(),
+        calls: Few::new(),
         data: None,
         timers: Timers::default(),
         settles: Vec::new(),
-        signals: channels.signals.clone(),
+        running: post.running.clone(),
         has_heard_stop: false,
-        events: channels.events.clone(),
-        admitted_at: seat.admitted_at,
         charged,
         fenced: false,
         store_error: None,
@@ -313,11 +304,11 @@ fn under(
     })
 }
 
-fn failed_report(shared: &Shared, seat: &Seat, why: &str) -> Report {
-    let duration = shared.clock.now().since(seat.admitted_at);
+fn failed_report(shared: &Shared, post: &Post, why: &str) -> Report {
+    let duration = shared.clock.now().since(post.running.since);
     Report {
-        ids: seat.ids,
-        agent: seat.agent.name.clone(),
+        ids: post.running.ids,
+        agent: post.agent.name.clone(),
         outcome: Outcome::Failed {
             failure: Failure::Internal {
                 message: Arc::from(why),

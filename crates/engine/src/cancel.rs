@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
 use crate::engine::Shared;
-use crate::signals::Signals;
+use crate::running::Running;
 use crate::ticks::Ticks;
 
 /// How often requests are looked for: a person waits for it, and a look costs a few microseconds.
@@ -205,9 +205,9 @@ pub(crate) async fn watch(shared: Weak<Shared>, stop: CancellationToken) {
 
 impl Shared {
     /// Obeys a request that was left for an invocation that is taken up now.
-    pub(crate) fn obey_cancel_request(&self, invocation: InvocationId, signals: &Signals) {
-        if self.cancels.is_requested(invocation) {
-            signals.request_stop(CancelReason::User);
+    pub(crate) fn obey_cancel_request(&self, running: &Running) {
+        if self.cancels.is_requested(running.ids.invocation) {
+            running.request_stop(CancelReason::User);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use otto_core::SessionId;
 use otto_core::agent::{AgentConfig, Budgets, DEFAULTS, Limit};
 use otto_core::invocation::{
     CancelReason, InvocationLimits, InvocationSpec, ToolFacts, UnknownCallDecision,
@@ -20,7 +21,7 @@ use otto_core::model::{CacheUse, ModelSpec};
 use otto_core::policy::Permissions;
 use otto_core::port::llm_client::LlmClient;
 use otto_core::port::store::{
-    AuditLog, Blobs, Durability, KillRow, Store, StoreError, Submission, SubmitOutcome,
+    AuditLog, Blobs, Durability, KillRow, Lease, Store, StoreError, Submission, SubmitOutcome,
 };
 use otto_core::port::tool::Tool;
 use otto_core::redact::Redactor;
@@ -184,6 +185,15 @@ impl Shared {
 
     pub(crate) fn settings(&self) -> Arc<EngineSettings> {
         self.settings.load_full()
+    }
+
+    /// The lease of a session that this process holds.
+    pub(crate) fn lease(&self, session: SessionId, epoch: u64) -> Lease {
+        Lease {
+            session,
+            node: self.node.clone(),
+            epoch,
+        }
     }
 
     /// From now on nothing is admitted.

@@ -8,7 +8,7 @@ use otto_core::{InvocationId, SessionId, TaskId, WorkflowId};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::signals::Signals;
+use crate::running::Running;
 use crate::{InvokeError, ListenerEvent, Report};
 
 /// The ids of one invocation.
@@ -27,8 +27,7 @@ pub struct Ids {
 /// A running invocation. Dropping the handle does not end it.
 #[derive(Debug)]
 pub struct InvocationHandle {
-    pub(crate) ids: Ids,
-    pub(crate) signals: Arc<Signals>,
+    pub(crate) running: Arc<Running>,
     pub(crate) events: Option<broadcast::Receiver<ListenerEvent>>,
     /// In a box: the place for it is there from the start.
     pub(crate) report: oneshot::Receiver<Box<Report>>,
@@ -37,19 +36,19 @@ pub struct InvocationHandle {
 impl InvocationHandle {
     /// Its ids.
     #[must_use]
-    pub const fn ids(&self) -> Ids {
-        self.ids
+    pub fn ids(&self) -> Ids {
+        self.running.ids
     }
 
     /// Asks it to end. The outcome is `Cancelled` unless it ends by itself first.
     pub fn cancel(&self) {
-        self.signals.request_stop(CancelReason::User);
+        self.running.request_stop(CancelReason::User);
     }
 
     /// A function that cancels, to be handed elsewhere.
     pub fn canceller(&self) -> impl Fn() + Send + Sync + Clone + 'static {
-        let signals = self.signals.clone();
-        move || signals.request_stop(CancelReason::User)
+        let running = self.running.clone();
+        move || running.request_stop(CancelReason::User)
     }
 
     /// Its events, if it was started with [`crate::Listening::On`]. Can be taken once.
@@ -63,7 +62,7 @@ impl InvocationHandle {
     /// Cancel safe.
     pub async fn durable(&mut self) {
         // Without one it has ended, which is durable as well.
-        let _ = self.signals.durable_after(0).await;
+        let _ = self.running.durable_after(0).await;
     }
 
     /// Its next event; `None` when it has ended, when its events were taken, or when nobody was to listen.

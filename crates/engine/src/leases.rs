@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use otto_core::SessionId;
 use otto_core::invocation::CancelReason;
-use otto_core::port::store::{Lease, Outcome};
+use otto_core::port::store::Outcome;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
@@ -22,32 +22,38 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Default)]
 pub(crate) struct Leases {
-    held: Arc<Mutex<BTreeMap<SessionId, (Lease, u32)>>>,
+    held: Arc<Mutex<BTreeMap<SessionId, Held>>>,
+}
+
+/// The lease of a session, all of which name this process.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    epoch: u64,
+    /// How many invocations run under it.
+    count: u32,
 }
 
 impl Leases {
-    /// Counts one more invocation under this lease.
-    pub(crate) fn hold(&self, lease: &Lease) {
+    /// Counts one more invocation under a lease of this epoch.
+    pub(crate) fn hold(&self, session: SessionId, epoch: u64) {
         let mut held = self.lock();
-        let entry = held
-            .entry(lease.session)
-            .or_insert_with(|| (lease.clone(), 0));
-        entry.0 = lease.clone();
-        entry.1 += 1;
+        let held = held.entry(session).or_insert(Held { epoch, count: 0 });
+        held.epoch = epoch;
+        held.count += 1;
     }
 
-    /// Counts one invocation less; returns the lease if it was the last.
-    pub(crate) fn let_go(&self, session: SessionId) -> Option<Lease> {
-        let mut held = self.lock();
-        let entry = held.get_mut(&session)?;
-        entry.1 -= 1;
-        if entry.1 > 0 {
+    /// Counts one invocation less; returns the epoch of the lease if it was the last.
+    pub(crate) fn let_go(&self, session: SessionId) -> Option<u64> {
+        let mut all = self.lock();
+        let held = all.get_mut(&session)?;
+        held.count -= 1;
+        if held.count > 0 {
             return None;
         }
-        held.remove(&session).map(|(lease, _)| lease)
+        all.remove(&session).map(|held| held.epoch)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, (Lease, u32)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Held>> {
         // Entries are replaced whole, so a poisoned map is still a correct map.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,14 +63,14 @@ impl Leases {
 pub(crate) async fn keep(shared: Weak<Shared>, stop: CancellationToken) {
     let mut ticks = Ticks::every(HEARTBEAT, shared, stop);
     while let Some(shared) = ticks.next().await {
-        let leases: Vec<Lease> = shared
+        let held: Vec<(SessionId, u64)> = shared
             .leases
             .lock()
-            .values()
-            .map(|(lease, _)| lease.clone())
+            .iter()
+            .map(|(session, held)| (*session, held.epoch))
             .collect();
-        for lease in leases {
-            let session = lease.session;
+        for (session, epoch) in held {
+            let lease = shared.lease(session, epoch);
             match shared.store.heartbeat(lease, LEASE_TTL).await {
                 Ok(Outcome::Done | Outcome::AlreadyDone) => {}
                 Ok(Outcome::Fenced) => {

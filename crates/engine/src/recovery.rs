@@ -224,12 +224,12 @@ impl Engine {
 /// The state of an invocation whose AgentServer has panicked, with its limits as they were.
 pub(crate) async fn after_panic(
     shared: &Arc<Shared>,
-    seat: &Seat,
+    invocation: InvocationId,
 ) -> Result<Recovered, RecoveryError> {
-    let (machine, last_sequence) = fold(shared, seat.ids.invocation).await?;
+    let (machine, last_sequence) = fold(shared, invocation).await?;
     let spec = machine.spec().cloned().ok_or(RecoveryError::Empty)?;
     let resumption = as_before(&spec);
-    let charged = charged(shared, seat.ids.invocation).await?;
+    let charged = charged(shared, invocation).await?;
     Ok(Recovered {
         machine,
         last_sequence,

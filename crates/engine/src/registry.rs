@@ -10,7 +10,7 @@ use otto_core::invocation::CancelReason;
 use otto_core::{AgentName, InvocationId, Timestamp};
 use tokio::sync::{Notify, broadcast};
 
-use crate::signals::{Progress, Signals};
+use crate::running::{Progress, Running};
 use crate::{Ids, ListenerEvent};
 
 /// What is known of a running invocation.
@@ -22,36 +22,52 @@ pub struct RunningInvocation {
     pub agent: AgentName,
     /// When it was admitted.
     pub since: Timestamp,
-    signals: Arc<Signals>,
-    events: Option<broadcast::Sender<ListenerEvent>>,
+    shared: Arc<Running>,
 }
 
 impl RunningInvocation {
+    fn of(shared: &Arc<Running>) -> Self {
+        Self {
+            ids: shared.ids,
+            agent: shared.agent.clone(),
+            since: shared.since,
+            shared: shared.clone(),
+        }
+    }
+
     /// Its events from now on, if it was started with listening.
     #[must_use]
     pub fn subscribe(&self) -> Option<broadcast::Receiver<ListenerEvent>> {
-        self.events.as_ref().map(broadcast::Sender::subscribe)
+        self.shared
+            .events
+            .as_ref()
+            .map(broadcast::Sender::subscribe)
     }
 
     /// How far its journal is durable, as it grows.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        Progress::of(self.signals.clone())
+        Progress::of(self.shared.clone())
     }
 
     /// Asks it to end.
     pub fn cancel(&self) {
-        self.signals.request_stop(CancelReason::User);
+        self.shared.request_stop(CancelReason::User);
     }
 }
 
 /// Running invocations by id and by agent.
 #[derive(Debug, Default, Clone)]
 pub struct Registry {
-    running: Arc<Mutex<BTreeMap<InvocationId, RunningInvocation>>>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    running: Mutex<BTreeMap<InvocationId, Arc<Running>>>,
     /// Told whenever the last one has gone.
-    emptied: Arc<Notify>,
-    taking_up: Arc<Mutex<BTreeSet<InvocationId>>>,
+    emptied: Notify,
+    taking_up: Mutex<BTreeSet<InvocationId>>,
 }
 
 /// Keeps others from taking the same invocation up, for as long as it lives.
@@ -65,31 +81,15 @@ pub(crate) struct TakingUp {
 #[derive(Debug)]
 pub(crate) struct Registration {
     registry: Registry,
-    invocation: InvocationId,
-    signals: Arc<Signals>,
+    running: Arc<Running>,
 }
 
 impl Registry {
-    pub(crate) fn register(
-        &self,
-        ids: Ids,
-        agent: AgentName,
-        since: Timestamp,
-        signals: Arc<Signals>,
-        events: Option<broadcast::Sender<ListenerEvent>>,
-    ) -> Registration {
-        let entry = RunningInvocation {
-            ids,
-            agent,
-            since,
-            signals: signals.clone(),
-            events,
-        };
-        self.lock().insert(ids.invocation, entry);
+    pub(crate) fn register(&self, running: Arc<Running>) -> Registration {
+        self.lock().insert(running.ids.invocation, running.clone());
         Registration {
             registry: self.clone(),
-            invocation: ids.invocation,
-            signals,
+            running,
         }
     }
 
@@ -116,7 +116,7 @@ impl Registry {
     /// The running invocation of that id.
     #[must_use]
     pub fn find(&self, invocation: InvocationId) -> Option<RunningInvocation> {
-        self.lock().get(&invocation).cloned()
+        self.lock().get(&invocation).map(RunningInvocation::of)
     }
 
     /// The running invocations of an agent, oldest first.
@@ -124,15 +124,15 @@ impl Registry {
     pub fn of_agent(&self, agent: &AgentName) -> Vec<RunningInvocation> {
         self.lock()
             .values()
-            .filter(|entry| entry.agent == *agent)
-            .cloned()
+            .filter(|running| running.agent == *agent)
+            .map(RunningInvocation::of)
             .collect()
     }
 
     /// All running invocations, oldest first.
     #[must_use]
     pub fn running(&self) -> Vec<RunningInvocation> {
-        self.lock().values().cloned().collect()
+        self.lock().values().map(RunningInvocation::of).collect()
     }
 
     /// How many run.
@@ -145,7 +145,7 @@ impl Registry {
     pub(crate) async fn emptied(&self) {
         loop {
             // Made before the look, so that a word in between is not missed.
-            let told = self.emptied.notified();
+            let told = self.inner.emptied.notified();
             if self.lock().is_empty() {
                 return;
             }
@@ -155,32 +155,36 @@ impl Registry {
 
     /// Asks every running invocation to end.
     pub(crate) fn stop_all(&self, reason: CancelReason) {
-        for entry in self.lock().values() {
-            entry.signals.request_stop(reason);
+        for running in self.lock().values() {
+            running.request_stop(reason);
         }
     }
 
     /// Asks the invocations of a session to end.
     pub(crate) fn stop_session(&self, session: otto_core::SessionId, reason: CancelReason) {
-        for entry in self
+        for running in self
             .lock()
             .values()
-            .filter(|entry| entry.ids.session == session)
+            .filter(|running| running.ids.session == session)
         {
-            entry.signals.request_stop(reason);
+            running.request_stop(reason);
         }
     }
 
     fn taking_up(&self) -> std::sync::MutexGuard<'_, BTreeSet<InvocationId>> {
         // Ids are inserted and removed whole, so a poisoned set is still a correct set.
-        self.taking_up
+        self.inner
+            .taking_up
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InvocationId, RunningInvocation>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InvocationId, Arc<Running>>> {
         // Entries are inserted and removed whole, so a poisoned map is still a correct map.
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,13 +192,13 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let is_last = {
             let mut running = self.registry.lock();
-            running.remove(&self.invocation);
+            running.remove(&self.running.ids.invocation);
             running.is_empty()
         };
         // Whoever hears of the end finds it in the registry no more.
-        self.signals.end();
+        self.running.end();
         if is_last {
-            self.registry.emptied.notify_waiters();
+            self.registry.inner.emptied.notify_waiters();
         }
     }
 }

@@ -1,6 +1,8 @@
-//! What an invocation and those who hold it tell each other: a reason to end, and how far its journal is durable.
+//! A running invocation: who it is, and what it and those who hold it tell each other: a reason to end, and how far
+//! its journal is durable.
 //!
-//! One small allocation per invocation: a hundred thousand of them may wait at once.
+//! One small allocation per invocation, shared by its task, the registry and its handles: a hundred thousand of them
+//! may wait at once.
 //!
 //! Invariant: the first reason to end stays, the durable sequence never falls, and whoever waits hears of the
 //! last change.
@@ -11,11 +13,20 @@ use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
 use otto_core::invocation::CancelReason;
-use tokio::sync::Notify;
+use otto_core::{AgentName, Timestamp};
+use tokio::sync::{Notify, broadcast};
 
-/// The signals of one invocation.
+use crate::{Ids, ListenerEvent};
+
+/// What all who hold a running invocation share.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct Running {
+    pub(crate) ids: Ids,
+    pub(crate) agent: AgentName,
+    /// When it was admitted.
+    pub(crate) since: Timestamp,
+    /// `None`: nobody was to listen.
+    pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
     stop: OnceLock<CancelReason>,
     /// The task of the invocation: nobody else waits for a reason to end.
     driver: AtomicWaker,
@@ -26,10 +37,20 @@ pub(crate) struct Signals {
     followed: Notify,
 }
 
-impl Signals {
+impl Running {
     /// Nobody has asked it to end; its journal is durable up to `durable`.
-    pub(crate) fn new(durable: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        ids: Ids,
+        agent: AgentName,
+        since: Timestamp,
+        events: Option<broadcast::Sender<ListenerEvent>>,
+        durable: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            ids,
+            agent,
+            since,
+            events,
             stop: OnceLock::new(),
             driver: AtomicWaker::new(),
             durable: AtomicU64::new(durable),
@@ -96,25 +117,25 @@ impl Signals {
 /// How far the journal of a running invocation is durable, as it grows.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    signals: Arc<Signals>,
+    running: Arc<Running>,
     seen: u64,
 }
 
 impl Progress {
-    pub(crate) const fn of(signals: Arc<Signals>) -> Self {
-        Self { signals, seen: 0 }
+    pub(crate) const fn of(running: Arc<Running>) -> Self {
+        Self { running, seen: 0 }
     }
 
     /// The last sequence that is durable now.
     pub fn durable(&mut self) -> u64 {
-        self.seen = self.signals.durable.load(Ordering::Acquire);
+        self.seen = self.running.durable.load(Ordering::Acquire);
         self.seen
     }
 
     /// Waits until more is durable than was last seen here. `false`: the invocation has ended, and nothing will be.
     /// Cancel safe.
     pub async fn grown(&mut self) -> bool {
-        match self.signals.durable_after(self.seen).await {
+        match self.running.durable_after(self.seen).await {
             Some(durable) => {
                 self.seen = durable;
                 true
@@ -127,31 +148,43 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use otto_core::{InvocationId, SessionId, TaskId};
 
     use super::*;
 
+    fn running(durable: u64) -> Arc<Running> {
+        let ids = Ids {
+            workflow: None,
+            session: SessionId::from_parts(Timestamp::EPOCH, [1; 10]),
+            task: TaskId::from_parts(Timestamp::EPOCH, [2; 10]),
+            invocation: InvocationId::from_parts(Timestamp::EPOCH, [3; 10]),
+        };
+        let agent = AgentName::new("agent").unwrap();
+        Running::new(ids, agent, Timestamp::EPOCH, None, durable)
+    }
+
     #[tokio::test]
     async fn the_first_reason_stays_and_is_heard_whenever_it_comes() {
-        let signals = Signals::new(0);
+        let running = running(0);
         let waiting = tokio::spawn({
-            let signals = signals.clone();
-            async move { signals.stop_requested().await }
+            let running = running.clone();
+            async move { running.stop_requested().await }
         });
         tokio::task::yield_now().await;
-        signals.request_stop(CancelReason::KillSwitch);
-        signals.request_stop(CancelReason::User);
+        running.request_stop(CancelReason::KillSwitch);
+        running.request_stop(CancelReason::User);
         assert_eq!(waiting.await.unwrap(), CancelReason::KillSwitch);
-        assert_eq!(signals.stop(), Some(CancelReason::KillSwitch));
-        let again = signals.stop_requested().now_or_never();
+        assert_eq!(running.stop(), Some(CancelReason::KillSwitch));
+        let again = running.stop_requested().now_or_never();
         assert_eq!(again, Some(CancelReason::KillSwitch));
     }
 
     #[tokio::test]
     async fn every_follower_hears_what_became_durable_and_then_the_end() {
-        let signals = Signals::new(1);
+        let running = running(1);
         let followers: Vec<_> = (0..3)
             .map(|_| {
-                let mut progress = Progress::of(signals.clone());
+                let mut progress = Progress::of(running.clone());
                 assert_eq!(progress.durable(), 1);
                 tokio::spawn(async move {
                     let mut seen = Vec::new();
@@ -163,11 +196,11 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        signals.durable_up_to(4);
-        signals.durable_up_to(2);
+        running.durable_up_to(4);
+        running.durable_up_to(2);
         tokio::task::yield_now().await;
-        signals.durable_up_to(5);
-        signals.end();
+        running.durable_up_to(5);
+        running.end();
         for follower in followers {
             assert_eq!(follower.await.unwrap(), [4, 5]);
         }

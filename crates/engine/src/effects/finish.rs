@@ -45,7 +45,7 @@ impl AgentServer {
         };
         let ended = self.shared.clock.now();
         self.watch
-            .ended(self.admitted_at, ended, &outcome, self.charged);
+            .ended(self.running.since, ended, &outcome, self.charged);
         self.shared.audit.ended(&self.ids, &outcome, self.charged);
         self.tell(|| ListenerEvent::Finished(outcome.clone()));
         self.report = Some(Report {
@@ -58,7 +58,7 @@ impl AgentServer {
             totals: *self.machine.totals(),
             charged: self.charged,
             turns: self.machine.turns(),
-            duration: ended.since(self.admitted_at),
+            duration: ended.since(self.running.since),
             time_used: self.machine.time_used(ended),
         });
     }

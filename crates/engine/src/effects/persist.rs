@@ -51,7 +51,7 @@ impl AgentServer {
             Ok(Outcome::Done | Outcome::AlreadyDone) => {}
             Ok(Outcome::Fenced) => {
                 self.fenced = true;
-                self.signals.request_stop(CancelReason::Fenced);
+                self.running.request_stop(CancelReason::Fenced);
             }
             Err(_) => self.journal.put_back(kept),
         }

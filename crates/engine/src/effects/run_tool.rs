@@ -116,7 +116,7 @@ impl AgentServer {
             tool: tool_name,
             side_effects: request.side_effects,
         };
-        self.running.insert(id, running);
+        self.calls.insert(id, running);
 
         let tool = match self.admitted_tool(&request) {
             Ok(tool) => tool,
@@ -196,12 +196,12 @@ impl AgentServer {
             ids: self.ids,
             tool: tool.clone(),
             trail: self.shared.audit.clone(),
-            events: self.events.clone(),
+            events: self.running.events.clone(),
         }
     }
 
     pub(crate) fn stop_tool(&mut self, id: EffectId) {
-        if let Some(running) = self.running.get(id) {
+        if let Some(running) = self.calls.get(id) {
             running.cancel.cancel();
         }
     }
@@ -209,12 +209,12 @@ impl AgentServer {
     /// Tells of the end of a call and turns it into its event. `None` if it was not running.
     pub(crate) fn tool_finished(&mut self, id: EffectId, ended: EndedTool) -> Option<Event> {
         let EndedTool { result, refused_by } = ended;
-        let running = self.running.remove(id)?;
+        let running = self.calls.remove(id)?;
         self.has_acted |= running.side_effects == SideEffects::Some;
         self.shared
             .audit
             .tool_ended(&self.ids, &running.call, &running.tool, &result, refused_by);
-        if self.events.is_some() {
+        if self.running.events.is_some() {
             self.told_ends.push(running.call.clone());
         }
         self.tell(|| ListenerEvent::ToolFinished {

@@ -95,7 +95,7 @@ impl AgentServer {
             return Err(StoreFailed);
         }
         if self.fenced {
-            self.signals.request_stop(CancelReason::Fenced);
+            self.running.request_stop(CancelReason::Fenced);
             return Err(StoreFailed);
         }
         Ok(())
