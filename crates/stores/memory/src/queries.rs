@@ -23,29 +23,22 @@ pub(crate) fn invocations(
     query: &InvocationQuery,
     now: Timestamp,
 ) -> Result<Vec<InvocationRecord>, StoreError> {
-    let mut found: Vec<&Invocation> = rows
-        .invocations
-        .values()
-        .map(|invocation| &**invocation)
-        .filter(|Invocation { submission, .. }| {
-            query
-                .invocation
-                .is_none_or(|id| id == submission.invocation)
-                && query.session.is_none_or(|id| id == submission.session)
+    let mut found: Vec<(InvocationId, &Invocation)> = all(rows)
+        .filter(|(id, invocation)| {
+            query.invocation.is_none_or(|asked| asked == *id)
+                && query.session.is_none_or(|id| id == invocation.session)
                 && query
                     .agent
                     .as_ref()
-                    .is_none_or(|agent| *agent == submission.agent)
+                    .is_none_or(|agent| *agent == invocation.agent)
         })
         .collect();
-    found.sort_by_key(|invocation| {
-        std::cmp::Reverse((invocation.submission.at, invocation.submission.invocation))
-    });
+    found.sort_by_key(|(id, invocation)| std::cmp::Reverse((invocation.submitted_at, *id)));
     let limit = usize::try_from(query.limit.unwrap_or(LIST_MAX)).unwrap_or(usize::MAX);
     found
         .into_iter()
         .take(limit)
-        .map(|invocation| record(rows, invocation, now))
+        .map(|(id, invocation)| record(rows, id, invocation, now))
         .collect()
 }
 
@@ -54,52 +47,50 @@ pub(crate) fn unfinished(
     rows: &MemoryRows,
     now: Timestamp,
 ) -> Result<Vec<InvocationRecord>, StoreError> {
-    let mut found: Vec<&Invocation> = rows
-        .invocations
-        .values()
-        .map(|invocation| &**invocation)
-        .filter(|invocation| invocation.finish.is_none())
+    let mut found: Vec<(InvocationId, &Invocation)> = all(rows)
+        .filter(|(_, invocation)| invocation.finish.is_none())
         .collect();
-    found.sort_by_key(|invocation| (invocation.submission.at, invocation.submission.invocation));
+    found.sort_by_key(|(id, invocation)| (invocation.submitted_at, *id));
     found
         .into_iter()
-        .map(|invocation| record(rows, invocation, now))
+        .map(|(id, invocation)| record(rows, id, invocation, now))
         .collect()
+}
+
+fn all(rows: &MemoryRows) -> impl Iterator<Item = (InvocationId, &Invocation)> {
+    rows.invocations
+        .iter()
+        .map(|(id, invocation)| (*id, &**invocation))
 }
 
 fn record(
     rows: &MemoryRows,
+    id: InvocationId,
     invocation: &Invocation,
     now: Timestamp,
 ) -> Result<InvocationRecord, StoreError> {
-    let Invocation {
-        submission, finish, ..
-    } = invocation;
+    let finish = invocation.finish.as_ref();
     let mut sum = Sum::default();
-    for (_, charge) in charges_of(rows, submission.invocation) {
+    for (_, charge) in charges_of(rows, id) {
         sum.add(charge)?;
     }
     Ok(InvocationRecord {
-        invocation: submission.invocation,
-        session: submission.session,
-        agent: submission.agent.clone(),
-        model: submission.model.clone(),
-        workflow: submission.workflow,
-        title: submission.title.clone(),
-        started_at: submission.at,
-        finished_at: finish.as_ref().map(|finish| finish.at),
-        outcome: finish.as_ref().map(|finish| finish.outcome),
-        summary: finish
-            .as_ref()
-            .map_or_else(|| Arc::from(""), |finish| finish.summary.clone()),
-        result: finish
-            .as_ref()
-            .map_or_else(|| Arc::from(""), |finish| finish.result.clone()),
-        resumable: finish.as_ref().is_some_and(|finish| finish.resumable),
+        invocation: id,
+        session: invocation.session,
+        agent: invocation.agent.clone(),
+        model: invocation.model.clone(),
+        workflow: invocation.workflow,
+        title: invocation.title.clone(),
+        started_at: invocation.submitted_at,
+        finished_at: finish.map(|finish| finish.at),
+        outcome: finish.map(|finish| finish.outcome),
+        summary: finish.map_or_else(|| Arc::from(""), |finish| finish.summary.clone()),
+        result: finish.map_or_else(|| Arc::from(""), |finish| finish.result.clone()),
+        resumable: finish.is_some_and(|finish| finish.resumable),
         driven: finish.is_none()
             && rows
                 .sessions
-                .get(&submission.session)
+                .get(&invocation.session)
                 .is_some_and(|lease| lease.is_live(now)),
         cost: sum.cost,
         tokens: sum.usage.total_tokens(),

@@ -9,7 +9,7 @@ use otto_core::id::ReservationId;
 use otto_core::ledger::{Ledger, ReservationState, Scope};
 use otto_core::port::store::{Attribution, Entry, Finish, KillRow, StoreError, Submission};
 use otto_core::store_rules::{Charge, End, InvocationRow, KeyRow, Lapsed, LeaseRow, Rows};
-use otto_core::{InvocationId, SessionId, Timestamp, UtcDay};
+use otto_core::{AgentName, InvocationId, ModelId, SessionId, Timestamp, UtcDay, WorkflowId};
 
 use crate::Bounds;
 
@@ -33,10 +33,15 @@ pub(crate) struct MemoryRows {
     ended: VecDeque<InvocationId>,
 }
 
-/// An invocation with its journal.
+/// An invocation with its journal: of its submission what is asked for later. Many wait for long.
 #[derive(Debug, Clone)]
 pub(crate) struct Invocation {
-    pub(crate) submission: Submission,
+    pub(crate) session: SessionId,
+    pub(crate) agent: AgentName,
+    pub(crate) model: ModelId,
+    pub(crate) workflow: Option<WorkflowId>,
+    pub(crate) title: Arc<str>,
+    pub(crate) submitted_at: Timestamp,
     pub(crate) entries: Vec<Entry>,
     pub(crate) finish: Option<Box<Finish>>,
     /// The journal was dropped: the bound was reached.
@@ -63,14 +68,14 @@ impl MemoryRows {
 
     /// An open reservation with whom a forfeit of it belongs to.
     fn owed(&self, id: ReservationId, at: Timestamp) -> Option<Lapsed> {
-        let submission = &self.invocations.get(&id.invocation)?.submission;
+        let invocation = self.invocations.get(&id.invocation)?;
         Some(Lapsed {
             id,
             attribution: Attribution {
-                session: submission.session,
-                agent: submission.agent.clone(),
-                workflow: submission.workflow,
-                model: submission.model.clone(),
+                session: invocation.session,
+                agent: invocation.agent.clone(),
+                workflow: invocation.workflow,
+                model: invocation.model.clone(),
                 at,
             },
         })
@@ -141,7 +146,7 @@ impl Rows for MemoryRows {
 
     fn invocation(&mut self, id: InvocationId) -> Result<Option<InvocationRow>, StoreError> {
         Ok(self.invocations.get(&id).map(|invocation| InvocationRow {
-            session: invocation.submission.session,
+            session: invocation.session,
             last_sequence: invocation.last_sequence,
             end: invocation.finish.as_ref().map(|finish| End {
                 resumable: finish.resumable,
@@ -175,10 +180,12 @@ impl Rows for MemoryRows {
             self.keys.insert(key.clone(), row);
         }
         let invocation = Invocation {
-            submission: Submission {
-                entries: Vec::new(),
-                ..submission.clone()
-            },
+            session: submission.session,
+            agent: submission.agent.clone(),
+            model: submission.model.clone(),
+            workflow: submission.workflow,
+            title: submission.title.clone(),
+            submitted_at: submission.at,
             entries: Vec::new(),
             finish: None,
             dropped: false,
@@ -304,7 +311,7 @@ impl Rows for MemoryRows {
             self.invocations.get(&id.invocation).is_some_and(|found| {
                 let is_live = self
                     .sessions
-                    .get(&found.submission.session)
+                    .get(&found.session)
                     .is_some_and(|row| row.is_live(now));
                 found.finish.is_some() || !is_live
             })
