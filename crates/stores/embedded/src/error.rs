@@ -16,6 +16,8 @@ const ON_DAMAGE: &str = "stop Otto, run `otto verify`, and restore a backup if i
 pub(crate) enum Fault {
     /// The call itself is refused; other calls of the same transaction go on.
     Refused(StoreError),
+    /// A row does not hold what Otto writes, in plain words. As a refusal: other calls go on.
+    Damaged(String),
     /// The database failed; the whole transaction is rolled back.
     Sql(rusqlite::Error),
 }
@@ -35,26 +37,30 @@ impl From<rusqlite::Error> for Fault {
 impl Fault {
     /// A row that does not hold what Otto writes.
     pub(crate) fn damaged_row(what: impl std::fmt::Display) -> Self {
-        Self::Refused(damaged(Arc::from(format!("{what}; {ON_DAMAGE}"))))
+        Self::Damaged(what.to_string())
     }
 
     /// What is wrong with the row that could not be read; the fault itself if it is about anything else.
     pub(crate) fn into_damage(self) -> Result<String, Self> {
         match self {
-            Self::Refused(StoreError::Damaged { detail }) => {
-                let what = detail.trim_end_matches(ON_DAMAGE).trim_end_matches("; ");
-                Ok(what.to_owned())
-            }
+            Self::Damaged(what) => Ok(what),
             Self::Sql(error) if is_foreign_value(&error) => Ok(error.to_string()),
             other => Err(other),
         }
     }
 
-    pub(crate) fn into_store_error(self, attempted: &str, path: &Path) -> StoreError {
+    /// The answer to the call that was refused; the error if it is the database that failed.
+    pub(crate) fn into_refusal(self) -> Result<StoreError, rusqlite::Error> {
         match self {
-            Self::Refused(error) => error,
-            Self::Sql(error) => from_sql(&error, attempted, path),
+            Self::Refused(error) => Ok(error),
+            Self::Damaged(what) => Ok(damaged(Arc::from(format!("{what}; {ON_DAMAGE}")))),
+            Self::Sql(error) => Err(error),
         }
+    }
+
+    pub(crate) fn into_store_error(self, attempted: &str, path: &Path) -> StoreError {
+        self.into_refusal()
+            .unwrap_or_else(|error| from_sql(&error, attempted, path))
     }
 }
 

@@ -371,7 +371,7 @@ mod tests {
             r#"[["day",null,[9223372036854775808,"x"],null]]"#,
         ] {
             assert!(
-                matches!(read_scopes(own(), text), Err(Fault::Refused(_))),
+                matches!(read_scopes(own(), text), Err(Fault::Damaged(_))),
                 "{text}"
             );
         }

@@ -93,8 +93,7 @@ impl<T: Send, F: Change<T>, A: FnOnce(Result<T, StoreError>) + Send> Work for Ca
         let rule = self.rule.take().expect("a job runs once");
         self.result = Some(match rule(rows, now) {
             Ok(value) => Ok(value),
-            Err(Fault::Refused(error)) => Err(error),
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(fault) => Err(fault.into_refusal()?),
         });
         Ok(())
     }

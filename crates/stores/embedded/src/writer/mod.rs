@@ -183,11 +183,13 @@ impl Batches<'_> {
                 }
                 return true;
             }
-            Ok(Err(Failed::Rules(Fault::Sql(error)))) => (
-                from_sql(&error, "write", &self.writer.path),
-                !distrusts_connection(&error),
-            ),
-            Ok(Err(Failed::Rules(Fault::Refused(error)))) => (error, true),
+            Ok(Err(Failed::Rules(fault))) => match fault.into_refusal() {
+                Ok(refusal) => (refusal, true),
+                Err(error) => (
+                    from_sql(&error, "write", &self.writer.path),
+                    !distrusts_connection(&error),
+                ),
+            },
             Ok(Err(Failed::Sync(error))) => (error, false),
             Err(_) => {
                 let detail = format!(
