@@ -31,7 +31,7 @@ use crate::agent_server::{AgentServer, PendingJournal};
 use crate::audit::Beginning;
 use crate::engine::{Engine, Shared};
 use crate::few::Few;
-use crate::recovery::Recovered;
+use crate::recovery::{Journaled, Recovered};
 use crate::restarts::{Ending, RestartRule, Restarts, Verdict};
 use crate::running::Running;
 use crate::scopes::in_force;
@@ -86,7 +86,7 @@ impl Engine {
                 durability: Durability::Synced,
                 ..
             } => AgentServer::BEGINNING,
-            Start::Resumed(recovered) => recovered.last_sequence,
+            Start::Resumed(recovered) => recovered.journaled.last_sequence,
         };
         let Seat {
             ids,
@@ -210,9 +210,12 @@ fn agent_server(shared: &Arc<Shared>, post: &Post, start: Start) -> (AgentServer
         }
         Start::Resumed(recovered) => {
             let Recovered {
-                machine,
-                last_sequence,
-                spec,
+                journaled:
+                    Journaled {
+                        machine,
+                        last_sequence,
+                        spec,
+                    },
                 resumption,
                 charged,
             } = *recovered;

@@ -17,11 +17,16 @@ use crate::leases::LEASE_TTL;
 use crate::scopes::in_force;
 use crate::{Ids, InvocationHandle, InvokeError, Listening};
 
-/// A machine folded from its journal, and what holds from now on.
-pub(crate) struct Recovered {
+/// An invocation as its journal tells it.
+pub(crate) struct Journaled {
     pub(crate) machine: Invocation,
     pub(crate) last_sequence: u64,
     pub(crate) spec: Arc<InvocationSpec>,
+}
+
+/// A machine folded from its journal, and what holds from now on.
+pub(crate) struct Recovered {
+    pub(crate) journaled: Journaled,
     pub(crate) resumption: Arc<Resumption>,
     /// Charged before it was taken up again.
     pub(crate) charged: Money,
@@ -30,12 +35,26 @@ pub(crate) struct Recovered {
 /// Why a journal could not be folded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecoveryError {
-    #[error("read its journal")]
+    #[error("read its journal: {0}")]
     Store(#[from] StoreError),
     #[error("replay its journal: {0}")]
     Journal(#[from] journal::FoldError),
     #[error("its journal is empty: it had not begun when Otto ended")]
     Empty,
+}
+
+impl RecoveryError {
+    /// For whoever wanted to take up this invocation. A store that fails, or finds the journal damaged, is no reason
+    /// that lies in the invocation.
+    fn of(self, invocation: InvocationId) -> InvokeError {
+        match self {
+            Self::Store(source) => store_failed("read the journal of the invocation")(source),
+            Self::Journal(_) | Self::Empty => InvokeError::NotResumable {
+                what: format!("invocation {invocation}"),
+                why: self.to_string(),
+            },
+        }
+    }
 }
 
 /// Under which limits an invocation goes on.
@@ -118,16 +137,13 @@ impl Engine {
             ClaimOutcome::Claimed(lease) => lease,
             ClaimOutcome::Held { node } => return Err(InvokeError::SessionBusy { session, node }),
         };
-        let (machine, last_sequence) = fold(shared, invocation)
+        let journaled = journaled(shared, invocation)
             .await
-            .map_err(|error| not_resumable(error.to_string()))?;
-        let spec = machine
-            .spec()
-            .cloned()
-            .ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
-        let ids = ids_of(&spec);
+            .map_err(|error| error.of(invocation))?;
+        let spec = &journaled.spec;
+        let ids = ids_of(spec);
         let resumption = match terms {
-            Terms::AsBefore => as_before(&spec),
+            Terms::AsBefore => as_before(spec),
             Terms::Raised(raise, decision) => {
                 // Whoever resumes it on purpose wants it to go on.
                 shared.cancels.withdraw(invocation);
@@ -150,9 +166,7 @@ impl Engine {
             .await
             .map_err(store_failed("look up what it was charged"))?;
         let recovered = Recovered {
-            machine,
-            last_sequence,
-            spec,
+            journaled,
             resumption,
             charged,
         };
@@ -193,16 +207,9 @@ impl Engine {
     /// # Errors
     /// When its journal cannot be read.
     pub async fn limits_of(&self, invocation: InvocationId) -> Result<Budgets, InvokeError> {
-        let not_resumable = |why: String| InvokeError::NotResumable {
-            what: format!("invocation {invocation}"),
-            why,
-        };
-        let (machine, _) = fold(self.shared(), invocation)
+        let Journaled { spec, .. } = journaled(self.shared(), invocation)
             .await
-            .map_err(|error| not_resumable(error.to_string()))?;
-        let spec = machine
-            .spec()
-            .ok_or_else(|| not_resumable(RecoveryError::Empty.to_string()))?;
+            .map_err(|error| error.of(invocation))?;
         Ok(in_force(&spec.limits, &spec.scopes))
     }
 
@@ -226,14 +233,11 @@ pub(crate) async fn after_panic(
     shared: &Arc<Shared>,
     invocation: InvocationId,
 ) -> Result<Recovered, RecoveryError> {
-    let (machine, last_sequence) = fold(shared, invocation).await?;
-    let spec = machine.spec().cloned().ok_or(RecoveryError::Empty)?;
-    let resumption = as_before(&spec);
+    let journaled = journaled(shared, invocation).await?;
+    let resumption = as_before(&journaled.spec);
     let charged = charged(shared, invocation).await?;
     Ok(Recovered {
-        machine,
-        last_sequence,
-        spec,
+        journaled,
         resumption,
         charged,
     })
@@ -301,14 +305,15 @@ async fn charged(shared: &Shared, invocation: InvocationId) -> Result<Money, Sto
     Ok(account.spent_cost)
 }
 
-async fn fold(
-    shared: &Shared,
-    invocation: InvocationId,
-) -> Result<(Invocation, u64), RecoveryError> {
+async fn journaled(shared: &Shared, invocation: InvocationId) -> Result<Journaled, RecoveryError> {
     let entries = shared.store.read(invocation).await?;
-    let last_sequence = entries.last().map_or(0, |entry| entry.sequence);
     let machine = journal::fold(&entries)?;
-    Ok((machine, last_sequence))
+    let spec = machine.spec().cloned().ok_or(RecoveryError::Empty)?;
+    Ok(Journaled {
+        machine,
+        last_sequence: entries.last().map_or(0, |entry| entry.sequence),
+        spec,
+    })
 }
 
 fn ids_of(spec: &InvocationSpec) -> Ids {

@@ -275,7 +275,10 @@ impl Otto {
             .recover(agent.config, record.invocation, options)
             .await
             .map(drop)
-            .map_err(|error| error.to_string())
+            .map_err(|error| match &error {
+                InvokeError::Store { source, .. } => format!("{error}: {source}"),
+                _ => error.to_string(),
+            })
     }
 
     /// Invocations, newest first.
