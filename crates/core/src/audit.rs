@@ -60,6 +60,8 @@ kinds! {
     KillSwitchLifted = "kill_switch_lifted",
     /// A past session was redacted again.
     SessionRedacted = "session_redacted",
+    /// A journal was rewritten by that, with its chain of hashes.
+    JournalRewritten = "journal_rewritten",
     /// The retention removed the front of the log.
     AuditLogTrimmed = "audit_log_trimmed",
     /// Facts found no room and were counted instead.

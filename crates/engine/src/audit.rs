@@ -20,7 +20,8 @@ use otto_core::invocation::{Outcome, ToolEnding, ToolResult};
 use otto_core::ledger::{Denial, Grant, Settled};
 use otto_core::model::Usage;
 use otto_core::policy::{Permissions, RefusedBy, WouldDeny};
-use otto_core::port::store::{AuditLog, AuditRecord, Durability};
+use otto_core::port::store::{AuditLog, AuditRecord, Durability, JournalHead};
+use otto_core::store_rules::JOURNAL_KEY;
 use otto_core::{Money, Timestamp, ToolCallId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -211,11 +212,21 @@ impl AuditTrail {
         });
     }
 
-    pub(crate) fn ended(&self, ids: &Ids, outcome: &Outcome, charged: Money) {
+    /// Notes an end, and where the journal stands there: rewritten later, it no longer matches.
+    pub(crate) fn ended(
+        &self,
+        ids: &Ids,
+        outcome: &Outcome,
+        charged: Money,
+        journal: Option<JournalHead>,
+    ) {
         self.note(AuditKind::InvocationEnded, |fact| {
             fact.ids(ids);
             fact.text("outcome", outcome.kind().as_str());
             fact.number("charged_picodollars", charged.picodollars());
+            if let Some(head) = journal {
+                fact.display(JOURNAL_KEY, head);
+            }
         });
     }
 

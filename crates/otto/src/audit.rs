@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use otto_core::audit::AuditKind;
 use otto_core::port::store::{AuditCheck, AuditHead, AuditLog, StoreError};
+use otto_core::store_rules::{parse_place, place_text};
 use serde_json::Value;
 
 use crate::config::OperatorConfig;
@@ -94,11 +95,7 @@ pub struct Anchor(pub AuditHead);
 
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.0.sequence)?;
-        self.0
-            .hash
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&place_text(self.0.sequence, &self.0.hash))
     }
 }
 
@@ -113,18 +110,8 @@ impl FromStr for Anchor {
     type Err = InvalidAnchor;
 
     fn from_str(text: &str) -> Result<Self, InvalidAnchor> {
-        let (sequence, digits) = text.split_once(':').ok_or(InvalidAnchor)?;
-        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(InvalidAnchor);
-        }
-        let mut hash = [0; 32];
-        for (i, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| InvalidAnchor)?;
-        }
-        Ok(Self(AuditHead {
-            sequence: sequence.parse().map_err(|_| InvalidAnchor)?,
-            hash,
-        }))
+        let (sequence, hash) = parse_place(text).ok_or(InvalidAnchor)?;
+        Ok(Self(AuditHead { sequence, hash }))
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Verification {
     pub more: bool,
     /// Journals that were read and folded.
     pub journals: u64,
+    /// How many of these are from before entries had checksums: whether one of them was changed is not known.
+    pub journals_without_checksums: u64,
     /// Model calls whose sums were compared with the accounts.
     pub calls: u64,
     /// Accounts.
@@ -110,7 +112,7 @@ impl DamageKind {
                 "somebody changed the database from outside: keep a copy, restore a backup, and until then trust no limit"
             }
             Self::Journal => {
-                "this invocation cannot be resumed; restore a backup if it must be, and run the task again otherwise"
+                "do not resume this invocation, whose journal was changed or damaged: restore a backup if it must go on, and run the task again otherwise"
             }
             Self::Audit => {
                 "somebody changed the database from outside: keep a copy and compare with anchors and backups of earlier days"
@@ -201,6 +203,7 @@ pub async fn verify(
         artifacts: 0,
         artifact_bytes: 0,
         journals: report.journals.len() as u64,
+        journals_without_checksums: report.journals_without_checksums,
         calls: report.calls,
         accounts: report.accounts,
         audit: Anchor(report.audit.end),

@@ -79,6 +79,7 @@ fn summarize(verified: &Verification) -> Value {
         "damages": verified.damages.len(),
         "more": verified.more,
         "journals": verified.journals,
+        "journals_without_checksums": verified.journals_without_checksums,
         "calls": verified.calls,
         "accounts": verified.accounts,
         "artifacts": verified.artifacts,
@@ -127,6 +128,12 @@ fn in_text(verified: &Verification, state_dir: &str, painter: Painter) -> String
         verified.artifacts,
         verified.artifact_bytes
     ));
+    if verified.journals_without_checksums > 0 {
+        text.push_str(&format!(
+            "{} journals are from before entries had checksums: whether they were changed is not known\n",
+            verified.journals_without_checksums
+        ));
+    }
     if verified.audit_begins_after > 0 {
         text.push_str(&format!(
             "the audit log begins after record {}: its retention removed what came before\n",

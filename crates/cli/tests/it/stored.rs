@@ -182,6 +182,46 @@ fn a_higher_limit_takes_a_stopped_session_up_again() {
         .expect(2);
 }
 
+#[test]
+fn a_journal_that_was_changed_from_outside_is_found_and_not_resumed() {
+    let world = World::new()
+        .with_agent()
+        .with_model("turns: [{ text: done at last }]");
+    world
+        .otto(["run", "helper", "hi", "--cost", "$0.000001"])
+        .expect(3);
+    let (_, lines) = world.json(["sessions"]);
+    let id = lines[0]["id"].as_str().unwrap();
+    let (_, ended) = world.json(["audit", "log", "--what", "invocation_ended"]);
+    let head = ended[0]["journal"].as_str().unwrap();
+    assert_eq!(head.split_once(':').unwrap().1.len(), 64, "{head}");
+    world.otto(["verify"]).expect(0);
+
+    let database = world.path("project/var/otto/otto.db");
+    let changed = rusqlite::Connection::open(&database)
+        .unwrap()
+        .execute(
+            r#"UPDATE journal SET payload = replace(payload, '"hi"', '"ho"') WHERE payload LIKE '%"hi"%'"#,
+            (),
+        )
+        .unwrap();
+    assert_eq!(changed, 1, "a journal that can be replayed all the same");
+    let (code, found) = world.json(["verify"]);
+    assert_eq!((code, found.len()), (1, 2), "one damage: {found:?}");
+    assert_eq!(found[0]["kind"], "journal", "{found:?}");
+    let ran = world.otto(["resume", id, "--raise", "cost=0.20"]).expect(1);
+    assert!(
+        ran.stderr.contains("does not match its checksum") && ran.stderr.contains("otto verify"),
+        "{ran:?}"
+    );
+    assert!(!ran.stdout.contains("done at last"), "{ran:?}");
+    let ran = world.otto(["show", id]);
+    assert!(
+        ran.stderr.contains("does not match its checksum"),
+        "{ran:?}"
+    );
+}
+
 /// Every artifact of the state directory, as paths.
 fn artifacts(world: &World, session: &str) -> Vec<std::path::PathBuf> {
     let dir = world.path("project/var/otto/sessions").join(session);

@@ -238,6 +238,19 @@ pub struct FinishReply {
     /// has taken. They are durable with the end, and can be read through its [`Blobs`]; their files may follow.
     /// Empty when the store takes none (it keeps no artifacts, or has no room): the caller stores them itself.
     pub artifacts: Vec<ArtifactRef>,
+    /// Where the journal stands at its end, for the audit log; `None` from a store that keeps no hashes of entries, and
+    /// where nothing was recorded.
+    pub journal: Option<JournalHead>,
+}
+
+/// A place in a journal whose entries form a chain of hashes: its end, where nothing else is said. Position 0 and a
+/// hash of zeros before the first entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JournalHead {
+    /// Position of the entry.
+    pub sequence: u64,
+    /// Its hash, which covers all entries up to it.
+    pub hash: [u8; 32],
 }
 
 /// An invocation as lists show it.

@@ -18,6 +18,7 @@ pub mod artifact_name;
 mod audit;
 mod clock;
 mod journal;
+mod journal_chain;
 mod lease;
 mod money;
 mod rows;
@@ -26,6 +27,10 @@ mod submit;
 pub use audit::{AuditWalk, audit_preimage, audit_trimmed};
 pub use clock::{ManualClock, StoreClock};
 pub use journal::{MAX_TEXT_BYTES, append, finish};
+pub use journal_chain::{
+    InvalidJournalHead, JOURNAL_KEY, JournalFact, journal_prefix, journal_rewritten, parse_place,
+    place_text,
+};
 pub use lease::{LeaseRow, MAX_LEASE_TTL, claim, heartbeat, release};
 pub use money::{ReserveAnswer, forfeit_ahead, reserve, settle, sweep, today};
 pub use rows::{Charge, End, InvocationRow, KeyRow, Lapsed, Rows};

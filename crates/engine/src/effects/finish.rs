@@ -22,11 +22,14 @@ impl AgentServer {
             self.record_end(now, &outcome).await
         };
         let mut artifacts = Vec::new();
+        let mut head = None;
         match written {
             Ok(FinishReply {
                 outcome: store::Outcome::Done | store::Outcome::AlreadyDone,
                 artifacts: taken,
+                journal,
             }) => {
+                head = journal;
                 self.durable_up_to(sequence);
                 left.drain(..taken.len().min(left.len()));
                 artifacts = taken;
@@ -46,7 +49,9 @@ impl AgentServer {
         let ended = self.shared.clock.now();
         self.watch
             .ended(self.running.since, ended, &outcome, self.charged);
-        self.shared.audit.ended(&self.ids, &outcome, self.charged);
+        self.shared
+            .audit
+            .ended(&self.ids, &outcome, self.charged, head);
         self.tell(|| ListenerEvent::Finished(outcome.clone()));
         self.report = Some(Report {
             ids: self.ids,
@@ -109,6 +114,7 @@ impl AgentServer {
         Ok(FinishReply {
             outcome,
             artifacts: Vec::new(),
+            journal: None,
         })
     }
 }

@@ -60,6 +60,8 @@ struct VerifiedView {
     /// There is more damage than is listed.
     more: bool,
     journals: u64,
+    /// How many of these are from before entries had checksums: whether one of them was changed is not known.
+    journals_without_checksums: u64,
     /// Model calls whose sums were compared with the accounts.
     calls: u64,
     accounts: u64,
@@ -100,6 +102,7 @@ async fn verify(
         sound: verified.is_sound(),
         more: verified.more,
         journals: verified.journals,
+        journals_without_checksums: verified.journals_without_checksums,
         calls: verified.calls,
         accounts: verified.accounts,
         artifacts: verified.artifacts,

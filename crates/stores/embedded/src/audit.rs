@@ -8,7 +8,7 @@ use otto_core::port::store::{
     AuditCheck, AuditEntry, AuditHead, AuditLog, AuditRecord, AuditTrim, Durability, StoreError,
 };
 use otto_core::store_rules::{AuditWalk, MAX_TEXT_BYTES, audit_preimage, audit_trimmed};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Statement, params};
 use sha2::{Digest, Sha256};
 
 use crate::db::codec::{count, read_count, read_text, read_time, time};
@@ -59,7 +59,7 @@ impl AuditLog for EmbeddedStore {
         anchor: Option<AuditHead>,
     ) -> BoxFuture<'_, Result<AuditCheck, StoreError>> {
         self.inner.ask("check the audit log", move |connection| {
-            check(connection, anchor)
+            check(connection, anchor, |_| {})
         })
     }
 }
@@ -68,6 +68,9 @@ impl AuditLog for EmbeddedStore {
 pub(crate) const AUDIT_HEAD: &str = "SELECT sequence, hash FROM audit
     UNION ALL SELECT sequence, hash FROM audit_start
     ORDER BY sequence DESC LIMIT 1";
+
+pub(crate) const APPEND_AUDIT: &str =
+    "INSERT INTO audit (sequence, at, record, hash) VALUES (?1, ?2, ?3, ?4)";
 
 /// BOUND: audit records read at once.
 const CHUNK: u32 = 1_000;
@@ -84,13 +87,32 @@ fn append(rows: &mut SqlRows<'_, '_>, records: &[AuditRecord]) -> Result<AuditHe
         return Err(invalid(Arc::from(detail)).into());
     }
     let statements = rows.statements_mut();
-    let mut head = one(&mut statements.audit_head, params![], read_head)?.unwrap_or_default();
+    chain(
+        &mut statements.audit_head,
+        &mut statements.append_audit,
+        records,
+    )
+}
+
+/// Appends records inside a transaction of this connection, which is not the writer's.
+pub(crate) fn append_within(connection: &Connection, records: &[AuditRecord]) -> Result<(), Fault> {
+    let mut head = connection.prepare(AUDIT_HEAD)?;
+    let mut insert = connection.prepare(APPEND_AUDIT)?;
+    chain(&mut head, &mut insert, records).map(drop)
+}
+
+fn chain(
+    head: &mut Statement<'_>,
+    insert: &mut Statement<'_>,
+    records: &[AuditRecord],
+) -> Result<AuditHead, Fault> {
+    let mut head = one(head, params![], read_head)?.unwrap_or_default();
     for record in records {
         head = AuditHead {
             sequence: head.sequence + 1,
             hash: hash_of(&audit_preimage(&head, record)),
         };
-        statements.append_audit.execute(params![
+        insert.execute(params![
             count(head.sequence),
             time(record.at),
             &*record.text,
@@ -126,10 +148,11 @@ fn trim(
     append(rows, &[audit_trimmed(through, at)]).map(AuditTrim::Done)
 }
 
-/// Follows the chain from its beginning.
+/// Follows the chain from its beginning, and shows every record that follows.
 pub(crate) fn check(
     connection: &Connection,
     anchor: Option<AuditHead>,
+    mut show: impl FnMut(&AuditRecord),
 ) -> Result<AuditCheck, Fault> {
     let mut statement = connection.prepare("SELECT sequence, hash FROM audit_start")?;
     let start = one(&mut statement, params![], read_head)?.unwrap_or_default();
@@ -142,6 +165,7 @@ pub(crate) fn check(
             if let Err(broken) = walk.follow(entry, hash_of) {
                 return Ok(broken);
             }
+            show(&entry.record);
             after = entry.sequence;
         }
         if entries.len() < CHUNK as usize {

@@ -31,6 +31,7 @@ mod artifacts;
 mod audit;
 mod backup;
 mod boot;
+mod chain;
 mod config;
 mod contexts;
 mod db;

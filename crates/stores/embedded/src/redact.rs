@@ -4,24 +4,30 @@
 //! Redaction keeps JSON as JSON, so the journal folds as before; that is tried before anything is written. What
 //! is replaced is overwritten in the database's pages and in its log as well.
 //!
-//! It changes no number of the ledger, no time and no id, and not the audit log, which holds no content.
+//! The chain of a rewritten journal is made anew. The audit log, which holds no content, is only added to: in the same
+//! transaction it learns where the journal stands now, so that `verify` knows the old end as replaced.
+//!
+//! It changes no number of the ledger, no time and no id.
 //!
 //! Invariant: at no instant is an artifact gone: the clean one is durable before the old one is removed.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use otto_core::audit::AuditKind;
 use otto_core::port::store::{
-    ArtifactDraft, ArtifactRef, AuditLog, AuditRecord, Blobs, ClaimOutcome, Dispatch, Durability,
-    Entry, InvocationQuery, StoreError,
+    ArtifactDraft, ArtifactRef, AuditRecord, Blobs, ClaimOutcome, Dispatch, Entry, InvocationQuery,
+    JournalHead, StoreError,
 };
 use otto_core::redact::Redactor;
-use otto_core::store_rules::artifact_name;
-use otto_core::{InvocationId, SessionId, journal};
+use otto_core::store_rules::{artifact_name, journal_rewritten};
+use otto_core::{InvocationId, SessionId, Timestamp, journal};
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use crate::db::codec::{count, read_count, read_text};
+use crate::audit;
+use crate::chain;
+use crate::db::codec::{count, read_text};
 use crate::db::open;
 use crate::error::{Fault, invalid, unavailable};
 use crate::reader;
@@ -118,27 +124,22 @@ impl EmbeddedStore {
         }
         cleaned.artifacts = old.len() as u64;
         let (path, marked) = (self.inner.path.clone(), old.clone());
+        let at = self.inner.clock.now();
         cleaned.entries = self
             .checkpointer()
             .blocking(move || {
-                rewrite(&path, &invocations, &marked, &redactor)
+                let work = Rewriting {
+                    session,
+                    invocations: &invocations,
+                    replaced: &marked,
+                    redactor: &redactor,
+                    at,
+                };
+                work.perform(&path)
                     .map_err(|fault| fault.into_store_error("redact a session", &path))
             })
             .await?;
         self.checkpointer().remove_marked(session, old).await?;
-        let at = self.inner.clock.now();
-        let fact = serde_json::json!({
-            "at_us": at.micros(),
-            "what": AuditKind::SessionRedacted.as_str(),
-            "session": session.to_string(),
-            "entries": cleaned.entries,
-            "artifacts": cleaned.artifacts,
-        });
-        let record = AuditRecord {
-            at,
-            text: Arc::from(fact.to_string()),
-        };
-        self.append_audit(vec![record], Durability::Synced).await?;
         Ok(cleaned)
     }
 }
@@ -161,58 +162,89 @@ fn redact_file(redactor: &Redactor, content: &[u8]) -> Option<Vec<u8>> {
     (clean != text).then(|| clean.into_bytes())
 }
 
-/// Rewrites rows on a connection of its own, so that what is replaced is overwritten and not only unlinked.
-fn rewrite(
-    path: &std::path::Path,
-    invocations: &[InvocationId],
-    replaced: &[ArtifactRef],
-    redactor: &Redactor,
-) -> Result<u64, Fault> {
-    let mut connection = open::writer(path)?;
-    connection.execute_batch("PRAGMA secure_delete = ON;")?;
-    let mut changed = 0;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for invocation in invocations {
-        let unwritten: i64 = transaction.query_row(
-            "SELECT count(*) FROM unwritten WHERE invocation = ?1",
-            params![invocation.as_bytes()],
-            |row| row.get(0),
-        )?;
-        if unwritten > 0 {
-            let detail = format!(
-                "redact invocation {invocation}: its files are still being written; try again in a moment"
-            );
-            return Err(unavailable(Arc::from(detail)).into());
-        }
-        changed += rewrite_journal(&transaction, *invocation, redactor)?;
-        rewrite_words(&transaction, *invocation, redactor)?;
-    }
-    for artifact in replaced {
-        // From here on retention removes it, should this process end before it does.
-        transaction.execute(
-            "UPDATE artifacts SET deleting = 1 WHERE session = ?1 AND path = ?2",
-            params![artifact.session.as_bytes(), &*artifact.path],
-        )?;
-    }
-    transaction.commit()?;
-    // The log holds the old pages until they are written over.
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
-    Ok(changed)
+/// What is rewritten in one transaction.
+struct Rewriting<'a> {
+    session: SessionId,
+    invocations: &'a [InvocationId],
+    /// Artifacts whose clean versions are there.
+    replaced: &'a [ArtifactRef],
+    redactor: &'a Redactor,
+    at: Timestamp,
 }
 
+impl Rewriting<'_> {
+    /// Rewrites rows on a connection of its own, so that what is replaced is overwritten and not only unlinked.
+    /// Returns how many entries have changed.
+    fn perform(&self, path: &Path) -> Result<u64, Fault> {
+        let mut connection = open::writer(path)?;
+        connection.execute_batch("PRAGMA secure_delete = ON;")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (mut changed, mut facts) = (0, Vec::new());
+        for invocation in self.invocations {
+            let unwritten: i64 = transaction.query_row(
+                "SELECT count(*) FROM unwritten WHERE invocation = ?1",
+                params![invocation.as_bytes()],
+                |row| row.get(0),
+            )?;
+            if unwritten > 0 {
+                let detail = format!(
+                    "redact invocation {invocation}: its files are still being written; try again in a moment"
+                );
+                return Err(unavailable(Arc::from(detail)).into());
+            }
+            if let Some(rewritten) = rewrite_journal(&transaction, *invocation, self.redactor)? {
+                changed += rewritten.entries;
+                let Rewritten { before, head, .. } = rewritten;
+                let fact = journal_rewritten(self.session, *invocation, &before, &head, self.at);
+                facts.push(fact);
+            }
+            rewrite_words(&transaction, *invocation, self.redactor)?;
+        }
+        for artifact in self.replaced {
+            // From here on retention removes it, should this process end before it does.
+            transaction.execute(
+                "UPDATE artifacts SET deleting = 1 WHERE session = ?1 AND path = ?2",
+                params![artifact.session.as_bytes(), &*artifact.path],
+            )?;
+        }
+        facts.push(self.fact(changed));
+        audit::append_within(&transaction, &facts)?;
+        transaction.commit()?;
+        // The log holds the old pages until they are written over.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
+        Ok(changed)
+    }
+
+    fn fact(&self, entries: u64) -> AuditRecord {
+        let fact = serde_json::json!({
+            "at_us": self.at.micros(),
+            "what": AuditKind::SessionRedacted.as_str(),
+            "session": self.session.to_string(),
+            "entries": entries,
+            "artifacts": self.replaced.len(),
+        });
+        AuditRecord {
+            at: self.at,
+            text: Arc::from(fact.to_string()),
+        }
+    }
+}
+
+/// A journal of which entries were rewritten.
+struct Rewritten {
+    entries: u64,
+    before: JournalHead,
+    head: JournalHead,
+}
+
+/// Rewrites a journal and its chain; `None` if it held nothing to mask. One that does not follow from its chain is
+/// refused: rewritten, it would look whole.
 fn rewrite_journal(
     connection: &Connection,
     invocation: InvocationId,
     redactor: &Redactor,
-) -> Result<u64, Fault> {
-    let mut statement = connection
-        .prepare("SELECT sequence, payload FROM journal WHERE invocation = ?1 ORDER BY sequence")?;
-    let before: Vec<Entry> = many(&mut statement, params![invocation.as_bytes()], |row| {
-        Ok(Entry {
-            sequence: read_count(row, 0)?,
-            payload: read_text(row, 1)?,
-        })
-    })?;
+) -> Result<Option<Rewritten>, Fault> {
+    let (before, head_before) = reader::journal(connection, invocation)?;
     let after: Vec<Entry> = before
         .iter()
         .map(|entry| Entry {
@@ -220,6 +252,9 @@ fn rewrite_journal(
             payload: Arc::from(redactor.redact_json(&entry.payload)),
         })
         .collect();
+    if before == after {
+        return Ok(None);
+    }
     if journal::fold(&before).is_ok()
         && let Err(error) = journal::fold(&after)
     {
@@ -228,20 +263,34 @@ fn rewrite_journal(
         );
         return Err(invalid(Arc::from(detail)).into());
     }
-    let mut update = connection
-        .prepare("UPDATE journal SET payload = ?3 WHERE invocation = ?1 AND sequence = ?2")?;
-    let mut changed = 0;
+    // An entry that had no hash of its own gets none: the one after them covers it.
+    let mut update = connection.prepare(
+        "UPDATE journal SET payload = ?3, hash = CASE WHEN hash IS NULL THEN NULL ELSE ?4 END
+        WHERE invocation = ?1 AND sequence = ?2",
+    )?;
+    let mut entries = 0;
+    let mut head = JournalHead::default();
     for (before, after) in before.iter().zip(&after) {
-        if before.payload != after.payload {
+        head = chain::next(&head, invocation, after.payload.as_bytes());
+        entries += u64::from(before.payload != after.payload);
+        if entries > 0 {
             update.execute(params![
                 invocation.as_bytes(),
                 count(after.sequence),
-                &*after.payload
+                &*after.payload,
+                head.hash
             ])?;
-            changed += 1;
         }
     }
-    Ok(changed)
+    connection.execute(
+        "UPDATE invocations SET end_hash = ?2 WHERE invocation = ?1 AND end_hash IS NOT NULL",
+        params![invocation.as_bytes(), head.hash],
+    )?;
+    Ok(Some(Rewritten {
+        entries,
+        before: head_before,
+        head,
+    }))
 }
 
 /// The title, the summary and the result of an invocation.

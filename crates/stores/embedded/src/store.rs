@@ -338,7 +338,15 @@ impl Dispatch for EmbeddedStore {
                     Some(offer) => artifacts::record(rows, now, &finish, outcome, offer, &node)?,
                     None => Vec::new(),
                 };
-                Ok(FinishReply { outcome, artifacts })
+                let journal = match outcome {
+                    Outcome::Fenced => None,
+                    Outcome::Done | Outcome::AlreadyDone => Some(rows.journal_head(invocation)?),
+                };
+                Ok(FinishReply {
+                    outcome,
+                    artifacts,
+                    journal,
+                })
             };
             let backlog = self.inner.backlog.clone();
             let (reply, answer) = oneshot::channel();
@@ -347,6 +355,7 @@ impl Dispatch for EmbeddedStore {
                 if let Ok(FinishReply {
                     outcome: Outcome::Done,
                     artifacts,
+                    ..
                 }) = &result
                     && let Some(offer) = offer.and_then(Arc::into_inner)
                     && !artifacts.is_empty()

@@ -108,7 +108,11 @@ impl Dispatch for MemoryStore {
                 Outcome::Fenced => Vec::new(),
                 Outcome::Done | Outcome::AlreadyDone => self.keep_derived(&finish),
             };
-            Ok(FinishReply { outcome, artifacts })
+            Ok(FinishReply {
+                outcome,
+                artifacts,
+                journal: None,
+            })
         })
     }
 

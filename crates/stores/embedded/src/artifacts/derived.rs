@@ -24,7 +24,7 @@ use crate::db::codec::{read_invocation, read_session};
 use crate::db::open;
 use crate::error::Fault;
 use crate::queue::Queue;
-use crate::reader::entries_after;
+use crate::reader::{entries_after, snapshot};
 use crate::writer::{Job, SqlRows, job_then, many};
 
 /// A path and what belongs there.
@@ -296,7 +296,7 @@ impl FileWriter {
                     }
                     connection
                         .as_ref()
-                        .and_then(|open| self.lost(open, &unwritten).ok())
+                        .and_then(|open| snapshot(open, |rows| self.lost(rows, &unwritten)).ok())
                 }
             };
             jobs.extend(files.map(|files| batch::Job {

@@ -15,6 +15,7 @@ use otto_core::{
     AgentName, BudgetName, InvocationId, Money, SessionId, Timestamp, UtcDay, WorkflowId,
 };
 use rusqlite::Row;
+use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Fault;
@@ -37,6 +38,28 @@ pub(crate) fn read_count(row: &Row<'_>, index: usize) -> Result<u64, Fault> {
     let value: i64 = row.get(index)?;
     u64::try_from(value)
         .map_err(|_| Fault::damaged_row(format_args!("a count in the database is {value}")))
+}
+
+/// A column that is null or never negative.
+pub(crate) fn read_count_or_null(row: &Row<'_>, index: usize) -> Result<Option<u64>, Fault> {
+    match row.get_ref(index)? {
+        ValueRef::Null => Ok(None),
+        _ => read_count(row, index).map(Some),
+    }
+}
+
+/// A SHA-256, or null.
+pub(crate) fn read_hash(row: &Row<'_>, index: usize) -> Result<Option<[u8; 32]>, Fault> {
+    let bytes = match row.get_ref(index)? {
+        ValueRef::Null => return Ok(None),
+        value => value.as_blob().map_err(rusqlite::Error::from)?,
+    };
+    bytes.try_into().map(Some).map_err(|_| {
+        Fault::damaged_row(format_args!(
+            "a checksum in the database has {} bytes",
+            bytes.len()
+        ))
+    })
 }
 
 pub(crate) fn read_money(row: &Row<'_>, index: usize) -> Result<Money, Fault> {
@@ -89,7 +112,7 @@ pub(crate) fn read_invocation(row: &Row<'_>, index: usize) -> Result<InvocationI
 }
 
 pub(crate) fn read_workflow(row: &Row<'_>, index: usize) -> Result<Option<WorkflowId>, Fault> {
-    if row.get_ref(index)? == rusqlite::types::ValueRef::Null {
+    if row.get_ref(index)? == ValueRef::Null {
         return Ok(None);
     }
     id_bytes(row, index).map(|bytes| Some(WorkflowId::from_bytes(bytes)))

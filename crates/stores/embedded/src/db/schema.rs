@@ -12,10 +12,10 @@ use rusqlite::Connection;
 pub(crate) const APPLICATION_ID: i32 = 0x4F54_544F;
 
 /// The version that this Otto writes.
-pub(crate) const VERSION: i32 = 4;
+pub(crate) const VERSION: i32 = 5;
 
 /// `STEPS[n]` leads from version `n` to `n + 1`.
-const STEPS: [&str; VERSION as usize] = [V1, V2, V3, V4];
+const STEPS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5];
 
 const V1: &str = "
 -- Single numbers: highest_day, artifact_bytes, syncs.
@@ -163,6 +163,19 @@ CREATE TABLE audit_start (
     sequence INTEGER NOT NULL CHECK (sequence >= 1),
     hash BLOB NOT NULL CHECK (length(hash) = 32)
 ) STRICT;
+";
+
+// Without CHECKs: SQLite would read every row of a large database to see whether they hold.
+const V5: &str = "
+-- SHA-256 over the hash of the entry before, the invocation, the sequence and the payload; null in entries that
+-- were written before there were hashes.
+ALTER TABLE journal ADD COLUMN hash BLOB;
+
+-- The first entry with a hash of its own; null while there is none.
+ALTER TABLE invocations ADD COLUMN hashed_from INTEGER;
+
+-- The hash of the last entry, once it has ended; null while it has not, and if it did before there were hashes.
+ALTER TABLE invocations ADD COLUMN end_hash BLOB;
 ";
 
 /// The tables of the newest version.

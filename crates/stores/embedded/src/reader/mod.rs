@@ -18,7 +18,7 @@ use crate::db::open;
 use crate::error::{Fault, from_sql};
 use crate::queue::{Queue, Taken};
 pub(crate) use invocations::{INVOCATIONS, invocations, read_record, unfinished};
-pub(crate) use journal::entries_after;
+pub(crate) use journal::{entries_after, journal};
 pub(crate) use usage::usage;
 
 /// BOUND: questions that wait; more callers wait for room.
@@ -78,7 +78,8 @@ pub(crate) fn run(queue: &Arc<Queue<Question>>, path: &Path) {
     }
 }
 
-fn snapshot<T>(
+/// Asks about one snapshot of the rows.
+pub(crate) fn snapshot<T>(
     connection: &Connection,
     ask: impl FnOnce(&Connection) -> Result<T, Fault>,
 ) -> Result<T, Fault> {

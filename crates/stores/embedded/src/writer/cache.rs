@@ -50,6 +50,10 @@ pub(super) struct KnownInvocation {
     pub(super) last_effect: Option<u64>,
     /// The effect of the money that it holds ahead.
     pub(super) ahead: Option<u64>,
+    /// The first journal entry with a hash of its own.
+    pub(super) hashed_from: Option<u64>,
+    /// The hash of the last journal entry; `None` if it was not computed yet.
+    pub(super) hash: Option<[u8; 32]>,
 }
 
 impl Cache {

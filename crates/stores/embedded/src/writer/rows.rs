@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use otto_core::id::ReservationId;
 use otto_core::ledger::{Grant, Ledger, Reservation, ReservationState, Scope};
-use otto_core::port::store::{Attribution, Entry, Finish, KillRow, Submission};
+use otto_core::port::store::{Attribution, Entry, Finish, JournalHead, KillRow, Submission};
 use otto_core::store_rules::{Charge, End, InvocationRow, KeyRow, Lapsed, LeaseRow, Rows};
 use otto_core::{EffectId, InvocationId, Money, SessionId, Timestamp, UtcDay};
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, Statement, params};
 
+use crate::chain;
 use crate::db::codec::{
-    Limits, Own, count, duration, read_account, read_count, read_day, read_invocation, read_money,
-    read_name, read_scopes, read_session, read_text, read_time, read_workflow, scopes_text, time,
+    Limits, Own, count, duration, read_account, read_count, read_count_or_null, read_day,
+    read_hash, read_invocation, read_money, read_name, read_scopes, read_session, read_text,
+    read_time, read_workflow, scopes_text, time,
 };
 use crate::error::Fault;
 use crate::writer::cache::{Cache, KnownInvocation};
@@ -144,6 +146,40 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         Ok(self.known(id)?.map_or(0, |known| known.row.last_sequence))
     }
 
+    /// Where the journal of an invocation ends. In memory, but for one that was not written to since before schema
+    /// version 5: then it is read once.
+    pub(crate) fn journal_head(&mut self, id: InvocationId) -> Result<JournalHead, Fault> {
+        let Some(known) = self.known(id)? else {
+            return Ok(JournalHead::default());
+        };
+        let sequence = known.row.last_sequence;
+        if let Some(hash) = known.hash {
+            return Ok(JournalHead { sequence, hash });
+        }
+        if known.hashed_from.is_some_and(|from| from <= sequence) {
+            return Err(Fault::damaged_row(format_args!(
+                "entry {sequence} of the journal of invocation {id} has lost its checksum"
+            )));
+        }
+        let mut head = JournalHead::default();
+        if sequence > 0 {
+            let mut rows = self.statements.payloads.query(params![id.as_bytes()])?;
+            while let Some(row) = rows.next()? {
+                head = chain::next(&head, id, read_text(row, 0)?.as_bytes());
+            }
+        }
+        if head.sequence != sequence {
+            return Err(Fault::damaged_row(format_args!(
+                "the journal of invocation {id} has {} entries, and its last one is {sequence}",
+                head.sequence
+            )));
+        }
+        if let Some(known) = self.cache.invocations.get_mut(&id) {
+            known.hash = Some(head.hash);
+        }
+        Ok(head)
+    }
+
     /// Ends every lease but those of these nodes: no other process that held one can be alive.
     pub(crate) fn end_leases_except(&mut self, alive: &[String]) -> Result<(), Fault> {
         let alive = serde_json::Value::from(alive).to_string();
@@ -230,20 +266,17 @@ impl<'a, 'c> SqlRows<'a, 'c> {
             |row| {
                 let ended: bool = row.get(1)?;
                 let resumable: bool = row.get(2)?;
-                let effect = |index| {
-                    Ok::<_, Fault>(match row.get_ref(index)? {
-                        ValueRef::Null => None,
-                        _ => Some(read_count(row, index)?),
-                    })
-                };
                 Ok(KnownInvocation {
                     row: InvocationRow {
                         session: read_session(row, 0)?,
                         last_sequence: read_count(row, 3)?,
                         end: ended.then_some(End { resumable }),
                     },
-                    last_effect: effect(4)?,
-                    ahead: effect(5)?,
+                    last_effect: read_count_or_null(row, 4)?,
+                    ahead: read_count_or_null(row, 5)?,
+                    hashed_from: read_count_or_null(row, 6)?,
+                    // One that cannot be read is missing where the chain goes on, not for money.
+                    hash: read_hash(row, 7).ok().flatten(),
                 })
             },
         )?;
@@ -379,26 +412,46 @@ impl Rows for SqlRows<'_, '_> {
                 row,
                 last_effect: None,
                 ahead: None,
+                hashed_from: Some(1),
+                hash: None,
             },
         );
         Ok(())
     }
 
     fn append(&mut self, id: InvocationId, entries: &[Entry]) -> Result<(), Fault> {
+        let mut head = self.journal_head(id)?;
         for entry in entries {
+            head = chain::next(&head, id, entry.payload.as_bytes());
             self.statements.append.execute(params![
                 id.as_bytes(),
                 count(entry.sequence),
-                &*entry.payload
+                &*entry.payload,
+                head.hash,
             ])?;
         }
-        if let (Some(last), Some(known)) = (entries.last(), self.cache.invocations.get_mut(&id)) {
-            known.row.last_sequence = last.sequence;
+        let (Some(first), Some(known)) = (entries.first(), self.cache.invocations.get_mut(&id))
+        else {
+            return Ok(());
+        };
+        known.row.last_sequence = head.sequence;
+        known.hash = Some(head.hash);
+        if known.hashed_from.is_none() {
+            known.hashed_from = Some(first.sequence);
+            self.statements
+                .set_hashed_from
+                .execute(params![id.as_bytes(), count(first.sequence)])?;
+        }
+        if known.row.end.is_some() {
+            self.statements
+                .set_end_hash
+                .execute(params![id.as_bytes(), head.hash])?;
         }
         Ok(())
     }
 
     fn end(&mut self, finish: &Finish) -> Result<(), Fault> {
+        let head = self.journal_head(finish.invocation)?;
         self.statements.end.execute(params![
             finish.invocation.as_bytes(),
             time(finish.at),
@@ -406,6 +459,7 @@ impl Rows for SqlRows<'_, '_> {
             &*finish.summary,
             &*finish.result,
             finish.resumable,
+            head.hash,
         ])?;
         if let Some(known) = self.cache.invocations.get_mut(&finish.invocation) {
             known.row.end = Some(End {

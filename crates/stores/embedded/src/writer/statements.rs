@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use crate::audit::AUDIT_HEAD;
+use crate::audit::{APPEND_AUDIT, AUDIT_HEAD};
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident: $sql:expr;)*) => {
@@ -35,16 +35,23 @@ statements! {
     invocation: "SELECT i.session, i.finished_at IS NOT NULL, i.resumable,
             coalesce((SELECT max(sequence) FROM journal WHERE invocation = i.invocation), 0),
             (SELECT max(effect) FROM calls WHERE invocation = i.invocation AND effect < ?2),
-            (SELECT max(effect) FROM calls WHERE invocation = i.invocation AND effect >= ?2 AND state = 0)
+            (SELECT max(effect) FROM calls WHERE invocation = i.invocation AND effect >= ?2 AND state = 0),
+            i.hashed_from,
+            (SELECT hash FROM journal WHERE invocation = i.invocation ORDER BY sequence DESC LIMIT 1)
         FROM invocations i WHERE i.invocation = ?1";
     invocation_of_key: "SELECT invocation, fingerprint FROM invocations WHERE idempotency_key = ?1";
     insert_invocation: "INSERT INTO invocations
-            (invocation, session, agent, model, workflow, title, idempotency_key, fingerprint, started_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    append: "INSERT INTO journal (invocation, sequence, payload) VALUES (?1, ?2, ?3)";
-    end: "UPDATE invocations SET finished_at = ?2, outcome = ?3, summary = ?4, result = ?5, resumable = ?6
+            (invocation, session, agent, model, workflow, title, idempotency_key, fingerprint, started_at, hashed_from)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1)";
+    append: "INSERT INTO journal (invocation, sequence, payload, hash) VALUES (?1, ?2, ?3, ?4)";
+    payloads: "SELECT payload FROM journal WHERE invocation = ?1 ORDER BY sequence";
+    set_hashed_from: "UPDATE invocations SET hashed_from = ?2 WHERE invocation = ?1";
+    set_end_hash: "UPDATE invocations SET end_hash = ?2 WHERE invocation = ?1";
+    end: "UPDATE invocations SET finished_at = ?2, outcome = ?3, summary = ?4, result = ?5, resumable = ?6,
+            end_hash = ?7
         WHERE invocation = ?1";
-    reopen: "UPDATE invocations SET finished_at = NULL, outcome = NULL, summary = '', result = '', resumable = 0
+    reopen: "UPDATE invocations SET finished_at = NULL, outcome = NULL, summary = '', result = '', resumable = 0,
+            end_hash = NULL
         WHERE invocation = ?1";
 
     kill: "SELECT reason, at FROM kill";
@@ -107,5 +114,5 @@ statements! {
     trim_audit: "DELETE FROM audit WHERE sequence <= ?1";
     set_audit_start: "INSERT INTO audit_start (id, sequence, hash) VALUES (1, ?1, ?2)
         ON CONFLICT (id) DO UPDATE SET sequence = ?1, hash = ?2";
-    append_audit: "INSERT INTO audit (sequence, at, record, hash) VALUES (?1, ?2, ?3, ?4)";
+    append_audit: APPEND_AUDIT;
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use otto_core::agent::Limit;
 use otto_core::id::ReservationId;
+use otto_core::invocation::OutcomeKind;
 use otto_core::ledger::{LookAhead, Quote, ReserveRequest, ScopeKey, ScopeLimits, Settlement};
 use otto_core::model::Usage;
 use otto_core::port::store::*;
@@ -143,6 +144,23 @@ pub(crate) fn append(
         vec![entry(sequence)],
         Durability::Synced,
     ))
+}
+
+/// Ends invocation `n`, so that it may go on later.
+pub(crate) fn end(store: &EmbeddedStore, lease: &Lease, n: u8, entries: Vec<Entry>) -> FinishReply {
+    let finish = Finish {
+        lease: lease.clone(),
+        invocation: invocation(n),
+        outcome: OutcomeKind::Failed,
+        summary: Arc::from("failed"),
+        result: Arc::from(""),
+        after: 0,
+        entries,
+        artifacts: Vec::new(),
+        resumable: true,
+        at: NOON,
+    };
+    block_on(store.finish(finish)).unwrap()
 }
 
 pub(crate) fn draft(n: u8, name: &str, content: &[u8]) -> ArtifactDraft {

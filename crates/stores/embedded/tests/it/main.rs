@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod artifacts;
+mod chain;
 mod conformance;
 mod contexts;
 mod damage;

@@ -200,11 +200,12 @@ fn a_trimmed_audit_log_shows_every_change() {
 }
 
 /// The files that each version of the schema made, as SQL text. Frozen: see `tests/golden/README.md`.
-const GOLDEN: [&str; 4] = [
+const GOLDEN: [&str; 5] = [
     include_str!("../golden/schema_v1.sql"),
     include_str!("../golden/schema_v2.sql"),
     include_str!("../golden/schema_v3.sql"),
     include_str!("../golden/schema_v4.sql"),
+    include_str!("../golden/schema_v5.sql"),
 ];
 
 #[test]
@@ -212,14 +213,19 @@ fn files_of_every_version_are_opened_and_read() {
     GOLDEN.into_iter().for_each(open_and_read);
 }
 
-fn open_and_read(golden: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    fs::create_dir(&state).unwrap();
+/// A state directory with the database of a golden file.
+fn restore(golden: &str, state: &Path) {
+    fs::create_dir(state).unwrap();
     rusqlite::Connection::open(state.join("otto.db"))
         .unwrap()
         .execute_batch(golden)
         .unwrap();
+}
+
+fn open_and_read(golden: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    restore(golden, &state);
     let store = open(&state, "b");
     assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
     assert_eq!(
@@ -249,6 +255,47 @@ fn open_and_read(golden: &str) {
         "{reply:?}"
     );
     assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
+}
+
+#[test]
+fn a_journal_from_before_there_were_checksums_has_them_once_it_goes_on() {
+    for golden in &GOLDEN[..4] {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        restore(golden, &state);
+        let store = open(&state, "b");
+        let without = || {
+            let report = block_on(store.verify(None)).unwrap();
+            assert_eq!(report.findings, []);
+            report.journals_without_checksums
+        };
+        assert_eq!(without(), 1);
+        let lease = Lease {
+            session: session(1),
+            node: Arc::from("a"),
+            epoch: 1,
+        };
+        append(&store, &lease, 1, 3).unwrap();
+        append(&store, &lease, 1, 4).unwrap();
+        assert_eq!(without(), 0);
+        let entries: Vec<Entry> = (1..=4).map(entry).collect();
+        for after in 0..=4 {
+            let read = block_on(store.read_after(invocation(1), after)).unwrap();
+            assert_eq!(read, entries[usize::try_from(after).unwrap()..]);
+        }
+        // The first entry with a checksum covers those without.
+        rusqlite::Connection::open(store.path())
+            .unwrap()
+            .execute_batch(r#"UPDATE journal SET payload = '{"entry":7}' WHERE sequence = 1"#)
+            .unwrap();
+        let report = block_on(store.verify(None)).unwrap();
+        assert_eq!(report.findings[0].kind, FindingKind::Journal);
+        let refused = block_on(store.read(invocation(1)));
+        assert!(
+            matches!(refused, Err(StoreError::Damaged { .. })),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]
@@ -302,6 +349,8 @@ fn write_golden_file() {
         hash: first.hash,
     };
     block_on(store.trim_audit(through, NOON)).unwrap();
+    let lease = submit(&store, 2);
+    end(&store, &lease, 2, vec![entry(1), entry(2)]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(format!("tests/golden/schema_v{}.sql", GOLDEN.len()));
     fs::write(
