@@ -244,17 +244,60 @@ fn every_row_that_cannot_be_read_is_named() {
         assert_eq!(finding.kind, FindingKind::Row);
         assert!(finding.detail.contains("utf-8"), "{finding:?}");
     }
+    // It goes on, and what only follows from the rows that cannot be read is one finding.
+    let sums: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == FindingKind::Ledger)
+        .collect();
+    let [sums] = sums.as_slice() else {
+        panic!("{report:?}")
+    };
     assert!(
-        report
-            .findings
-            .iter()
-            .any(|finding| finding.kind == FindingKind::Ledger),
-        "it goes on: {report:?}"
+        sums.detail.contains("2 accounts") && sums.detail.contains("cannot be read"),
+        "{sums:?}"
     );
+    assert_eq!(report.findings.len(), 5, "{report:?}");
     match block_on(store.read(invocation(1))) {
         Err(StoreError::Damaged { detail }) => assert!(detail.contains("otto verify"), "{detail}"),
         other => panic!("expected damage, got {other:?}"),
     }
+}
+
+#[test]
+fn a_sum_that_is_wrong_beside_an_unreadable_row_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = open(&state, "a");
+    for n in [1, 2] {
+        let lease = submit(&store, n);
+        block_on(store.reserve(reserve_call(&lease, n, 1))).unwrap();
+    }
+    let lost = |sql: &str| {
+        rusqlite::Connection::open(store.path())
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
+        let report = block_on(store.verify(None)).unwrap();
+        let sums = report
+            .findings
+            .into_iter()
+            .filter(|finding| finding.kind == FindingKind::Ledger);
+        sums.map(|finding| finding.detail).collect::<Vec<_>>()
+    };
+    // Too little held: a call that is missing in the sum does not explain it.
+    let found = lost(
+        "UPDATE calls SET scopes = 'none' WHERE id = 1;
+        UPDATE accounts SET held_cost = 0 WHERE scope LIKE 'day %'",
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("the account of day"), "{found:?}");
+    assert!(found[1].contains("2 accounts"), "{found:?}");
+    let found = lost("UPDATE accounts SET scope = CAST(x'FF' AS TEXT) WHERE scope LIKE 'day %'");
+    assert!(
+        found.len() == 2 && found.iter().any(|sum| sum.contains("1 scopes")),
+        "{found:?}"
+    );
 }
 
 #[test]
