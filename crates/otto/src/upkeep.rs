@@ -367,6 +367,7 @@ async fn artifacts(
     verification.artifacts = report.checked;
     verification.artifact_bytes = report.checked_bytes;
     verification.more |= report.more;
+    // Rows that cannot be read were listed with all others of the database.
     for damaged in report.damaged {
         let repaired = match repair {
             Repair::No => None,

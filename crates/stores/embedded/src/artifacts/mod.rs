@@ -23,6 +23,7 @@ pub(crate) use backlog::{Backlog, Unwritten};
 pub use checkpointer::Checkpointer;
 pub(crate) use derived::{FileWriter, Offer, adopt, record};
 pub use retention::{RetentionPolicy, RetentionReport};
+pub(crate) use rows::{ALL, name_of, read_known};
 pub use scrub::{DamagedArtifact, ScrubReport};
 
 use std::sync::Arc;

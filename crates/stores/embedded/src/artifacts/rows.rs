@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 
 use crate::db::codec::{count, read_count, read_kind, read_text, time};
 use crate::error::Fault;
+use crate::verify::row_name;
 use crate::writer::{SqlRows, many, one};
 
 const BYTES: &str = "artifact_bytes";
@@ -44,7 +45,7 @@ impl NewRow {
 
 /// What a row says about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Known {
+pub(crate) struct Known {
     pub(super) artifact: ArtifactRef,
     pub(super) deleting: bool,
     /// The journal entry up to which it follows from the journal; 0 when it does not.
@@ -137,15 +138,46 @@ pub(super) fn known(
 
 /// The rows of a session, by path.
 pub(super) fn of_session(connection: &Connection, session: SessionId) -> Result<Vec<Known>, Fault> {
-    let mut statement = connection.prepare(
-        "SELECT path, kind, size, sha256, deleting, derived FROM artifacts WHERE session = ?1 ORDER BY path",
-    )?;
+    let mut statement = connection.prepare(OF_SESSION)?;
     many(&mut statement, params![session.as_bytes()], |row| {
         read_known(row, session)
     })
 }
 
-fn read_known(row: &rusqlite::Row<'_>, session: SessionId) -> Result<Known, Fault> {
+/// The rows of a session that can be read, and the others by name, with what is wrong with them.
+pub(super) fn readable_of_session(
+    connection: &Connection,
+    session: SessionId,
+) -> Result<(Vec<Known>, Vec<String>), Fault> {
+    let mut statement = connection.prepare(OF_SESSION)?;
+    let mut rows = statement.query(params![session.as_bytes()])?;
+    let (mut known, mut unreadable) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        match read_known(row, session) {
+            Ok(read) => known.push(read),
+            Err(fault) => {
+                let what = fault.into_damage()?;
+                unreadable.push(format!("{} cannot be read: {what}", name_of(row)?));
+            }
+        }
+    }
+    Ok((known, unreadable))
+}
+
+const OF_SESSION: &str =
+    "SELECT path, kind, size, sha256, deleting, derived, session FROM artifacts
+    WHERE session = ?1 ORDER BY path";
+
+/// All rows, with the columns of [`read_known`] and [`name_of`].
+pub(crate) const ALL: &str =
+    "SELECT path, kind, size, sha256, deleting, derived, session FROM artifacts";
+
+/// A row by its key.
+pub(crate) fn name_of(row: &rusqlite::Row<'_>) -> Result<String, Fault> {
+    row_name("artifacts", row, &[(6, "session"), (0, "path")])
+}
+
+pub(crate) fn read_known(row: &rusqlite::Row<'_>, session: SessionId) -> Result<Known, Fault> {
     Ok(Known {
         artifact: ArtifactRef {
             session,

@@ -29,7 +29,9 @@ pub struct ScrubReport {
     pub damaged: Vec<DamagedArtifact>,
     /// Things below `sessions/` that are not artifacts, as paths with what they are. At most 1,000.
     pub foreign: Vec<String>,
-    /// There is more damage, or more that is foreign, than is listed.
+    /// Rows of artifacts that cannot be read, by name, with what is wrong. Their files stay unchecked. At most 1,000.
+    pub unreadable: Vec<String>,
+    /// There is more of one of these than is listed.
     pub more: bool,
     /// Files without a row that got one: their process died before it could.
     pub adopted: u64,
@@ -52,10 +54,10 @@ pub struct DamagedArtifact {
 const LINES_MAX: usize = 1_000;
 
 impl ScrubReport {
-    /// Whether every artifact is as it was stored and nothing foreign was found.
+    /// Whether every artifact is as it was stored, nothing foreign was found, and every row could be read.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.damaged.is_empty() && self.foreign.is_empty()
+        self.damaged.is_empty() && self.foreign.is_empty() && self.unreadable.is_empty()
     }
 
     fn damaged(&mut self, artifact: &ArtifactRef, found: String) {
@@ -72,6 +74,14 @@ impl ScrubReport {
     fn foreign(&mut self, what: String) {
         if self.foreign.len() < LINES_MAX {
             self.foreign.push(what);
+        } else {
+            self.more = true;
+        }
+    }
+
+    fn unreadable(&mut self, row: String) {
+        if self.unreadable.len() < LINES_MAX {
+            self.unreadable.push(row);
         } else {
             self.more = true;
         }
@@ -101,7 +111,9 @@ impl Checkpointer {
         let with_rows = self
             .inner
             .ask("list sessions with artifacts", |connection| {
-                let mut statement = connection.prepare("SELECT DISTINCT session FROM artifacts")?;
+                // Another length is that of no session, and a row which the check of the database names.
+                let mut statement = connection
+                    .prepare("SELECT DISTINCT session FROM artifacts WHERE length(session) = 16")?;
                 many(&mut statement, params![], |row| read_session(row, 0))
             })
             .await?;
@@ -155,21 +167,17 @@ impl Checkpointer {
                 Vec::new()
             }
         };
-        let listed = self
+        let (rows, unreadable) = self
             .inner
             .ask("list artifacts", move |connection| {
-                rows::of_session(connection, session)
+                rows::readable_of_session(connection, session)
             })
-            .await;
-        let rows = match listed {
-            Ok(rows) => rows,
-            // Which row it is, the check of the database says; what else is here stays unchecked.
-            Err(StoreError::Damaged { .. }) => {
-                report.more = true;
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+            .await?;
+        // A file that no row names may be that of a row which cannot be read.
+        let may_adopt = unreadable.is_empty();
+        for row in unreadable {
+            report.unreadable(row);
+        }
         // What retention is removing is neither damaged nor foreign.
         for known in rows.iter().filter(|known| !known.deleting) {
             self.scrub_artifact(&known.artifact, report).await;
@@ -185,6 +193,9 @@ impl Checkpointer {
                     "{SESSIONS}/{session}/{}: not an artifact",
                     name.escape_default()
                 ));
+                continue;
+            }
+            if !may_adopt {
                 continue;
             }
             match self.adopt(session, Arc::from(name.as_str())).await {

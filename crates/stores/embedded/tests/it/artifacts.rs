@@ -10,7 +10,7 @@ use otto_core::invocation::OutcomeKind;
 use otto_core::port::store::*;
 use otto_core::store_rules::ManualClock;
 use otto_sim::conformance::block_on;
-use otto_store_embedded::{EmbeddedStore, RetentionPolicy};
+use otto_store_embedded::{EmbeddedStore, FindingKind, RetentionPolicy};
 
 use crate::fixture::*;
 
@@ -239,6 +239,44 @@ fn the_total_is_bounded() {
     assert_eq!(files(&state, 1).len(), 2, "nothing of it stays");
     block_on(store.put(draft(1, "d", &[4; 50]))).unwrap();
     assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_named_by_the_scrub_which_goes_on() {
+    for (change, name) in [
+        ("kind = 'nothing'", "first"),
+        ("sha256 = CAST(x'FF' AS TEXT)", "first"),
+        ("path = CAST(path || x'FF' AS TEXT)", "\\xff"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let store = open(&state, "a");
+        block_on(store.put(draft(1, "first", b"abc"))).unwrap();
+        let second = block_on(store.put(draft(1, "second", b"def"))).unwrap();
+        rusqlite::Connection::open(store.path())
+            .unwrap()
+            .execute_batch(&format!(
+                "UPDATE artifacts SET {change} WHERE path LIKE '%first'"
+            ))
+            .unwrap();
+        let folder = state.join("sessions").join(session(1).to_string());
+        fs::write(folder.join(&*second.path), b"dxf").unwrap();
+
+        let report = block_on(store.checkpointer().scrub()).unwrap();
+        let [unread] = report.unreadable.as_slice() else {
+            panic!("{change}: {report:?}")
+        };
+        assert!(
+            unread.contains(name) && unread.contains(&session(1).to_string()),
+            "{unread}"
+        );
+        assert!(!report.is_clean() && !report.more, "{report:?}");
+        assert_eq!((report.checked, report.adopted), (1, 0), "{report:?}");
+        assert_eq!(report.damaged[0].artifact, second, "{change}");
+        let found = block_on(store.verify(None)).unwrap().findings;
+        let named = found.iter().filter(|found| found.kind == FindingKind::Row);
+        assert_eq!(named.count(), 1, "{found:?}");
+    }
 }
 
 /// Three sessions: 1 and 3 ended, 2 unfinished, an artifact each and one of a session without invocations.
