@@ -379,3 +379,46 @@ fn a_redacted_journal_has_a_chain_of_its_own_that_the_audit_log_knows() {
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert!(refusal(&store, 2).is_some());
 }
+
+#[test]
+fn what_goes_on_after_an_end_is_covered_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), "a");
+    let lease = submit(&store, 1);
+    block_on(store.reserve(reserve_call(&lease, 1, 1))).unwrap();
+    let first = end(&store, &lease, 1, vec![entry(1), entry(2)])
+        .journal
+        .unwrap();
+    tell(&store, 1, first);
+    // Taken up again: it is open, and what the audit log knows of its first end still holds.
+    append(&store, &lease, 1, 3).unwrap();
+    assert_eq!(findings(&store), []);
+    let second = end(&store, &lease, 1, vec![entry(4)]).journal.unwrap();
+    tell(&store, 1, second);
+    assert_eq!((first.sequence, second.sequence), (2, 4));
+    assert_eq!(findings(&store), []);
+
+    // An end for good, after which a settlement brings one entry more.
+    let finish = Finish {
+        resumable: false,
+        entries: vec![entry(5)],
+        ..ending(&lease, 1)
+    };
+    block_on(store.finish(finish)).unwrap();
+    let mut late = settle_call(&lease, 1, 1);
+    late.entries = vec![entry(6)];
+    block_on(store.settle(late)).unwrap();
+    assert_eq!(findings(&store), []);
+    let entries = block_on(store.read(invocation(1))).unwrap();
+    assert_eq!(entries.len(), 6);
+
+    // The writer that has forgotten the invocation goes on from its rows.
+    drop(store);
+    let store = open(dir.path(), "b");
+    assert_eq!(findings(&store), []);
+    change(
+        &store,
+        "UPDATE journal SET payload = '{}' WHERE sequence = 2",
+    );
+    assert!(findings(&store)[0].1.contains("entry 2"));
+}

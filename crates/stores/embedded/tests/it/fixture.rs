@@ -146,19 +146,27 @@ pub(crate) fn append(
     ))
 }
 
-/// Ends invocation `n`, so that it may go on later.
-pub(crate) fn end(store: &EmbeddedStore, lease: &Lease, n: u8, entries: Vec<Entry>) -> FinishReply {
-    let finish = Finish {
+/// The end of invocation `n`, after which it may go on.
+pub(crate) fn ending(lease: &Lease, n: u8) -> Finish {
+    Finish {
         lease: lease.clone(),
         invocation: invocation(n),
         outcome: OutcomeKind::Failed,
         summary: Arc::from("failed"),
         result: Arc::from(""),
         after: 0,
-        entries,
+        entries: Vec::new(),
         artifacts: Vec::new(),
         resumable: true,
         at: NOON,
+    }
+}
+
+/// Ends invocation `n`, so that it may go on later.
+pub(crate) fn end(store: &EmbeddedStore, lease: &Lease, n: u8, entries: Vec<Entry>) -> FinishReply {
+    let finish = Finish {
+        entries,
+        ..ending(lease, n)
     };
     block_on(store.finish(finish)).unwrap()
 }
