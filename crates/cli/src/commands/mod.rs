@@ -12,6 +12,7 @@ mod earlier;
 pub(crate) mod init;
 pub(crate) mod kill;
 mod named;
+mod parked;
 pub(crate) mod plan;
 pub(crate) mod prices;
 pub(crate) mod redact;

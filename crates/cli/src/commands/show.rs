@@ -4,9 +4,9 @@ use clap::Args;
 use otto::core::invocation::OpenCall;
 use otto::text::{rfc3339, visible, visible_lines};
 use otto::{ArtifactRef, InvocationRecord, Otto, StoreError, Transcript};
-use serde_json::{Value, json};
 
 use super::named::{self, Named};
+use super::parked;
 use crate::Performed;
 use crate::context::Context;
 use crate::error::{Code, Failure};
@@ -67,7 +67,7 @@ impl Show {
                 let mut value = output::record(record);
                 value["type"] = "invocation".into();
                 let open = open_calls(otto, record).await?;
-                value["open_calls"] = open.iter().map(describe_call).collect();
+                value["open_calls"] = open.iter().map(parked::describe).collect();
                 out.json(&value);
             }
             for stored in &found.artifacts {
@@ -155,35 +155,6 @@ async fn open_calls(otto: &Otto, record: &InvocationRecord) -> Result<Vec<OpenCa
     }
 }
 
-fn describe_call(open: &OpenCall) -> Value {
-    json!({
-        "call": &*open.call.0,
-        "tool": &*open.tool,
-        // The journal holds objects; anything else is told as the text it is.
-        "input": serde_json::from_str::<Value>(&open.input)
-            .unwrap_or_else(|_| Value::from(&*open.input)),
-    })
-}
-
-/// The open calls of a parked invocation, each with its exact input, and what can be said of them.
-fn show_open(record: &InvocationRecord, open: &[OpenCall]) -> String {
-    let mut text =
-        "\n  these calls were running when Otto ended, and nobody knows what became of them:\n"
-            .to_owned();
-    for call in open {
-        text.push_str(&format!(
-            "    {} {}\n",
-            visible(&call.tool),
-            visible_lines(&call.input)
-        ));
-    }
-    text.push_str(&format!(
-        "  look whether they took effect, then: otto resume {} --decide done|not-done|retry\n",
-        record.session
-    ));
-    text
-}
-
 fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: &Out) -> String {
     let painter = out.painter(To::Answer);
     let outcome = output::outcome_word(record);
@@ -206,7 +177,7 @@ fn in_full(record: &InvocationRecord, transcript: &str, open: &[OpenCall], out: 
         show_tokens(record.tokens),
     );
     if otto::is_parked(record) && !open.is_empty() {
-        text.push_str(&show_open(record, open));
+        text.push_str(&parked::tell(record.session, open));
     } else if record.resumable {
         text.push_str(&format!(
             "  it can be taken up again: otto resume {}\n",

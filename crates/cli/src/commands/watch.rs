@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use otto::core::invocation::CancelReason;
+use otto::core::invocation::{CancelReason, OpenCall};
 use otto::core::ledger::Resource;
 use otto::{
     AgentConfig, Budgets, InvocationHandle, InvokeError, ListenerEvent, NotGranted, Otto, Outcome,
@@ -17,6 +17,7 @@ use otto::{
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::parked;
 use crate::Performed;
 use crate::error::{Code, Failure};
 use crate::open;
@@ -39,8 +40,16 @@ pub(super) async fn to_the_end(
         Ok(handle) => watch(out, &otto, handle, agent, budgets, cut).await,
         Err(failure) => Err(failure),
     };
+    let waiting = match &report {
+        // Without them the report is still worth its while; `otto show` tells what is wrong.
+        Ok(report) if report.outcome.is_parked() => {
+            let open = otto.open_calls(report.ids.invocation).await;
+            open.unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
     open::close(otto).await;
-    Ok(conclude(out, &report?, budgets))
+    Ok(conclude(out, &report?, budgets, &waiting))
 }
 
 /// Shows an invocation until it has ended, and returns its report. The first Ctrl-C (or SIGTERM) shuts Otto
@@ -181,19 +190,24 @@ fn limits(budgets: &Budgets) -> serde_json::Value {
 }
 
 /// Prints the report and what to type next, and gives the exit code.
-fn conclude(out: &mut Out, report: &Report, budgets: &Budgets) -> Code {
+fn conclude(out: &mut Out, report: &Report, budgets: &Budgets, waiting: &[OpenCall]) -> Code {
     let code = if is_stored(report) {
         Code::from(report.outcome.kind())
     } else {
         Code::Other
     };
     if out.is_json() {
-        out.json(&output::report_json(report, code));
+        let mut value = output::report_json(report, code);
+        value["open_calls"] = waiting.iter().map(parked::describe).collect();
+        out.json(&value);
         return code;
     }
     let painter = out.painter(To::Progress);
     out.write(To::Progress, &output::show_report(report, budgets, painter));
     let session = report.ids.session;
+    if !waiting.is_empty() {
+        out.write(To::Progress, &parked::tell(session, waiting));
+    }
     out.line(To::Progress, &format!("\nsession {session}"));
     let next = painter.paint(Style::Accent, &next_command(report));
     out.line(To::Progress, &format!("next: {next}"));
@@ -225,7 +239,7 @@ pub(super) fn next_command(report: &Report) -> String {
         Outcome::Cancelled {
             reason: CancelReason::AwaitingPerson,
         } => {
-            format!("otto show {session}, then otto resume {session} --decide done|not-done|retry")
+            format!("otto resume {session} --decide done|not-done|retry|unknown")
         }
         Outcome::Cancelled {
             reason: CancelReason::KillSwitch,

@@ -93,6 +93,7 @@ pub(crate) fn report(report: &Report, code: Code) -> Value {
         "agent": report.agent.as_str(),
         "outcome": report.outcome.kind().as_str(),
         "exit_code": code.number(),
+        "parked": report.outcome.is_parked(),
         "summary": report.outcome.to_string(),
         "text": report.text(),
         "turns": report.turns,

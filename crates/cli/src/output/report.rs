@@ -32,6 +32,7 @@ pub(crate) fn show_report(report: &Report, budgets: &Budgets, painter: Painter) 
             ("completed, but its end is not stored,", Style::Warn)
         }
         otto::OutcomeKind::Completed => ("completed", Style::Good),
+        _ if report.outcome.is_parked() => ("parked", Style::Warn),
         _ => ("ended", Style::Bad),
     };
     let mut text = format!(

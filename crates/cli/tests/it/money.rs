@@ -226,9 +226,21 @@ fn an_interrupted_call_that_needs_a_person_parks_until_somebody_decides() {
     let (world, id, listener) = interrupted();
     // Without a word it parks, and says so wherever it is looked at.
     let ran = world.otto(["resume", &id]).expect(7);
-    assert!(
-        ran.stderr.contains("needs a person's decision") && ran.stderr.contains("--decide"),
-        "{ran:?}"
+    let decide = format!("otto resume {id} --decide not-done");
+    for told in [
+        "\nparked after ",
+        "needs a person's decision",
+        "one pizza",
+        &decide,
+    ] {
+        assert!(ran.stderr.contains(told), "{told}: {ran:?}");
+    }
+    assert!(!ran.stderr.contains("cancelled"), "{ran:?}");
+    let (code, lines) = world.json(["resume", &id]);
+    let report = lines.last().unwrap();
+    assert_eq!(
+        (code, &report["parked"], &report["open_calls"][0]["tool"]),
+        (7, &true.into(), &"http".into())
     );
     let (_, sessions) = world.json(["sessions"]);
     assert_eq!(
@@ -244,7 +256,7 @@ fn an_interrupted_call_that_needs_a_person_parks_until_somebody_decides() {
     );
     let ran = world.otto(["show", &id]).expect(0);
     assert!(
-        ran.stdout.contains("one pizza") && ran.stdout.contains("--decide done|not-done|retry"),
+        ran.stdout.contains("one pizza") && ran.stdout.contains("--decide done "),
         "{ran:?}"
     );
     let (_, shown) = world.json(["show", &id]);

@@ -126,6 +126,17 @@ impl fmt::Display for OutcomeKind {
 }
 
 impl Outcome {
+    /// Whether it waits for a person's word on a tool call of unknown outcome.
+    #[must_use]
+    pub const fn is_parked(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled {
+                reason: CancelReason::AwaitingPerson
+            }
+        )
+    }
+
     /// The outcome in one word.
     #[must_use]
     pub const fn kind(&self) -> OutcomeKind {

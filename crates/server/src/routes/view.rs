@@ -68,6 +68,8 @@ pub(crate) struct ReportView {
     pub(super) agent: String,
     /// `completed`, `budget_exhausted`, `deadline`, `cancelled`, `refused`, `provider_failed` or `failed`.
     pub(super) outcome: &'static str,
+    /// Whether it waits for a person's word; `decision` of a resumption gives it.
+    pub(super) parked: bool,
     /// The outcome in a line.
     pub(super) summary: String,
     /// The agent's last words.
@@ -209,6 +211,7 @@ impl From<&Report> for ReportView {
             ids: report.ids.into(),
             agent: report.agent.to_string(),
             outcome: report.outcome.kind().as_str(),
+            parked: report.outcome.is_parked(),
             summary: report.outcome.to_string(),
             text: report.text().to_owned(),
             turns: report.turns,
