@@ -106,7 +106,7 @@ pub enum ListenerEvent {
     },
     /// A model call was settled.
     Settled {
-        /// What it used; `None` if its hold was charged.
+        /// What it used, nothing if it was not billed; `None` if its hold was charged.
         usage: Option<Usage>,
         /// What was charged for it.
         charged: Money,

@@ -203,6 +203,37 @@ fn a_limit_above_the_agents_is_cut_and_that_is_said() {
 }
 
 #[test]
+fn a_connection_that_was_refused_is_no_call_without_a_usage_record() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let world = World::new()
+        .with_agent()
+        .with_model(HELLO)
+        .set("ANTHROPIC_BASE_URL", url);
+    // No time is left for another attempt.
+    let run = ["run", "helper", "hi", "--time", "300ms"];
+    let ran = world.otto(run).expect(6);
+    assert!(ran.stderr.contains("cannot connect"), "{ran:?}");
+    assert!(!ran.stderr.contains("no usage record"), "{ran:?}");
+    let (_, lines) = world.json(run);
+    let settled = lines.iter().find(|line| line["type"] == "settled").unwrap();
+    assert_eq!(
+        (
+            &settled["usage"]["input_tokens"],
+            &settled["charged"]["usd"]
+        ),
+        (&0.into(), &"$0.00".into()),
+        "null would say that the hold was charged"
+    );
+    let (_, facts) = world.json(["audit", "log", "--what", "settled"]);
+    assert!(
+        !facts.is_empty() && facts.iter().all(|fact| fact["tokens"] == 0),
+        "{facts:?}"
+    );
+}
+
+#[test]
 fn a_session_whose_process_died_is_interrupted_and_not_running() {
     let (world, id, _listener) = interrupted();
     let (_, sessions) = world.json(["sessions"]);

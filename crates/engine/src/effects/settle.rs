@@ -12,6 +12,7 @@ use otto_core::Timestamp;
 use otto_core::id::ReservationId;
 use otto_core::invocation::CancelReason;
 use otto_core::ledger::{SettleOutcome, Settlement};
+use otto_core::model::Usage;
 use otto_core::port::store::{Attribution, Durability, SettleCall, SettleReply, StoreError};
 
 use tokio::time::Instant;
@@ -138,11 +139,16 @@ impl AgentServer {
             }
         };
         self.charged = self.charged.saturating_add(settled.charged);
-        let usage = match call.settlement {
+        let measured = match call.settlement {
             Settlement::Used { usage, .. } => Some(usage),
             Settlement::Forfeited | Settlement::Released => None,
         };
-        self.watch.settled(usage.as_ref(), settled.charged);
+        self.watch.settled(measured.as_ref(), settled.charged);
+        // A call that is not billed used nothing. Only of one whose hold is charged it is unknown.
+        let usage = match call.settlement {
+            Settlement::Released => Some(Usage::default()),
+            Settlement::Used { .. } | Settlement::Forfeited => measured,
+        };
         self.shared
             .audit
             .settled(&self.ids, usage.as_ref(), &settled);
