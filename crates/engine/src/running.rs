@@ -95,6 +95,18 @@ impl Running {
         self.followed.notify_waiters();
     }
 
+    /// Waits until it has ended. Cancel safe.
+    pub(crate) async fn ended(&self) {
+        loop {
+            // Made before the look, so that a word in between is not missed.
+            let told = self.followed.notified();
+            if self.has_ended.load(Ordering::Acquire) {
+                return;
+            }
+            told.await;
+        }
+    }
+
     /// Waits until more than `seen` is durable and says how much; `None` when it has ended at that. Cancel safe.
     pub(crate) async fn durable_after(&self, seen: u64) -> Option<u64> {
         loop {
