@@ -97,6 +97,16 @@ async fn an_answer_that_is_not_stored_is_given_with_a_problem() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_not_there_is_answered_with_the_closest_one() {
+    let world = World::new(HELLO).await;
+    let body = json!({"agent": "helpr", "task": "hi"});
+    let answer = world.post("/v1/invocations", &body).await;
+    let problem = answer.problem(404, "not-found").json();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("did you mean `helper`?"), "{detail}");
+}
+
+#[tokio::test]
 async fn a_limit_above_the_agents_is_cut_and_that_is_said() {
     let world = World::new(HELLO).await;
     let budgets = json!({"cost_usd": "500", "turns": 3});
