@@ -89,10 +89,10 @@ impl PendingJournal {
         }
     }
 
-    fn push(&mut self, payload: String) {
+    fn push(&mut self, payload: Arc<str>) {
         self.entries.push(Entry {
             sequence: self.next_sequence,
-            payload: Arc::from(payload),
+            payload,
         });
         self.next_sequence += 1;
     }
@@ -126,7 +126,7 @@ impl AgentServer {
     pub(crate) fn beginning(now: Timestamp, spec: &Arc<InvocationSpec>) -> Entry {
         Entry {
             sequence: Self::BEGINNING,
-            payload: Arc::from(journal::encode(now, &Event::Started(spec.clone()))),
+            payload: journal::encode(now, &Event::Started(spec.clone())),
         }
     }
 

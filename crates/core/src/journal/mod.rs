@@ -16,6 +16,8 @@ mod fold;
 mod v1;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -36,19 +38,39 @@ pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 
 /// One event as a line of JSON, without a line break.
 #[must_use]
-pub fn encode(at: Timestamp, event: &Event) -> String {
-    v1::encode(at, event)
+pub fn encode(at: Timestamp, event: &Event) -> Arc<str> {
+    written(|line| v1::encode(line, at, event))
 }
 
 /// As [`encode`], for an event of a model call that makes a summary: with a mark for readers of the journal, who
 /// would have to fold it to know. The machine finds out by itself, and older versions pass the mark over.
 #[must_use]
-pub fn encode_of_summary(at: Timestamp, event: &Event) -> String {
-    let mut line = encode(at, event);
-    // Its last brace.
-    line.pop();
-    line.push_str(r#","summary":true}"#);
-    line
+pub fn encode_of_summary(at: Timestamp, event: &Event) -> Arc<str> {
+    written(|line| {
+        v1::encode(line, at, event);
+        // Its last brace.
+        line.pop();
+        line.extend_from_slice(br#","summary":true}"#);
+    })
+}
+
+/// A longer line does not stay in the buffer.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// What `write` writes. Each thread writes into a buffer that it keeps: a line is allocated once, with its length.
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Arc<str> {
+    thread_local! {
+        static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut line = LINE.take();
+    line.clear();
+    write(&mut line);
+    let written = str::from_utf8(&line).expect("JSON is made of texts");
+    let written = Arc::from(written);
+    if line.capacity() <= KEPT_BYTES {
+        LINE.set(line);
+    }
+    written
 }
 
 /// Whether a line is marked as one of a summary.
@@ -119,12 +141,15 @@ struct Line<'a, R> {
 }
 
 /// Serialises straight to text, without a tree in between: encoding is on the path of every step.
-fn write_line<R: Serialize>(at: Timestamp, kind: &'static str, record: &R) -> String {
-    serde_json::to_string(&Line {
-        v: VERSION,
-        at: at.micros(),
-        kind,
-        event: record,
-    })
-    .expect("records have text keys and no fallible serializer, so they always become JSON")
+fn write_line<R: Serialize>(line: &mut Vec<u8>, at: Timestamp, kind: &'static str, record: &R) {
+    serde_json::to_writer(
+        line,
+        &Line {
+            v: VERSION,
+            at: at.micros(),
+            kind,
+            event: record,
+        },
+    )
+    .expect("records have text keys and no fallible serializer, and a buffer takes all");
 }

@@ -58,7 +58,7 @@ fn folding_a_journal_gives_the_machine_that_wrote_it() {
         for (sequence, (at, event)) in (1..).zip(&events) {
             entries.push(Entry {
                 sequence,
-                payload: Arc::from(encode(*at, event)),
+                payload: encode(*at, event),
             });
             machine.step(*at, event.clone());
         }
@@ -203,7 +203,7 @@ fn errors_say_what_is_wrong_and_hide_control_characters() {
 fn a_journal_with_a_hole_is_not_folded() {
     let entry = |sequence, event: &Event| Entry {
         sequence,
-        payload: Arc::from(encode(Timestamp::from_micros(sequence), event)),
+        payload: encode(Timestamp::from_micros(sequence), event),
     };
     let started = &golden_events()[0].1;
     let timer = &Event::TimerFired {
@@ -321,7 +321,7 @@ fn version_1_is_frozen() {
             kind, file,
             "golden files are in the order of the events; next is\n{written}"
         );
-        assert_eq!(written, line, "what is written has changed; `{file}`");
+        assert_eq!(*written, *line, "what is written has changed; `{file}`");
         assert_eq!(
             decode(line),
             Ok((GOLDEN_TIME, event)),

@@ -37,11 +37,14 @@ const TOOL_FINISHED: &str = "tool_finished";
 const TIMER_FIRED: &str = "timer_fired";
 const CANCEL_REQUESTED: &str = "cancel_requested";
 
-pub(super) fn encode(at: Timestamp, event: &Event) -> String {
+pub(super) fn encode(line: &mut Vec<u8>, at: Timestamp, event: &Event) {
     match event {
-        Event::Started(spec) => write_line(at, STARTED, &SpecRecord::of(spec)),
-        Event::Resumed(resumption) => write_line(at, RESUMED, &ResumptionRecord::of(resumption)),
+        Event::Started(spec) => write_line(line, at, STARTED, &SpecRecord::of(spec)),
+        Event::Resumed(resumption) => {
+            write_line(line, at, RESUMED, &ResumptionRecord::of(resumption))
+        }
         Event::ReservationGranted { effect, grant } => write_line(
+            line,
             at,
             RESERVATION_GRANTED,
             &Granted {
@@ -50,6 +53,7 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
             },
         ),
         Event::ReservationDenied { effect, denial } => write_line(
+            line,
             at,
             RESERVATION_DENIED,
             &Denied {
@@ -58,6 +62,7 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
             },
         ),
         Event::ReservationRefused { effect, reason } => write_line(
+            line,
             at,
             RESERVATION_REFUSED,
             &Refused {
@@ -70,6 +75,7 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
             index,
             block,
         } => write_line(
+            line,
             at,
             BLOCK_RECEIVED,
             &Received {
@@ -79,6 +85,7 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
             },
         ),
         Event::ToolCallReceived { effect, index } => write_line(
+            line,
             at,
             TOOL_CALL_RECEIVED,
             &Confirmed {
@@ -87,6 +94,7 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
             },
         ),
         Event::ModelFinished { effect, finish } => write_line(
+            line,
             at,
             MODEL_FINISHED,
             &Finished {
@@ -95,6 +103,7 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
             },
         ),
         Event::ModelFailed { effect, failure } => write_line(
+            line,
             at,
             MODEL_FAILED,
             &Failed {
@@ -103,6 +112,7 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
             },
         ),
         Event::ToolFinished { effect, result } => write_line(
+            line,
             at,
             TOOL_FINISHED,
             &Answered {
@@ -110,8 +120,11 @@ pub(super) fn encode(at: Timestamp, event: &Event) -> String {
                 result: ToolResultRecord::of(result),
             },
         ),
-        Event::TimerFired { effect } => write_line(at, TIMER_FIRED, &Due { effect: effect.0 }),
+        Event::TimerFired { effect } => {
+            write_line(line, at, TIMER_FIRED, &Due { effect: effect.0 })
+        }
         Event::CancelRequested(reason) => write_line(
+            line,
             at,
             CANCEL_REQUESTED,
             &CancelRequested {

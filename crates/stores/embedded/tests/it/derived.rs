@@ -50,7 +50,7 @@ impl Told {
         self.last += 1;
         self.pending.push(Entry {
             sequence: self.last,
-            payload: Arc::from(journal::encode(NOON, &event)),
+            payload: journal::encode(NOON, &event),
         });
         self.machine.step(NOON, event)
     }
