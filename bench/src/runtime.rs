@@ -44,8 +44,16 @@ pub(crate) fn run() -> Result<()> {
     table.row("idle agent, memory", memory, "KiB", 4.0);
     let [memory] = apart(IN_FLIGHT)?;
     table.row("10,000 agents in flight, each", memory, "KiB", 39.0);
-    let (start, dispatched) = on_one_thread()?;
+    let Alone {
+        start,
+        first_starts,
+        dispatched,
+    } = on_one_thread()?;
     table.row("supervised start, alone, p50", start, "µs", 5.0);
+    table.beside(
+        "the same start, the first ones of a process, which take their memory from the kernel",
+        first_starts,
+    );
     table.row("tool dispatch in process, p50", dispatched, "µs", 2.0);
     let rest = in_task(async {
         let mut table = Table::default();
@@ -63,11 +71,25 @@ pub(crate) fn run() -> Result<()> {
 
 /// What one start and one call take by themselves. With several threads Tokio wakes another one up for each of them,
 /// and what an idle processor takes to wake is many times as long.
-fn on_one_thread() -> Result<(f64, f64)> {
+fn on_one_thread() -> Result<Alone> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async { Ok((start_alone().await?, dispatch().await?)) })
+    runtime.block_on(async {
+        Ok(Alone {
+            first_starts: start_alone().await?,
+            start: start_alone().await?,
+            dispatched: dispatch().await?,
+        })
+    })
+}
+
+/// What was measured on one thread, in microseconds.
+struct Alone {
+    /// Of a process that has run as many before, as a service has: it gets its memory from the allocator.
+    start: f64,
+    first_starts: f64,
+    dispatched: f64,
 }
 
 /// Runs it in a task of a runtime, as whoever answers a request begins an invocation; from any other thread each would
