@@ -21,6 +21,7 @@ use otto_core::policy::Permissions;
 use otto_core::port::llm_client::Conversation;
 use otto_core::port::store::{Entry, Lease};
 use otto_core::{Money, Timestamp, ToolCallId};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::context_store::OwnedData;
@@ -61,6 +62,7 @@ pub struct AgentServer {
     pub(crate) settles: Vec<PendingSettle>,
     /// What it shares with those who hold it.
     pub(crate) running: Arc<Running>,
+    pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
     /// A reason to end has been passed on: the machine hears it once.
     pub(crate) has_heard_stop: bool,
     pub(crate) charged: Money,
@@ -224,7 +226,7 @@ impl AgentServer {
 
     /// Tells listeners, if there are any; the event is made only then.
     pub(crate) fn tell(&self, event: impl FnOnce() -> ListenerEvent) {
-        if let Some(events) = &self.running.events {
+        if let Some(events) = &self.events {
             // No receiver means that nobody listens any more.
             let _ = events.send(event());
         }
@@ -233,7 +235,7 @@ impl AgentServer {
     /// Tells of the calls that the machine has answered by itself: of a tool that the agent does not have, with an
     /// input that is none, or left out by a stop. `before` messages were there before this step.
     fn tell_unrun(&mut self, before: usize) {
-        if self.running.events.is_none() {
+        if self.events.is_none() {
             return;
         }
         let history = self.machine.history();

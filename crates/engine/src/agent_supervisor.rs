@@ -279,6 +279,7 @@ fn agent_server(shared: &Arc<Shared>, post: &Post, start: Start) -> (AgentServer
         timers: Timers::default(),
         settles: Vec::new(),
         running: post.running.clone(),
+        events: post.running.sender(),
         has_heard_stop: false,
         charged,
         fenced: false,

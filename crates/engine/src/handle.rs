@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, Stream};
 use otto_core::invocation::CancelReason;
 use otto_core::{InvocationId, SessionId, TaskId, WorkflowId};
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::running::Running;
@@ -69,20 +69,16 @@ impl InvocationHandle {
     ///
     /// Events that were lost because this end was too slow are passed over. Cancel safe.
     pub async fn next_event(&mut self) -> Option<ListenerEvent> {
-        next(self.events.as_mut()?, &self.running).await
+        next(self.events.as_mut()?).await
     }
 
     /// Its events as a stream that ends with it, lost ones passed over; empty when nobody was to listen or they
     /// were taken before. Dropping the stream does not end the invocation.
     pub fn take_stream(&mut self) -> impl Stream<Item = ListenerEvent> + Send + use<> {
-        let running = self.running.clone();
-        stream::unfold(self.events.take(), move |events| {
-            let running = running.clone();
-            async move {
-                let mut events = events?;
-                let event = next(&mut events, &running).await?;
-                Some((event, Some(events)))
-            }
+        stream::unfold(self.events.take(), |events| async move {
+            let mut events = events?;
+            let event = next(&mut events).await?;
+            Some((event, Some(events)))
         })
     }
 
@@ -100,23 +96,9 @@ impl InvocationHandle {
     }
 }
 
-/// The next event, until the invocation has ended and all are told. Whoever holds a handle holds the sender too, so the
-/// channel alone would never say that it is over.
-async fn next(
-    events: &mut broadcast::Receiver<ListenerEvent>,
-    running: &Running,
-) -> Option<ListenerEvent> {
+async fn next(events: &mut broadcast::Receiver<ListenerEvent>) -> Option<ListenerEvent> {
     loop {
-        let received = tokio::select! {
-            biased;
-            received = events.recv() => received,
-            () = running.ended() => match events.try_recv() {
-                Ok(event) => Ok(event),
-                Err(TryRecvError::Lagged(count)) => Err(RecvError::Lagged(count)),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => Err(RecvError::Closed),
-            },
-        };
-        match received {
+        match events.recv().await {
             Ok(event) => return Some(event),
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return None,

@@ -38,10 +38,7 @@ impl RunningInvocation {
     /// Its events from now on, if it was started with listening.
     #[must_use]
     pub fn subscribe(&self) -> Option<broadcast::Receiver<ListenerEvent>> {
-        self.shared
-            .events
-            .as_ref()
-            .map(broadcast::Sender::subscribe)
+        self.shared.subscribe()
     }
 
     /// How far its journal is durable, as it grows.

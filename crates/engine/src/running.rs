@@ -8,7 +8,7 @@
 //! last change.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
@@ -25,8 +25,9 @@ pub(crate) struct Running {
     pub(crate) agent: AgentName,
     /// When it was admitted.
     pub(crate) since: Timestamp,
-    /// `None`: nobody was to listen.
-    pub(crate) events: Option<broadcast::Sender<ListenerEvent>>,
+    /// For those who come to listen later; `None` when nobody was to, and once it has ended: a sender that stays would
+    /// keep listeners waiting.
+    events: Mutex<Option<broadcast::Sender<ListenerEvent>>>,
     stop: OnceLock<CancelReason>,
     /// The task of the invocation: nobody else waits for a reason to end.
     driver: AtomicWaker,
@@ -50,7 +51,7 @@ impl Running {
             ids,
             agent,
             since,
-            events,
+            events: Mutex::new(events),
             stop: OnceLock::new(),
             driver: AtomicWaker::new(),
             durable: AtomicU64::new(durable),
@@ -89,22 +90,26 @@ impl Running {
         }
     }
 
-    /// It has ended: nothing will become durable any more.
-    pub(crate) fn end(&self) {
-        self.has_ended.store(true, Ordering::Release);
-        self.followed.notify_waiters();
+    /// Its events from now on, if somebody was to listen and it has not ended.
+    pub(crate) fn subscribe(&self) -> Option<broadcast::Receiver<ListenerEvent>> {
+        self.events().as_ref().map(broadcast::Sender::subscribe)
     }
 
-    /// Waits until it has ended. Cancel safe.
-    pub(crate) async fn ended(&self) {
-        loop {
-            // Made before the look, so that a word in between is not missed.
-            let told = self.followed.notified();
-            if self.has_ended.load(Ordering::Acquire) {
-                return;
-            }
-            told.await;
-        }
+    /// What its task tells listeners by, under the same conditions.
+    pub(crate) fn sender(&self) -> Option<broadcast::Sender<ListenerEvent>> {
+        self.events().clone()
+    }
+
+    fn events(&self) -> MutexGuard<'_, Option<broadcast::Sender<ListenerEvent>>> {
+        // It is replaced whole.
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has ended: nothing will become durable any more, and its task has told all that listeners hear.
+    pub(crate) fn end(&self) {
+        *self.events() = None;
+        self.has_ended.store(true, Ordering::Release);
+        self.followed.notify_waiters();
     }
 
     /// Waits until more than `seen` is durable and says how much; `None` when it has ended at that. Cancel safe.

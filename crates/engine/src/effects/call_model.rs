@@ -36,7 +36,7 @@ impl AgentServer {
             time_left: self.machine.time_left(now) + PROVIDER_SLACK,
         };
         // What a summary says is for the model: listeners hear that there is one.
-        let is_shown = self.running.events.is_some() && purpose == CallPurpose::Turn;
+        let is_shown = self.events.is_some() && purpose == CallPurpose::Turn;
         let text = DeltaRedactor::new(&self.shared.redactor, is_shown);
         self.model = Some(OpenModelCall {
             id,

@@ -196,7 +196,7 @@ impl AgentServer {
             ids: self.ids,
             tool: tool.clone(),
             trail: self.shared.audit.clone(),
-            events: self.running.events.clone(),
+            events: self.events.clone(),
         }
     }
 
@@ -214,7 +214,7 @@ impl AgentServer {
         self.shared
             .audit
             .tool_ended(&self.ids, &running.call, &running.tool, &result, refused_by);
-        if self.running.events.is_some() {
+        if self.events.is_some() {
             self.told_ends.push(running.call.clone());
         }
         self.tell(|| ListenerEvent::ToolFinished {

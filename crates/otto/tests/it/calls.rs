@@ -1,4 +1,4 @@
-//! What listeners hear of the calls of a turn.
+//! What listeners hear of the calls of a turn, and that they hear the end.
 
 use otto::core::ToolCallId;
 use otto::core::invocation::ToolEnding;
@@ -17,16 +17,40 @@ struct Add {
     b: i64,
 }
 
-#[tokio::test]
-async fn every_call_that_has_begun_ends_also_of_a_tool_that_is_not_there() {
-    let model = ScriptedModel::start(SCRIPT).await.unwrap();
+async fn opened(model: &ScriptedModel) -> Otto {
     let add = TypedTool::looking("add", "Adds two whole numbers.", |input: Add| async move {
         Ok((input.a + input.b).to_string())
     });
     let agent = AgentBuilder::new("helper", "claude-haiku-4-5").tools(["add"]);
     let builder = Otto::builder().enabled(true).client(model.client());
     let builder = builder.tool(add.unwrap()).agent(agent.build().unwrap());
-    let otto = builder.open().await.unwrap();
+    builder.open().await.unwrap()
+}
+
+#[tokio::test]
+async fn whoever_listens_hears_the_end_though_the_handle_is_kept() {
+    let model = ScriptedModel::start(SCRIPT).await.unwrap();
+    let otto = opened(&model).await;
+    let helper = otto.agent("helper").unwrap();
+    let mut handle = helper.invoke_stream("go").await.unwrap();
+    let mut events = handle.take_events().unwrap();
+    let running = otto.engine().registry().find(handle.ids().invocation);
+    let mut of_another = running.as_ref().unwrap().subscribe().unwrap();
+    for events in [&mut events, &mut of_another] {
+        let mut last = None;
+        while let Ok(event) = events.recv().await {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(ListenerEvent::Finished(_))), "{last:?}");
+    }
+    assert!(running.unwrap().subscribe().is_none());
+    handle.report().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_call_that_has_begun_ends_also_of_a_tool_that_is_not_there() {
+    let model = ScriptedModel::start(SCRIPT).await.unwrap();
+    let otto = opened(&model).await;
     let helper = otto.agent("helper").unwrap();
     let mut handle = helper.invoke_stream("go").await.unwrap();
     let (mut begun, mut ended): (Vec<ToolCallId>, Vec<_>) = (Vec::new(), Vec::new());
