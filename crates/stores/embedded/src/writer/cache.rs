@@ -57,11 +57,21 @@ pub(super) struct KnownInvocation {
 }
 
 impl Cache {
-    /// Whether another connection has committed since the last call. Asked inside a transaction.
-    pub(super) fn is_stale(&mut self, statements: &mut Statements<'_>) -> rusqlite::Result<bool> {
+    /// What the rows are like now, if another connection has committed since [`Self::refresh`] was told of it. Asked
+    /// inside a transaction.
+    pub(super) fn foreign(
+        &mut self,
+        statements: &mut Statements<'_>,
+    ) -> rusqlite::Result<Option<i64>> {
         let version: i64 = statements.data_version.query_row((), |row| row.get(0))?;
-        let before = self.data_version.replace(version);
-        Ok(before.is_some_and(|before| before != version))
+        let before = *self.data_version.get_or_insert(version);
+        Ok((before != version).then_some(version))
+    }
+
+    /// Forgets everything, since rows of this version are ones that this Otto may go on from.
+    pub(super) fn refresh(&mut self, version: i64) {
+        self.data_version = Some(version);
+        self.reset();
     }
 
     /// Forgets everything but the version of the file.

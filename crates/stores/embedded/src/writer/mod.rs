@@ -227,9 +227,10 @@ impl Batches<'_> {
     /// Runs a batch in one transaction. Says whether anything changed, and whether it must be durable.
     fn run(&mut self, batch: &mut [Job], synced: bool) -> Result<(bool, bool), Fault> {
         self.statements.begin.execute(())?;
-        if self.cache.is_stale(&mut self.statements)? {
+        if let Some(version) = self.cache.foreign(&mut self.statements)? {
+            // Refused again each time: a newer Otto that runs beside this one has changed what rows mean.
             open::check_version(open::user_version(self.connection)?, &self.writer.path)?;
-            self.cache.reset();
+            self.cache.refresh(version);
             // Whether the other process has synced what it wrote is unknown, and an answer may rest on it.
             self.sync_due
                 .get_or_insert_with(|| Instant::now() + RELAXED_DELAY);

@@ -71,6 +71,28 @@ fn a_newer_schema_is_refused() {
 }
 
 #[test]
+fn a_schema_that_becomes_newer_under_an_open_store_is_refused_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = open(&state, "a");
+    let lease = submit(&store, 1);
+    append(&store, &lease, 1, 1).unwrap();
+    let newer = rusqlite::Connection::open(state.join("otto.db")).unwrap();
+    newer.execute_batch("PRAGMA user_version = 99").unwrap();
+    for attempt in 1..4 {
+        let answer = append(&store, &lease, 1, 2);
+        assert!(
+            matches!(&answer, Err(StoreError::Damaged { detail }) if detail.contains("schema version 99")),
+            "attempt {attempt}: {answer:?}"
+        );
+    }
+    let entries: i64 = newer
+        .query_row("SELECT count(*) FROM journal", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(entries, 1);
+}
+
+#[test]
 fn a_truncated_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let state = used(dir.path());
