@@ -179,10 +179,12 @@ pub struct Summary {
 }
 
 /// A backup that was made and verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
     /// Its length.
     pub bytes: u64,
+    /// What is wrong with journals in it, as in the store: each concerns its own invocation alone.
+    pub damaged_journals: Vec<String>,
     /// The end of the audit log when it was made or later: an anchor for the living store.
     pub audit: Anchor,
 }
@@ -247,9 +249,13 @@ pub async fn summary(state_dir: &Path) -> Result<Option<Summary>, StoreError> {
 /// When the file exists or cannot be written, or the copy does not pass the checks; then there is no file.
 pub async fn backup(state_dir: &Path, to: &Path) -> Result<Backup, StoreError> {
     let store = open(state_dir).await?;
-    let bytes = store.backup(to).await?;
+    let copied = store.backup(to).await?;
     let audit = Anchor(store.audit_head().await?);
-    Ok(Backup { bytes, audit })
+    Ok(Backup {
+        bytes: copied.bytes,
+        damaged_journals: copied.damaged_journals,
+        audit,
+    })
 }
 
 /// A backup without a name, to be read once: its file is gone when this ends, however it ends.

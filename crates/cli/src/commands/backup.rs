@@ -40,11 +40,19 @@ impl Backup {
         })?;
         let file = visible(&self.file.to_string_lossy()).into_owned();
         let anchor = backup.audit.to_string();
+        for what in &backup.damaged_journals {
+            let text = format!(
+                "warning: copied as it is: {}; the other journals are whole, see `otto verify`",
+                visible(what)
+            );
+            context.out.line(To::Progress, &text);
+        }
         if context.out.is_json() {
             context.out.json(&json!({
                 "type": "backup",
                 "file": self.file.to_string_lossy(),
                 "bytes": backup.bytes,
+                "damaged_journals": backup.damaged_journals,
                 "anchor": anchor,
             }));
             return Ok(Code::Completed);

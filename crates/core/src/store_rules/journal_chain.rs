@@ -43,15 +43,17 @@ pub enum JournalFact {
         invocation: InvocationId,
         /// Where.
         head: JournalHead,
+        /// When.
+        at: Timestamp,
     },
     /// It was rewritten on purpose: what was said of it before holds no more.
     Rewritten {
         /// The invocation.
         invocation: InvocationId,
-        /// Its last entry until then.
-        before: JournalHead,
         /// Its last entry from then on.
         head: JournalHead,
+        /// When.
+        at: Timestamp,
     },
 }
 
@@ -67,24 +69,28 @@ impl JournalFact {
     fn read(line: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Line<'a> {
+            at_us: u64,
             #[serde(borrow)]
             what: Cow<'a, str>,
             #[serde(borrow)]
             invocation: Cow<'a, str>,
             #[serde(borrow)]
             journal: Cow<'a, str>,
-            #[serde(borrow)]
-            journal_before: Option<Cow<'a, str>>,
         }
         let line: Line<'_> = serde_json::from_str(line).ok()?;
         let invocation = line.invocation.parse().ok()?;
         let head = line.journal.parse().ok()?;
+        let at = Timestamp::from_micros(line.at_us);
         match line.what.parse().ok()? {
-            AuditKind::InvocationEnded => Some(Self::Ended { invocation, head }),
+            AuditKind::InvocationEnded => Some(Self::Ended {
+                invocation,
+                head,
+                at,
+            }),
             AuditKind::JournalRewritten => Some(Self::Rewritten {
                 invocation,
-                before: line.journal_before?.parse().ok()?,
                 head,
+                at,
             }),
             _ => None,
         }
@@ -169,10 +175,10 @@ mod tests {
         let session = SessionId::from_parts(at, [2; 10]);
         let rewritten = journal_rewritten(session, invocation, &head(3, 1), &head(3, 0xAB), at);
         let text = format!(
-            "{{\"what\":\"invocation_ended\",\"invocation\":\"{invocation}\",\"journal\":\"{}\"}}\n{}\
+            "{{\"at_us\":17,\"what\":\"invocation_ended\",\"invocation\":\"{invocation}\",\"journal\":\"{}\"}}\n{}\
             {{\"what\":\"invocation_ended\",\"invocation\":\"{invocation}\"}}\n\
             {{\"what\":\"tool_started\",\"invocation\":\"{invocation}\",\"journal\":\"{}\"}}\n\
-            {{\"what\":\"invocation_ended\",\"invocation\":\"{invocation}\",\"journal\":\"3:00\"}}\n\
+            {{\"at_us\":18,\"what\":\"invocation_ended\",\"invocation\":\"{invocation}\",\"journal\":\"3:00\"}}\n\
             \"journal\"\n",
             head(2, 7),
             rewritten.text,
@@ -183,11 +189,12 @@ mod tests {
             JournalFact::Ended {
                 invocation,
                 head: head(2, 7),
+                at: Timestamp::from_micros(17),
             },
             JournalFact::Rewritten {
                 invocation,
-                before: head(3, 1),
                 head: head(3, 0xAB),
+                at,
             },
         ];
         assert_eq!(found, expected);

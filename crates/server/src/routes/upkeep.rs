@@ -33,7 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
             .may_take::<Verify>()
             .answers::<VerifiedView>(StatusCode::OK, "What was read, and what is wrong with it."),
         Route::post("/v1/backup", ADMIN, "back_up", backup)
-            .summary("Copy the database while it is in use, verify the copy and send it; `Otto-Audit-Anchor` is the end of the audit log")
+            .summary("Copy the database while it is in use, verify the copy and send it; `Otto-Audit-Anchor` is the end of the audit log, `Otto-Damaged-Journals` how many journals in it are damaged, as in the store")
             .answers_text(StatusCode::OK, "The database; artifacts are not in it.", KIND),
     ]
 }
@@ -134,12 +134,16 @@ async fn backup(State(state): State<AppState>) -> Result<Response, Problem> {
         ),
     ];
     let anchor: Anchor = unnamed.backup.audit;
-    let anchor = [("otto-audit-anchor", anchor.to_string())];
+    let damaged = unnamed.backup.damaged_journals.len();
+    let told = [
+        ("otto-audit-anchor", anchor.to_string()),
+        ("otto-damaged-journals", damaged.to_string()),
+    ];
     let chunks = futures_util::stream::try_unfold(unnamed, |unnamed| async move {
         let (chunk, unnamed) = next(unnamed).await?;
         std::io::Result::Ok((!chunk.is_empty()).then_some((chunk, unnamed)))
     });
-    Ok((head, anchor, Content::from_stream(chunks)).into_response())
+    Ok((head, told, Content::from_stream(chunks)).into_response())
 }
 
 /// The next piece of a backup; empty at its end.

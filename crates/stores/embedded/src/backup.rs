@@ -19,23 +19,34 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::db::open;
 use crate::error::{damaged, from_errno, from_io, from_sql, invalid};
 use crate::store::EmbeddedStore;
-use crate::verify;
+use crate::verify::{self, Finding, FindingKind};
 
 impl EmbeddedStore {
-    /// Copies the database to a file that is not there yet and verifies the copy; returns its length in bytes.
+    /// Copies the database to a file that is not there yet and verifies the copy.
+    ///
+    /// A journal that is damaged concerns its own invocation: it is copied as it is, and told.
     ///
     /// Cancel safety: dropped before it is done, the copy goes on and appears or not.
     ///
     /// # Errors
     /// `Invalid` when the file exists; `Full`, `ReadOnly` and `Unavailable` when it cannot be written;
     /// `Damaged` when the copy does not pass the checks: then no file stays.
-    pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<u64, StoreError> {
+    pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<Copied, StoreError> {
         let (from, to) = (self.inner.path.clone(), to.into());
         self.checkpointer().blocking(move || copy(&from, &to)).await
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
+/// A copy of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Its length.
+    pub bytes: u64,
+    /// What is wrong with journals in it, as in the store.
+    pub damaged_journals: Vec<String>,
+}
+
+fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
     let exists = || {
         let detail = format!(
             "write a backup to `{}`: it exists already; name a new file",
@@ -49,10 +60,13 @@ fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
     let mut name = OsString::from(to.file_name().ok_or_else(exists)?);
     name.push(".partial");
     let partial = to.with_file_name(name);
-    let written = write(from, &partial).and_then(|size| {
-        check(&partial)?;
+    let written = write(from, &partial).and_then(|bytes| {
+        let damaged_journals = check(&partial)?;
         match renameat_with(CWD, &partial, CWD, to, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(size),
+            Ok(()) => Ok(Copied {
+                bytes,
+                damaged_journals,
+            }),
             Err(rustix::io::Errno::EXIST) => Err(exists()),
             Err(errno) => Err(from_errno(errno, "name the backup", to)),
         }
@@ -72,14 +86,19 @@ fn copy(from: &Path, to: &Path) -> Result<u64, StoreError> {
     written
 }
 
-/// Reads the copy as a whole: a backup that cannot be restored is worse than none.
-fn check(partial: &Path) -> Result<(), StoreError> {
+/// Reads the copy as a whole: a backup that cannot be restored is worse than none. Returns what is wrong with journals,
+/// of which each concerns its own invocation: no backup at all would lose the others too.
+fn check(partial: &Path) -> Result<Vec<String>, StoreError> {
     let attempted = "verify the backup";
     let connection = open::reader(partial).map_err(|error| from_sql(&error, attempted, partial))?;
     let report = verify::examine(&connection, None)
         .map_err(|fault| fault.into_store_error(attempted, partial))?;
-    match report.findings.first() {
-        None => Ok(()),
+    let (journals, others): (Vec<Finding>, Vec<Finding>) = report
+        .findings
+        .into_iter()
+        .partition(|finding| finding.kind == FindingKind::Journal);
+    match others.first() {
+        None => Ok(journals.into_iter().map(|finding| finding.detail).collect()),
         Some(finding) => Err(damaged(Arc::from(format!(
             "{attempted} `{}`: {}; the store itself is damaged: run `otto verify`",
             partial.display(),

@@ -46,6 +46,7 @@ mod verify;
 mod writer;
 
 pub use artifacts::{Checkpointer, DamagedArtifact, RetentionPolicy, RetentionReport, ScrubReport};
+pub use backup::Copied;
 pub use config::{DEFAULT_ARTIFACT_BYTES_MAX, FaultPoints, NoFaults, StoreConfig, SystemClock};
 pub use redact::Cleaned;
 pub use state_dir::create_state_dir;

@@ -3,11 +3,11 @@
 //! One finding per journal, the first: what comes after it in the chain cannot follow. Whether a journal can be
 //! replayed is not asked here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use otto_core::InvocationId;
 use otto_core::port::store::JournalHead;
 use otto_core::store_rules::JournalFact;
+use otto_core::{InvocationId, Timestamp};
 use rusqlite::{Connection, Row, Statement, params};
 
 use super::{FindingKind, VerifyReport, row_name};
@@ -19,32 +19,36 @@ use crate::error::Fault;
 #[derive(Debug, Default)]
 pub(super) struct KnownHeads {
     heads: BTreeMap<(InvocationId, u64), [u8; 32]>,
-    /// Ends that were replaced on purpose. Their own fact may come after the one that replaced them: it waits for
-    /// company in the process that noted it.
-    replaced: BTreeSet<(InvocationId, u64, [u8; 32])>,
+    /// When journals were rewritten on purpose. The fact of an end from before may come after that of the rewriting: it
+    /// waits for company in the process that noted it.
+    rewritten: BTreeMap<InvocationId, Timestamp>,
 }
 
 impl KnownHeads {
     /// Learns from a fact. The first word about a place holds until a rewriting takes all of them back.
     pub(super) fn learn(&mut self, fact: JournalFact) {
         match fact {
-            JournalFact::Ended { invocation, head } => {
-                let place = (invocation, head.sequence);
-                if !self
-                    .replaced
-                    .contains(&(invocation, head.sequence, head.hash))
-                {
+            JournalFact::Ended {
+                invocation,
+                head,
+                at,
+            } => {
+                let is_replaced = self
+                    .rewritten
+                    .get(&invocation)
+                    .is_some_and(|rewritten| at <= *rewritten);
+                if !is_replaced {
+                    let place = (invocation, head.sequence);
                     self.heads.entry(place).or_insert(head.hash);
                 }
             }
             JournalFact::Rewritten {
                 invocation,
-                before,
                 head,
+                at,
             } => {
                 self.forget(invocation);
-                self.replaced
-                    .insert((invocation, before.sequence, before.hash));
+                self.rewritten.insert(invocation, at);
                 self.heads.insert((invocation, head.sequence), head.hash);
             }
         }

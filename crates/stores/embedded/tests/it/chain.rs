@@ -64,7 +64,8 @@ fn refusal(store: &EmbeddedStore, n: u8) -> Option<String> {
 fn tell(store: &EmbeddedStore, n: u8, head: JournalHead) {
     let id = invocation(n);
     let text = format!(
-        "{{\"what\":\"invocation_ended\",\"invocation\":\"{id}\",\"journal\":\"{head}\"}}\n"
+        "{{\"at_us\":{},\"what\":\"invocation_ended\",\"invocation\":\"{id}\",\"journal\":\"{head}\"}}\n",
+        NOON.micros()
     );
     let record = AuditRecord {
         at: NOON,
@@ -360,6 +361,12 @@ fn a_redacted_journal_has_a_chain_of_its_own_that_the_audit_log_knows() {
     assert_eq!(findings(&store), []);
     // A page of the engine that comes late tells of the old end.
     tell(&store, 2, head);
+    // Or of one before the last: it went on after that, in another process.
+    let earlier = JournalHead {
+        sequence: head.sequence - 1,
+        hash: [7; 32],
+    };
+    tell(&store, 2, earlier);
     assert_eq!(findings(&store), []);
     let told: Vec<String> = block_on(store.read_audit(0, 100))
         .unwrap()
@@ -378,6 +385,11 @@ fn a_redacted_journal_has_a_chain_of_its_own_that_the_audit_log_knows() {
     let error = redact("redacted").unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert!(refusal(&store, 2).is_some());
+
+    // The rest can still be backed up, and what is damaged is told.
+    let copied = block_on(store.backup(dir.path().join("backup.db"))).unwrap();
+    assert_eq!(copied.damaged_journals.len(), 2, "{copied:?}");
+    assert!(copied.damaged_journals[0].contains("does not match its checksum"));
 }
 
 #[test]
