@@ -53,6 +53,18 @@ impl Leases {
         all.remove(&session).map(|held| held.epoch)
     }
 
+    /// Whether invocations of the session run here.
+    pub(crate) fn is_held(&self, session: SessionId) -> bool {
+        self.lock().contains_key(&session)
+    }
+
+    /// Whether invocations run here under the lease of this epoch.
+    fn holds(&self, session: SessionId, epoch: u64) -> bool {
+        self.lock()
+            .get(&session)
+            .is_some_and(|held| held.epoch == epoch)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Held>> {
         // Entries are replaced whole, so a poisoned map is still a correct map.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,9 +85,11 @@ pub(crate) async fn keep(shared: Weak<Shared>, stop: CancellationToken) {
             let lease = shared.lease(session, epoch);
             match shared.store.heartbeat(lease, LEASE_TTL).await {
                 Ok(Outcome::Done | Outcome::AlreadyDone) => {}
-                Ok(Outcome::Fenced) => {
+                // One that was given back meanwhile is no loss to whoever holds the session now.
+                Ok(Outcome::Fenced) if shared.leases.holds(session, epoch) => {
                     shared.registry.stop_session(session, CancelReason::Fenced);
                 }
+                Ok(Outcome::Fenced) => {}
                 // Tried again at the next tick; a lease that runs out is fenced by the store itself.
                 Err(error) => shared.telemetry.store_failed("heartbeat", &error),
             }

@@ -137,40 +137,63 @@ impl Engine {
             ClaimOutcome::Claimed(lease) => lease,
             ClaimOutcome::Held { node } => return Err(InvokeError::SessionBusy { session, node }),
         };
-        let journaled = journaled(shared, invocation)
-            .await
-            .map_err(|error| error.of(invocation))?;
-        let spec = &journaled.spec;
-        let ids = ids_of(spec);
-        let resumption = match terms {
-            Terms::AsBefore => as_before(spec),
-            Terms::Raised(raise, decision) => {
-                // Whoever resumes it on purpose wants it to go on.
-                shared.cancels.withdraw(invocation);
-                let before = in_force(&spec.limits, &spec.scopes);
-                if let Some(why) = lowered(&before, &raise) {
-                    return Err(not_resumable(why));
+        let recovered = match self.recovered(&agent, invocation, terms).await {
+            Ok(recovered) => recovered,
+            Err(refused) => {
+                // Nothing runs under it: the next one need not wait until it runs out. If it cannot be given back, it
+                // does that.
+                if !shared.leases.is_held(session) {
+                    let _ = shared.store.release(lease).await;
                 }
-                // What the task had narrowed, or somebody raised before, stays.
-                let budgets = self.within_ceilings(&raise.or(&before));
-                self.resumption(&agent, &budgets, &ids, decision)
+                return Err(refused);
             }
         };
         let seat = Seat {
-            ids,
+            ids: ids_of(&recovered.journaled.spec),
             agent,
             lease,
             admitted_at: shared.clock.now(),
         };
+        Ok(self.spawn(ticket, seat, Start::Resumed(Box::new(recovered)), listening))
+    }
+
+    /// An invocation as its journal has it, and on which terms it goes on.
+    async fn recovered(
+        &self,
+        agent: &AgentConfig,
+        invocation: InvocationId,
+        terms: Terms,
+    ) -> Result<Recovered, InvokeError> {
+        let shared = self.shared();
+        let journaled = journaled(shared, invocation)
+            .await
+            .map_err(|error| error.of(invocation))?;
+        let spec = &journaled.spec;
+        let resumption = match terms {
+            Terms::AsBefore => as_before(spec),
+            Terms::Raised(raise, decision) => {
+                let before = in_force(&spec.limits, &spec.scopes);
+                if let Some(why) = lowered(&before, &raise) {
+                    return Err(InvokeError::NotResumable {
+                        what: format!("invocation {invocation}"),
+                        why,
+                    });
+                }
+                // Whoever resumes it on purpose wants it to go on.
+                shared.cancels.withdraw(invocation);
+                // What the task had narrowed, or somebody raised before, stays.
+                let budgets = self.within_ceilings(&raise.or(&before));
+                self.resumption(agent, &budgets, &ids_of(spec), decision)
+            }
+        };
         let charged = charged(shared, invocation)
             .await
             .map_err(store_failed("look up what it was charged"))?;
-        let recovered = Recovered {
+        Ok(Recovered {
             journaled,
             resumption,
             charged,
-        };
-        Ok(self.spawn(ticket, seat, Start::Resumed(Box::new(recovered)), listening))
+        })
     }
 
     /// The newest invocation of a session that can be taken up again.
