@@ -53,10 +53,9 @@ pub(super) fn read(path: &Path) -> io::Result<Option<DaySum>> {
 /// Records a new sum in place of `before`, which was read under the lock that is still held; durable when it returns.
 /// After an error a later read may show either.
 pub(super) fn write(dir: &Path, path: &Path, before: DaySum, taken: Money) -> io::Result<()> {
-    let Some(number) = before.number else {
+    let Some(number) = before.number.and_then(|number| number.checked_add(1)) else {
         return create(dir, path, taken);
     };
-    let number = number.wrapping_add(1);
     let file = OpenOptions::new().write(true).open(path)?;
     file.write_all_at(&encode(number, taken), place(number))?;
     // The length stays: what has to be durable are the bytes.
@@ -206,6 +205,19 @@ mod tests {
             (after.taken, after.number),
             (Money::from_dollars(2), Some(1))
         );
+    }
+
+    #[test]
+    fn no_number_is_the_last() {
+        let (dir, path) = changed(1);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = usize::try_from(place(u64::MAX)).unwrap();
+        bytes[at..at + RECORD_BYTES].copy_from_slice(&encode(u64::MAX, cents(7)));
+        fs::write(&path, bytes).unwrap();
+        let before = read(&path).unwrap().unwrap();
+        assert_eq!(before.taken, cents(7));
+        write(dir.path(), &path, before, cents(8)).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap().taken, cents(8));
     }
 
     #[test]
