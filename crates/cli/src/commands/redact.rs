@@ -50,10 +50,12 @@ impl Redact {
                 return Ok(None);
             };
             let command = |session| format!("otto redact {session}");
-            named::refuse_invocation(&otto, session, command).await?;
-            let cleaned = otto.redact_session(session).await;
+            let cleaned = match named::refuse_invocation(&otto, session, command).await {
+                Ok(()) => otto.redact_session(session).await.map_err(Failure::from),
+                Err(refused) => Err(refused),
+            };
             open::close(otto).await;
-            Ok::<_, Failure>(cleaned?)
+            cleaned
         })?;
         let Some(cleaned) = cleaned else {
             return Err(Failure::usage(format!("there is no session {session}"))

@@ -110,11 +110,17 @@ impl Run {
             if let Some(id) = self.session {
                 let command =
                     |session| format!("otto run {} TASK --session {session}", agent.name.as_str());
-                named::refuse_invocation(&otto, id, command).await?;
+                if let Err(refused) = named::refuse_invocation(&otto, id, command).await {
+                    open::close(otto).await;
+                    return Err(refused);
+                }
             }
             let begun = match otto.agent(agent.name.as_str()) {
                 Ok(agent) => agent.invoke_stream(task).await,
-                Err(unknown) => return Err(unknown.into()),
+                Err(unknown) => {
+                    open::close(otto).await;
+                    return Err(unknown.into());
+                }
             };
             let begun = match begun {
                 Err(InvokeError::Duplicate(earlier)) => {

@@ -48,10 +48,15 @@ impl Sessions {
                     Pin::Release => "--unpin",
                 };
                 let command = |session| format!("otto sessions {option} {session}");
-                named::refuse_invocation(&otto, session, command).await?;
-                let done = otto.set_pinned(session, pin).await;
+                let done = match named::refuse_invocation(&otto, session, command).await {
+                    Ok(()) => otto
+                        .set_pinned(session, pin)
+                        .await
+                        .map_err(crate::error::Failure::from),
+                    Err(refused) => Err(refused),
+                };
                 open::close(otto).await;
-                done.map_err(crate::error::Failure::from)
+                done
             });
             done?;
             if context.out.is_json() {

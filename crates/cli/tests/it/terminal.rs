@@ -15,6 +15,8 @@ const MUTE: &str =
     "turns: [{ text: 'one two three', faults: [{ attempt: all, stall: { event: 1 } }] }]";
 /// Begins the live line anew.
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
+/// BOUND: what is read of a screen that never shows what is expected.
+const PIECES_MAX: u32 = 300;
 
 /// A terminal: what is written to the second is read from the first.
 fn terminal(columns: u16) -> (File, OwnedFd) {
@@ -43,7 +45,8 @@ fn resize(screen: &File, columns: u16) {
 /// Reads until a live line of this many characters was drawn and the next one has begun; gives all that were drawn whole.
 fn until_drawn(screen: &mut File, seen: &mut Vec<u8>, characters: usize) -> Vec<String> {
     let mut piece = [0; 4096];
-    loop {
+    // It is drawn ten times a second: of this many pieces one would have been of that length.
+    for _ in 0..PIECES_MAX {
         let text = String::from_utf8_lossy(seen);
         let mut drawn: Vec<String> = text.split(CLEAR_LINE).skip(1).map(str::to_owned).collect();
         drawn.pop();
@@ -56,6 +59,10 @@ fn until_drawn(screen: &mut File, seen: &mut Vec<u8>, characters: usize) -> Vec<
             Err(error) => panic!("{error}: {text:?}"),
         }
     }
+    panic!(
+        "no line of {characters} characters: {:?}",
+        String::from_utf8_lossy(seen)
+    );
 }
 
 #[test]

@@ -266,7 +266,7 @@ fn a_question_that_finds_nothing_says_why() {
         .with_model("turns: [{ text: hello }]");
     let swapped = ["usage", "--from", "2026-11-02", "--to", "2026-11-01"];
     let ran = world.otto(swapped).expect(2);
-    assert!(ran.stderr.contains("`--from` is after `--to`"), "{ran:?}");
+    assert!(ran.stderr.contains("after it ends (`--to`)"), "{ran:?}");
     let nobody = ["usage", "--agent", "nobody"];
     for _ in 0..2 {
         // First where nothing was ever stored, then beside the work of another.

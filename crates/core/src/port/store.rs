@@ -281,7 +281,8 @@ pub struct InvocationRecord {
     /// Whether it may be resumed.
     pub resumable: bool,
     /// Whether it has not ended and a node holds the live lease of its session. One that has not ended and is not
-    /// driven was interrupted: nothing happens to it until somebody takes it up.
+    /// driven was interrupted: nothing happens to it until somebody takes it up. The lease is that of the session: while
+    /// another invocation of it runs, this one counts as driven.
     pub driven: bool,
     /// Its settled cost.
     pub cost: Money,

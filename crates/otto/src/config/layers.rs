@@ -457,7 +457,7 @@ fn shown_budget(budget: &SharedBudget) -> String {
 /// What it means that nothing limits what agents may say of one invocation.
 const UNSET_INVOCATION: &str = "unset: the limits of each agent hold as they are";
 /// What it means that nothing limits one of the larger scopes.
-const UNSET: &str = "unset: bounded by the ceiling of the day alone";
+const UNSET: &str = "unset: no ceiling of its own";
 
 struct Merge {
     layers: Vec<Layer>,

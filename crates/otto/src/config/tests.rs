@@ -222,7 +222,7 @@ fn ceilings_that_are_unset_are_listed_with_what_that_means() {
     for key in ["ceilings.session", "ceilings.workflow", "ceilings.agents"] {
         assert_eq!(
             world.explained(key),
-            "unset: bounded by the ceiling of the day alone (default) hides []"
+            "unset: no ceiling of its own (default) hides []"
         );
     }
     let world = world.file(

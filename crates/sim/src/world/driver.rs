@@ -135,7 +135,7 @@ impl World {
         if !is_forgotten {
             server.buffer.push(Entry {
                 sequence: server.next_sequence,
-                payload: Arc::from(line),
+                payload: line,
             });
             server.next_sequence += 1;
         }

@@ -102,7 +102,7 @@ impl Demo {
         let shown = visible(&scene.project.to_string_lossy()).into_owned();
         let is_of_use = match performed {
             Ok(code) => *code != Code::Completed || self.keep || self.with_key,
-            Err(failure) => failure.code != Code::Refused,
+            Err(failure) => failure.code != Code::Refused || self.keep,
         };
         if !is_of_use {
             if let Err(error) = scene.remove() {

@@ -124,7 +124,7 @@ impl Usage {
         }
         if self.query(Vec::new()).is_backwards() {
             return Err(Failure::usage(
-                "`--from` is after `--to`: expected a beginning before the end",
+                "the time asked for begins (`--from`, or `--last` before now) after it ends (`--to`): expected a beginning before the end",
             ));
         }
         let runtime = context.runtime()?;
