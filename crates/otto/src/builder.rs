@@ -459,6 +459,12 @@ impl Builder {
             Keep::InDirectory(path) | Keep::InProject(path) => Some(path.clone()),
             Keep::InMemory | Keep::In { .. } => None,
         };
+        let redactor = Arc::new(self.redactor.unwrap_or_else(Redactor::built_in));
+        if self.enabled && !self.agents.is_empty() {
+            let redactor = redactor.clone();
+            // While the store is opened; the first task waits for it where it has not ended.
+            drop(tokio::task::spawn_blocking(move || redactor.prepare()));
+        }
         let keep = claimed(self.keep, self.user_state_dir.as_deref(), &node)?;
         let Opened {
             store,
@@ -510,7 +516,7 @@ impl Builder {
             contexts,
             clock: clock.clone(),
             ids: ids.clone(),
-            redactor: Arc::new(self.redactor.unwrap_or_else(Redactor::built_in)),
+            redactor,
             kill,
             cancel_requests: state_dir.as_ref().map(|path| path.join(CANCEL_FOLDER)),
             telemetry: self.telemetry,

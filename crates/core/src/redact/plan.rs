@@ -78,7 +78,6 @@ impl Plan {
         let mut patterns = Vec::new();
         let mut matchers = Vec::new();
         for rule in RULES {
-            patterns.push(coarse(&built_in(rule)));
             matchers.push(Matcher {
                 kind: kind_index(&mut kinds, rule.kind),
                 regex: LazyLock::new(Box::new(|| {
@@ -135,7 +134,14 @@ impl Plan {
         let too_large = |what: &str| {
             RedactionProblem::new(what, "all of them together are too large to search for")
         };
-        let sieve = Sieve::new(&patterns).map_err(|_| too_large("patterns"));
+        let built_ins = || RULES.iter().map(|rule| coarse(&built_in(rule))).collect();
+        let sieve = if patterns.is_empty() {
+            Ok(Sieve::when_needed(built_ins))
+        } else {
+            // Together they may be too large, which the operator has to hear at once.
+            let all: Vec<Hir> = built_ins();
+            Sieve::new(&[all, patterns].concat()).map_err(|_| too_large("patterns"))
+        };
         let exact = Literals::new(forms).map_err(|_| too_large("secrets"));
         let labels = Literals::new(labels).map_err(|_| too_large("names"));
         let operator_beginnings = if operators.is_empty() {

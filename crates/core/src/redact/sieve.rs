@@ -1,10 +1,12 @@
 //! The first look over a text: which patterns can match it at all.
 //!
-//! One automaton for all patterns. A text without anything like a secret is passed over it once and no more. It
+//! One automaton for all patterns, compiled when the first text comes or somebody prepares for it. A text without anything like a secret is passed over it once and no more. It
 //! answers for coarser patterns than those that find and mask: whatever a pattern matches, its coarse form matches,
 //! which is all that is asked here, and far quicker to compile at each start.
 //!
 //! Invariant: a pattern that matches somewhere in a text is among those that may.
+
+use std::sync::LazyLock;
 
 use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Input, MatchKind, PatternSet, meta};
@@ -17,10 +19,12 @@ const SIZE_LIMIT: usize = 64 << 20;
 const COPIES_MAX: u32 = 8;
 
 /// Which patterns can match a text.
-#[derive(Debug)]
 pub(super) struct Sieve {
-    regex: meta::Regex,
+    regex: Lazy,
 }
+
+/// Compiled on first use.
+type Lazy = LazyLock<meta::Regex, Box<dyn FnOnce() -> meta::Regex + Send>>;
 
 /// All patterns together compile to too much.
 #[derive(Debug)]
@@ -28,21 +32,25 @@ pub(super) struct TooLarge;
 
 impl Sieve {
     pub(super) fn new(patterns: &[Hir]) -> Result<Self, TooLarge> {
-        let config = meta::Config::new()
-            .match_kind(MatchKind::All)
-            .which_captures(WhichCaptures::None)
-            .utf8_empty(false)
-            .nfa_size_limit(Some(SIZE_LIMIT))
-            // They cost time at each start; with patterns as many and as different as these they save none later.
-            .auto_prefilter(false)
-            .dfa(false)
-            .onepass(false)
-            .backtrack(false);
-        let regex = meta::Builder::new()
-            .configure(config)
-            .build_many_from_hir(patterns)
-            .map_err(|_| TooLarge)?;
-        Ok(Self { regex })
+        let regex = compiled(patterns)?;
+        let sieve = Self {
+            regex: LazyLock::new(Box::new(|| regex)),
+        };
+        sieve.prepare();
+        Ok(sieve)
+    }
+
+    /// A sieve of patterns that are known to compile, when it is needed.
+    pub(super) fn when_needed(patterns: impl FnOnce() -> Vec<Hir> + Send + 'static) -> Self {
+        let compile = || compiled(&patterns()).expect("built-in patterns are tested to compile");
+        Self {
+            regex: LazyLock::new(Box::new(compile)),
+        }
+    }
+
+    /// Compiles it, if that was not done.
+    pub(super) fn prepare(&self) {
+        LazyLock::force(&self.regex);
     }
 
     /// Whether any pattern may match.
@@ -57,6 +65,23 @@ impl Sieve {
             .which_overlapping_matches(&Input::new(text), &mut set);
         Which(set)
     }
+}
+
+fn compiled(patterns: &[Hir]) -> Result<meta::Regex, TooLarge> {
+    let config = meta::Config::new()
+        .match_kind(MatchKind::All)
+        .which_captures(WhichCaptures::None)
+        .utf8_empty(false)
+        .nfa_size_limit(Some(SIZE_LIMIT))
+        // They cost time at each start; with patterns as many and as different as these they save none later.
+        .auto_prefilter(false)
+        .dfa(false)
+        .onepass(false)
+        .backtrack(false);
+    meta::Builder::new()
+        .configure(config)
+        .build_many_from_hir(patterns)
+        .map_err(|_| TooLarge)
 }
 
 /// A set of patterns.
