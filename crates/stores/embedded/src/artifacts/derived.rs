@@ -291,6 +291,9 @@ impl FileWriter {
                     Some(files)
                 }
                 Files::Lost => {
+                    // What its process was writing when it died. Should that fail, the next check of the directory
+                    // removes it.
+                    let _ = self.disk.remove_leftovers(unwritten.session);
                     if connection.is_none() {
                         connection = open::reader(&self.path).ok();
                     }

@@ -213,6 +213,17 @@ fn unwritten(state: &Path) -> i64 {
         .unwrap()
 }
 
+fn unwritten_of(state: &Path, n: u8) -> bool {
+    rusqlite::Connection::open(state.join("otto.db"))
+        .unwrap()
+        .query_row(
+            "SELECT count(*) FROM unwritten WHERE session = ?1",
+            [session(n).as_bytes()],
+            |row| row.get(0),
+        )
+        .unwrap()
+}
+
 fn check_readable(store: &EmbeddedStore, kept: &[Kept]) {
     for Kept { artifact, content } in kept {
         let read = block_on(store.get(artifact.clone())).unwrap();
@@ -275,6 +286,14 @@ fn what_cannot_be_written_is_readable_and_written_by_the_next_process() {
             let failed = faults.reached()[step];
             assert!(failed.contains("derived"), "{failed}");
             assert!(unwritten(&state) > 0, "step {step}, {failed}");
+            // A process that is killed cannot take back what it was writing.
+            let leftover = format!(".tmp-{}-7", "ab".repeat(12));
+            for n in 1..=invocations {
+                if unwritten_of(&state, n) {
+                    let folder = state.join("sessions").join(session(n).to_string());
+                    fs::write(folder.join(&leftover), b"half").unwrap();
+                }
+            }
             let store = open(&state, "b");
             check_readable(&store, &kept);
             drop(store);
