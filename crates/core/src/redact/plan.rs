@@ -67,7 +67,7 @@ fn built_in(rule: &Rule) -> Hir {
 /// A pattern of the operator that compiles to more than this is refused.
 const PATTERN_SIZE_LIMIT: usize = 4 << 20;
 /// All patterns together.
-const SET_SIZE_LIMIT: usize = 64 << 20;
+pub(super) const SET_SIZE_LIMIT: usize = 64 << 20;
 /// The beginnings of a pattern nest as deep as it is long.
 const NEST_LIMIT: u32 = 5_000;
 

@@ -1,8 +1,9 @@
 //! The first look over a text: which patterns can match it at all.
 //!
-//! One automaton for all patterns, compiled when the first text comes or somebody prepares for it. A text without anything like a secret is passed over it once and no more. It
-//! answers for coarser patterns than those that find and mask: whatever a pattern matches, its coarse form matches,
-//! which is all that is asked here, and far quicker to compile at each start.
+//! One automaton for all patterns, compiled when the first text comes or somebody prepares for it. A text without
+//! anything like a secret is passed over it once and no more. It answers for coarser patterns than those that find and
+//! mask: whatever a pattern matches, its coarse form matches, which is all that is asked here, and far quicker to
+//! compile at each start.
 //!
 //! Invariant: a pattern that matches somewhere in a text is among those that may.
 
@@ -12,8 +13,7 @@ use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Input, MatchKind, PatternSet, meta};
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
-/// BOUND: the bytes of the automaton as it is compiled.
-const SIZE_LIMIT: usize = 64 << 20;
+use crate::redact::plan::SET_SIZE_LIMIT;
 
 /// A repetition that may vary by more than this is compiled without an upper end: each further copy costs.
 const COPIES_MAX: u32 = 8;
@@ -33,11 +33,9 @@ pub(super) struct TooLarge;
 impl Sieve {
     pub(super) fn new(patterns: &[Hir]) -> Result<Self, TooLarge> {
         let regex = compiled(patterns)?;
-        let sieve = Self {
+        Ok(Self {
             regex: LazyLock::new(Box::new(|| regex)),
-        };
-        sieve.prepare();
-        Ok(sieve)
+        })
     }
 
     /// A sieve of patterns that are known to compile, when it is needed.
@@ -72,7 +70,7 @@ fn compiled(patterns: &[Hir]) -> Result<meta::Regex, TooLarge> {
         .match_kind(MatchKind::All)
         .which_captures(WhichCaptures::None)
         .utf8_empty(false)
-        .nfa_size_limit(Some(SIZE_LIMIT))
+        .nfa_size_limit(Some(SET_SIZE_LIMIT))
         // They cost time at each start; with patterns as many and as different as these they save none later.
         .auto_prefilter(false)
         .dfa(false)
