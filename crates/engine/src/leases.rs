@@ -53,16 +53,9 @@ impl Leases {
         all.remove(&session).map(|held| held.epoch)
     }
 
-    /// Whether invocations of the session run here.
-    pub(crate) fn is_held(&self, session: SessionId) -> bool {
-        self.lock().contains_key(&session)
-    }
-
-    /// Whether invocations run here under the lease of this epoch.
-    fn holds(&self, session: SessionId, epoch: u64) -> bool {
-        self.lock()
-            .get(&session)
-            .is_some_and(|held| held.epoch == epoch)
+    /// The epoch of the lease under which invocations of the session run here, if any do.
+    pub(crate) fn epoch(&self, session: SessionId) -> Option<u64> {
+        self.lock().get(&session).map(|held| held.epoch)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Held>> {
@@ -86,7 +79,7 @@ pub(crate) async fn keep(shared: Weak<Shared>, stop: CancellationToken) {
             match shared.store.heartbeat(lease, LEASE_TTL).await {
                 Ok(Outcome::Done | Outcome::AlreadyDone) => {}
                 // One that was given back meanwhile is no loss to whoever holds the session now.
-                Ok(Outcome::Fenced) if shared.leases.holds(session, epoch) => {
+                Ok(Outcome::Fenced) if shared.leases.epoch(session) == Some(epoch) => {
                     shared.registry.stop_session(session, CancelReason::Fenced);
                 }
                 Ok(Outcome::Fenced) => {}

@@ -142,7 +142,7 @@ impl Engine {
             Err(refused) => {
                 // Nothing runs under it: the next one need not wait until it runs out. If it cannot be given back, it
                 // does that.
-                if !shared.leases.is_held(session) {
+                if shared.leases.epoch(session).is_none() {
                     let _ = shared.store.release(lease).await;
                 }
                 return Err(refused);
