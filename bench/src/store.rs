@@ -196,51 +196,111 @@ fn in_memory() -> Result<Row> {
     ))
 }
 
+const SHORT: usize = 10 * 1024;
+const LONG: usize = 10 * 1024 * 1024;
+/// Artifacts of a new store, whose log grows; and those it takes until the log is written again from its beginning.
+const FRESH_ARTIFACTS: u32 = 100;
+const BETWEEN_ARTIFACTS: u32 = 500;
+const STEADY_ARTIFACTS: u32 = 500;
+/// How many callers of [`artifacts_together`] store one after the other, and how many each.
+const EACH: u32 = 40;
+
 fn artifacts(dir: &Path) -> Result<Vec<Row>> {
     let runtime = runtime()?;
     let store = open(&dir.join("artifacts"))?;
     let raw = dir.join("raw");
     fs::create_dir_all(&raw)?;
-    let mut rows = Vec::new();
-    for (what, size, count, most) in [
-        ("artifact of 10 KiB, p50", 10 * 1024, 200, 1.7),
-        (
-            "artifact of 10 MiB with SHA-256, p50",
-            10 * 1024 * 1024,
-            15,
-            1.25,
-        ),
-    ] {
+    let mut number = 0;
+    let mut rounds = |size: usize, count: u32| {
         let content: Arc<[u8]> = (0..=250_u8).cycle().take(size).collect();
         let (mut ours, mut floor) = (Vec::new(), Vec::new());
-        for number in 0..count {
+        for _ in 0..count {
+            number += 1;
             floor.push(timed(|| {
-                let mut file = File::create(raw.join(format!("{size}-{number}")))?;
+                let mut file = File::create(raw.join(number.to_string()))?;
                 file.write_all(&content)?;
                 Ok(file.sync_all()?)
             })?);
-            let draft = ArtifactDraft {
-                session: SessionId::from_parts(Timestamp::EPOCH, [1; 10]),
-                invocation: InvocationId::from_parts(Timestamp::EPOCH, [1; 10]),
-                kind: ArtifactKind::Intermediate,
-                name: Arc::from(format!("{size}-{number}")),
-                content: content.clone(),
-            };
+            let draft = draft(1, number, &content);
             ours.push(timed(|| {
                 runtime.block_on(store.put(draft))?;
                 Ok(())
             })?);
         }
-        let (ours, floor) = (median(ours), median(floor));
-        rows.push(Row::at_most(
-            what,
-            format!("{:.2} ms", ours * 1e3),
+        anyhow::Ok((median(ours), median(floor)))
+    };
+    let (fresh, fresh_floor) = rounds(SHORT, FRESH_ARTIFACTS)?;
+    rounds(SHORT, BETWEEN_ARTIFACTS)?;
+    let (short, short_floor) = rounds(SHORT, STEADY_ARTIFACTS)?;
+    let (long, long_floor) = rounds(LONG, 15)?;
+    let millis = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
+    Ok(vec![
+        Row::at_most(
+            "artifact of 10 KiB, p50",
+            millis(short),
             "raw write and fsync",
-            ours / floor,
-            most,
-        ));
+            short / short_floor,
+            1.7,
+        ),
+        Row::alone(
+            "the same while the log of a new store grows",
+            format!(
+                "{}, {:.2}x raw write and fsync",
+                millis(fresh),
+                fresh / fresh_floor
+            ),
+            "",
+            true,
+        ),
+        artifacts_together(&runtime, &dir.join("artifacts-together"))?,
+        Row::at_most(
+            "artifact of 10 MiB with SHA-256, p50",
+            millis(long),
+            "raw write and fsync",
+            long / long_floor,
+            1.25,
+        ),
+    ])
+}
+
+/// Short artifacts of many callers, each in a session of its own.
+fn artifacts_together(runtime: &tokio::runtime::Runtime, dir: &Path) -> Result<Row> {
+    let store = Arc::new(open(dir)?);
+    let content: Arc<[u8]> = vec![7; SHORT].into();
+    let start = Instant::now();
+    runtime.block_on(async {
+        let mut set = tokio::task::JoinSet::new();
+        for caller in 0..u8::try_from(CALLERS)? {
+            let (store, content) = (store.clone(), content.clone());
+            set.spawn(async move {
+                for number in 0..EACH {
+                    store.put(draft(caller, number, &content)).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(done) = set.join_next().await {
+            done??;
+        }
+        anyhow::Ok(())
+    })?;
+    let each = start.elapsed().as_secs_f64() / f64::from(EACH) / CALLERS as f64;
+    Ok(Row::alone(
+        "artifacts of 10 KiB, 64 waiting",
+        format!("{:.0}/s", 1.0 / each),
+        "",
+        true,
+    ))
+}
+
+fn draft(session: u8, number: u32, content: &Arc<[u8]>) -> ArtifactDraft {
+    ArtifactDraft {
+        session: SessionId::from_parts(Timestamp::EPOCH, [session; 10]),
+        invocation: InvocationId::from_parts(Timestamp::EPOCH, [session; 10]),
+        kind: ArtifactKind::Intermediate,
+        name: Arc::from(number.to_string()),
+        content: content.clone(),
     }
-    Ok(rows)
 }
 
 /// Sixty-four readers of one store, each of its own context.

@@ -55,6 +55,15 @@ pub(crate) struct Disk {
     durable_names: BTreeMap<PathBuf, Node>,
     durable_dirs: BTreeSet<PathBuf>,
     pending: BTreeMap<PathBuf, Vec<Naming>>,
+    /// While everything is being synced: how many of the changes that are pending it covers.
+    syncing: Covered,
+}
+
+/// The first changes of each file and directory.
+#[derive(Debug, Clone, Default)]
+struct Covered {
+    files: BTreeMap<Node, usize>,
+    names: BTreeMap<PathBuf, usize>,
 }
 
 /// What a power loss left: directories and files with their content.
@@ -170,8 +179,42 @@ impl Disk {
             let file = &mut self.files[*node];
             file.durable = all(file);
             file.pending.clear();
+            self.syncing.files.remove(node);
         } else if let Some(pending) = self.pending.remove(path) {
+            self.syncing.names.remove(path);
             for naming in pending {
+                apply(&naming, &mut self.durable_names, &mut self.durable_dirs);
+            }
+        }
+    }
+
+    /// A sync of the whole disk begins. One at a time.
+    pub(crate) fn begin_sync_all(&mut self) {
+        let files = self.files.iter().enumerate();
+        self.syncing = Covered {
+            files: files
+                .map(|(node, file)| (node, file.pending.len()))
+                .collect(),
+            names: self
+                .pending
+                .iter()
+                .map(|(dir, pending)| (dir.clone(), pending.len()))
+                .collect(),
+        };
+    }
+
+    /// It has ended: what was pending when it began is durable.
+    pub(crate) fn end_sync_all(&mut self) {
+        let Covered { files, names } = std::mem::take(&mut self.syncing);
+        for (node, count) in files {
+            let File { durable, pending } = &mut self.files[node];
+            for change in pending.drain(..count) {
+                perform(durable, &change);
+            }
+        }
+        for (dir, count) in names {
+            let pending = self.pending.get_mut(&dir).into_iter();
+            for naming in pending.flat_map(|pending| pending.drain(..count)) {
                 apply(&naming, &mut self.durable_names, &mut self.durable_dirs);
             }
         }
@@ -447,6 +490,32 @@ mod tests {
             contents(&disk, file),
             BTreeSet::from([Some(vec![1; 1_024]), Some(torn), Some(zeros), Some(whole)])
         );
+    }
+
+    #[test]
+    fn a_sync_of_everything_covers_what_was_there_when_it_began() {
+        let (dir, a, b) = (Path::new("/d"), Path::new("/d/a"), Path::new("/d/b"));
+        let mut disk = Disk::default();
+        disk.dirs.insert(dir.to_owned());
+        disk.durable_dirs.insert(dir.to_owned());
+        disk.create(a);
+        disk.write(a, None, vec![1]);
+        disk.begin_sync_all();
+        disk.write(a, None, vec![2]);
+        disk.create(b);
+        disk.end_sync_all();
+        assert_eq!(
+            contents(&disk, a),
+            BTreeSet::from([Some(vec![1]), Some(vec![1, 0]), Some(vec![1, 2])])
+        );
+        assert_eq!(contents(&disk, b), BTreeSet::from([None, Some(vec![])]));
+        // One that is synced meanwhile by itself is not covered twice.
+        disk.begin_sync_all();
+        disk.sync(a);
+        disk.write(a, None, vec![3]);
+        disk.end_sync_all();
+        assert!(contents(&disk, a).contains(&Some(vec![1, 2])));
+        assert_eq!(contents(&disk, b), BTreeSet::from([Some(vec![])]));
     }
 
     #[test]

@@ -149,6 +149,9 @@ enum Operation {
     /// A sync begins: the worst instant, where everything is written and nothing is synced.
     Syncing,
     Synced(PathBuf),
+    /// The same of everything on the disk: what is written from here on is not part of it.
+    SyncingAll,
+    SyncedAll,
 }
 
 /// Notes what a run does.
@@ -165,6 +168,10 @@ impl Judge for Recorder {
             _ if path == self.said_file => return Ok(Verdict::Go),
             "fsync" | "fdatasync" => {
                 self.operations.push(Operation::Syncing);
+                return Ok(Verdict::GoAndTell);
+            }
+            "syncfs" => {
+                self.operations.push(Operation::SyncingAll);
                 return Ok(Verdict::GoAndTell);
             }
             "write" => Operation::Write(path, call.position()?, call.data()?),
@@ -195,7 +202,10 @@ impl Judge for Recorder {
     }
 
     fn ended(&mut self, call: &Call) {
-        self.operations.push(Operation::Synced(call.path.clone()));
+        self.operations.push(match call.name {
+            "syncfs" => Operation::SyncedAll,
+            _ => Operation::Synced(call.path.clone()),
+        });
     }
 }
 
@@ -247,6 +257,11 @@ impl Cutter {
                     self.cut(to);
                 }
                 Operation::Synced(path) => self.disk.sync(&path),
+                Operation::SyncingAll => {
+                    self.disk.begin_sync_all();
+                    self.cut(to);
+                }
+                Operation::SyncedAll => self.disk.end_sync_all(),
             }
         }
         self.cut(to);

@@ -33,6 +33,7 @@ const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_pwritev, "pwritev"),
     (libc::SYS_fsync, "fsync"),
     (libc::SYS_fdatasync, "fdatasync"),
+    (libc::SYS_syncfs, "syncfs"),
     (libc::SYS_ftruncate, "ftruncate"),
     (libc::SYS_fallocate, "fallocate"),
     (libc::SYS_copy_file_range, "copy_file_range"),

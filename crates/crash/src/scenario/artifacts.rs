@@ -15,8 +15,10 @@ use super::{
 };
 use crate::said::{Mouth, say};
 
-/// Length of a short artifact.
+/// Length of an artifact that is durable in the database before it has a file.
 const SHORT: usize = 4 * 1024;
+/// Length of one whose file is written at once.
+const MIDDLE: usize = 40 * 1024;
 /// Length of a long one.
 const LONG: usize = 10 * 1024 * 1024;
 /// How many the retention scenario begins with.
@@ -30,6 +32,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             name: "checkpoint-4k",
             prepare: empty_store,
             drive: |dir, mouth| drive_checkpoints(dir, mouth, 12, SHORT),
+            check: check_checkpoints,
+            environment: no_environment,
+            stride: 1,
+            loses_power: true,
+            reports: SAYS_IT,
+        },
+        Scenario {
+            name: "checkpoint-40k",
+            prepare: empty_store,
+            drive: |dir, mouth| drive_checkpoints(dir, mouth, 3, MIDDLE),
             check: check_checkpoints,
             environment: no_environment,
             stride: 1,
@@ -143,8 +155,11 @@ fn check_checkpoints(dir: &Path, after: &Aftermath) -> Result<()> {
         block_on(store.put(draft(1, number, SHORT.min(64))))?;
     }
     is_whole(&store)?;
-    let (state, _) = leftovers(dir)?;
-    ensure!(state == 0, "{state} temporary files stay for ever");
+    block_on(store.checkpointer().flush())?;
+    let (temporary, all) = leftovers(dir)?;
+    ensure!(temporary == 0, "{temporary} temporary files stay for ever");
+    let listed = block_on(store.list(session(1)))?.len();
+    ensure!(all == listed, "{all} files for {listed} artifacts");
     Ok(())
 }
 

@@ -99,6 +99,7 @@ impl EmbeddedStore {
             ..Cleaned::default()
         };
         // Contents first: one that is not written yet is made from the journal as it was.
+        self.checkpointer().flush().await?;
         let mut old = Vec::new();
         for artifact in self.list(session).await? {
             let content = self.get(artifact.clone()).await?;
@@ -112,14 +113,14 @@ impl EmbeddedStore {
                 .path
                 .split_once(&mark)
                 .map_or("clean", |(_, name)| name);
-            self.put(ArtifactDraft {
+            let draft = ArtifactDraft {
                 session,
                 invocation,
                 kind,
                 name: Arc::from(name),
                 content: Arc::from(clean),
-            })
-            .await?;
+            };
+            self.checkpointer().put_file(draft).await?;
             old.push(artifact);
         }
         cleaned.artifacts = old.len() as u64;
@@ -173,17 +174,16 @@ struct Rewriting<'a> {
 }
 
 impl Rewriting<'_> {
-    /// Rewrites rows on a connection of its own, so that what is replaced is overwritten and not only unlinked.
-    /// Returns how many entries have changed.
+    /// Rewrites rows on a connection of its own. Returns how many entries have changed.
     fn perform(&self, path: &Path) -> Result<u64, Fault> {
         let mut connection = open::writer(path)?;
-        connection.execute_batch("PRAGMA secure_delete = ON;")?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut changed, mut facts) = (0, Vec::new());
         for invocation in self.invocations {
             let unwritten: i64 = transaction.query_row(
-                "SELECT count(*) FROM unwritten WHERE invocation = ?1",
-                params![invocation.as_bytes()],
+                "SELECT (SELECT count(*) FROM unwritten WHERE invocation = ?1)
+                    + (SELECT count(*) FROM contents WHERE session = ?2)",
+                params![invocation.as_bytes(), self.session.as_bytes()],
                 |row| row.get(0),
             )?;
             if unwritten > 0 {

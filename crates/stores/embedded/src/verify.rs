@@ -462,6 +462,9 @@ fn artifact_rows(connection: &Connection, report: &mut VerifyReport) -> Result<(
         let read = read_session(row, 6).and_then(|session| artifacts::read_known(row, session));
         is_whole &= report.readable(read, || artifacts::name_of(row))?.is_some();
     }
+    for what in artifacts::check_contents(connection)? {
+        report.add(FindingKind::Artifacts, what);
+    }
     // A size may be what cannot be read.
     if !is_whole {
         return Ok(());

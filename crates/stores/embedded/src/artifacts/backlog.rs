@@ -1,4 +1,5 @@
-//! Derived artifacts whose files are still to be written: a bounded queue that fills batches.
+//! Artifacts that are durable in the database and whose files are still to be written: a bounded queue that fills
+//! batches.
 //!
 //! Who offers artifacts takes room first; without room they are stored in the caller's own time, which is how
 //! a slow disk slows its callers down. The thread that writes waits a little for company: files written
@@ -15,22 +16,31 @@ use otto_core::{InvocationId, SessionId};
 /// BOUND: bytes of artifacts that wait for their files.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// BOUND: invocations that wait for their files.
+/// BOUND: entries that wait for their files.
 const WAITING_MAX: usize = 4_096;
 
-/// BOUND: invocations in one batch.
+/// BOUND: entries in one batch.
 const BATCH_MAX: usize = 128;
 
 /// How long the first of a batch waits for others. Nobody waits for the files; the fewer batches, the fewer
 /// syncs stand in the way of those that somebody waits for.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// Files of one invocation.
+/// Files that are written together or not at all.
 #[derive(Debug)]
 pub(crate) struct Unwritten {
-    pub(super) invocation: InvocationId,
     pub(super) session: SessionId,
+    pub(super) origin: Origin,
     pub(super) files: Files,
+}
+
+/// Where the database has what belongs into the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// In the journal of an invocation: all artifacts of its end.
+    Journal(InvocationId),
+    /// In `contents`: the artifact of this path.
+    Content(Arc<str>),
 }
 
 /// Where the contents come from.
@@ -38,7 +48,7 @@ pub(crate) struct Unwritten {
 pub(super) enum Files {
     /// Here: file names and contents.
     Known(Vec<(Arc<str>, Arc<[u8]>)>, Room),
-    /// From the journal: whoever was to write them is dead.
+    /// From their origin: whoever was to write them is dead.
     Lost,
 }
 
@@ -47,18 +57,24 @@ pub(super) enum Files {
 pub(crate) struct Backlog {
     state: Mutex<State>,
     ready: Condvar,
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Unwritten>,
-    /// Invocations and bytes that have taken room: waiting, or being written.
+    /// Entries that were added, and those of them that the thread is done with, in the same order.
+    added: u64,
+    done: u64,
+    /// Somebody waits for the files of this many entries: the batch lingers no longer.
+    wanted: u64,
+    /// Entries and bytes that have taken room: waiting, or being written.
     taken: usize,
     taken_bytes: usize,
     closed: bool,
 }
 
-/// Room for the artifacts of one invocation; given back when they are written.
+/// Room for one entry; given back when its files are written.
 #[derive(Debug)]
 pub(crate) struct Room {
     backlog: Arc<Backlog>,
@@ -66,7 +82,7 @@ pub(crate) struct Room {
 }
 
 impl Backlog {
-    /// Takes room for an invocation's artifacts, if there is any.
+    /// Takes room for an entry with that many bytes, if there is any.
     pub(super) fn room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
         let mut state = self.lock();
         if state.closed
@@ -87,6 +103,7 @@ impl Backlog {
     pub(crate) fn push(&self, unwritten: Unwritten) {
         let mut state = self.lock();
         state.waiting.push_back(unwritten);
+        state.added += 1;
         // The first begins the wait for others, a full batch ends it.
         let wake = state.waiting.len() == 1 || state.waiting.len() == BATCH_MAX;
         drop(state);
@@ -105,7 +122,7 @@ impl Backlog {
             })
             .unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + LINGER;
-        while state.waiting.len() < BATCH_MAX && !state.closed {
+        while state.waiting.len() < BATCH_MAX && !state.closed && state.wanted <= state.done {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -119,6 +136,23 @@ impl Backlog {
         let count = state.waiting.len().min(BATCH_MAX);
         into.extend(state.waiting.drain(..count));
         count > 0
+    }
+
+    /// Says that the thread has done what it can for so many entries that it took.
+    pub(super) fn done(&self, count: usize) {
+        self.lock().done += count as u64;
+        self.written.notify_all();
+    }
+
+    /// Waits until the thread is done with all entries that are there now.
+    pub(super) fn flush(&self) {
+        let mut state = self.lock();
+        let wanted = state.added;
+        state.wanted = wanted;
+        self.ready.notify_all();
+        // A thread that has ended has ended with an empty queue.
+        let done = self.written.wait_while(state, |state| state.done < wanted);
+        drop(done);
     }
 
     /// Takes no more, and lets the thread write what is there at once.
@@ -147,8 +181,8 @@ mod tests {
 
     fn lost(n: u8) -> Unwritten {
         Unwritten {
-            invocation: InvocationId::from_bytes([n; 16]),
             session: SessionId::from_bytes([n; 16]),
+            origin: Origin::Journal(InvocationId::from_bytes([n; 16])),
             files: Files::Lost,
         }
     }
@@ -185,7 +219,7 @@ mod tests {
         assert_eq!(seen, 256);
         let bytes: Vec<u8> = batch
             .iter()
-            .map(|item| item.invocation.as_bytes()[0])
+            .map(|item| item.session.as_bytes()[0])
             .collect();
         assert!(bytes.is_sorted());
     }

@@ -3,18 +3,19 @@
 //! The recipe of `durable`, step by step for a whole batch: all temporary files, one sync, all renames, one
 //! sync. A few files are synced one by one; more of them share a sync of their file system.
 //!
-//! A file that cannot be written costs its invocation the batch, not the others; nobody waits for it, and it
-//! can be made again from the journal.
+//! A file that cannot be written costs its job the batch, not the others; nobody waits for it, and what belongs into it
+//! is in the database.
 //!
-//! Invariant: an invocation is reported only when all its files are durable under their names.
+//! Invariant: a job is reported only when all its files are durable under their names.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use otto_core::{InvocationId, SessionId};
-use rustix::fs::{OFlags, RenameFlags, fsync, mkdirat, renameat_with};
+use otto_core::SessionId;
+use rustix::fs::{OFlags, RenameFlags, fstatfs, fsync, mkdirat, renameat_with};
 use rustix::io::Errno;
 
+use crate::artifacts::backlog::Origin;
 use crate::artifacts::disk::{Disk, SESSIONS};
 use crate::artifacts::durable::{checksum, write_all};
 use crate::state_dir::{DIR_MODE, open_dir, open_file, open_or_create_dir, remove_file};
@@ -22,14 +23,14 @@ use crate::state_dir::{DIR_MODE, open_dir, open_file, open_or_create_dir, remove
 /// Up to this many files are synced one by one: a sync of the file system waits for what others write, too.
 const ONE_BY_ONE_MAX: usize = 8;
 
-/// The files of one invocation, with their contents.
+/// Files that belong together, with their contents.
 pub(super) struct Job {
-    pub(super) invocation: InvocationId,
     pub(super) session: SessionId,
+    pub(super) origin: Origin,
     pub(super) files: Vec<(Arc<str>, Arc<[u8]>)>,
 }
 
-/// An invocation whose temporary files are written.
+/// A job whose temporary files are written.
 struct Begun<'a> {
     job: &'a Job,
     dir: OwnedFd,
@@ -37,10 +38,10 @@ struct Begun<'a> {
 }
 
 impl Disk {
-    /// Writes the files of a batch durably; returns the invocations whose files are all there.
-    pub(super) fn write_batch(&self, jobs: &[Job]) -> Vec<InvocationId> {
+    /// Writes the files of a batch durably; returns of which jobs all files are there.
+    pub(super) fn write_batch(&self, jobs: &[Job]) -> Vec<(SessionId, Origin)> {
         let count: usize = jobs.iter().map(|job| job.files.len()).sum();
-        let one_by_one = count <= ONE_BY_ONE_MAX || !can_share_syncs();
+        let one_by_one = count <= ONE_BY_ONE_MAX || !can_share_syncs(self.state_dir_handle());
         let mut begun: Vec<Begun<'_>> = jobs
             .iter()
             .filter_map(|job| self.begin(job, one_by_one).ok())
@@ -68,10 +69,11 @@ impl Disk {
             }
             durable
         });
-        begun.iter().map(|begun| begun.job.invocation).collect()
+        let written = |begun: &Begun<'_>| (begun.job.session, begun.job.origin.clone());
+        begun.iter().map(written).collect()
     }
 
-    /// Writes the temporary files of an invocation.
+    /// Writes the temporary files of a job.
     fn begin<'a>(&self, job: &'a Job, one_by_one: bool) -> Result<Begun<'a>, Errno> {
         let mut begun = Begun {
             job,
@@ -173,14 +175,24 @@ impl Begun<'_> {
     }
 }
 
-/// Whether a sync of the file system says what went wrong: Linux does since 5.8.
-/// Source: syncfs(2), section on return values.
-fn can_share_syncs() -> bool {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| {
-        let name = rustix::system::uname();
-        cfg!(target_os = "linux") && name.release().to_str().is_ok_and(is_since_5_8)
-    })
+/// Whether a sync of the file system makes everything on it durable, and says what went wrong: Linux says it since 5.8,
+/// and of file systems only those are asked that are known to pass it on to the disk (one in user space is not).
+/// Source: syncfs(2), section on return values; statfs(2) for the numbers.
+fn can_share_syncs(of: BorrowedFd<'_>) -> bool {
+    const KNOWN: [i128; 5] = [
+        0xEF53,      // ext2, ext3, ext4
+        0x5846_5342, // XFS
+        0x9123_683E, // Btrfs
+        0xF2F5_2010, // F2FS
+        0x0102_1994, // tmpfs: nothing to make durable
+    ];
+    let is_known = || {
+        // The field has another type on each architecture; the numbers have 32 bits.
+        fstatfs(of)
+            .is_ok_and(|stat| KNOWN.contains(&(i128::from(stat.f_type) & i128::from(u32::MAX))))
+    };
+    let name = rustix::system::uname();
+    cfg!(target_os = "linux") && name.release().to_str().is_ok_and(is_since_5_8) && is_known()
 }
 
 fn is_since_5_8(release: &str) -> bool {

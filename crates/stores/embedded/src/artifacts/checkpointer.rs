@@ -9,15 +9,16 @@ use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, Durability, Stor
 use otto_core::store_rules::artifact_name as name;
 use tokio::sync::oneshot;
 
-use crate::artifacts::derived::{self, FileWriter};
+use crate::artifacts::backlog::Room;
 use crate::artifacts::disk::Disk;
-use crate::artifacts::durable::Written;
+use crate::artifacts::durable::{Written, checksum};
 use crate::artifacts::rows::{self, Bound, NewRow};
-use crate::artifacts::{THREADS, Task, run};
+use crate::artifacts::short::{self, Recorded, SHORT_MAX};
+use crate::artifacts::{FileWriter, THREADS, Task, derived, run};
 use crate::config::FaultPoints;
 use crate::error::unavailable;
 use crate::store::Inner;
-use crate::writer::job_then;
+use crate::writer::{Job, job_then};
 
 /// Stores artifacts: atomic, checksummed, bounded, with retention.
 #[derive(Clone)]
@@ -99,7 +100,32 @@ impl Checkpointer {
         Ok(artifact)
     }
 
-    async fn store(&self, draft: ArtifactDraft) -> Result<ArtifactRef, StoreError> {
+    /// Waits until every artifact that was acknowledged has its file, or what hinders it was met: then its content stays
+    /// in the database and is given out from there.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let backlog = self.inner.backlog.clone();
+        self.on_disk(move |_| {
+            backlog.flush();
+            Ok(())
+        })
+        .await?;
+        // What the database lets go of is in the writer's queue by now; this comes behind it.
+        self.inner.change(Durability::Relaxed, |_, _| Ok(())).await
+    }
+
+    /// Stores an artifact whose file is there, too, when this returns.
+    pub(crate) async fn put_file(&self, draft: ArtifactDraft) -> Result<ArtifactRef, StoreError> {
+        self.store(draft, WriteFile::Now).await
+    }
+
+    async fn store(
+        &self,
+        draft: ArtifactDraft,
+        when: WriteFile,
+    ) -> Result<ArtifactRef, StoreError> {
         name::check(&draft.name)?;
         let draft = Arc::new(draft);
         for version in 1..=name::VERSION_MAX {
@@ -132,7 +158,7 @@ impl Checkpointer {
                 }
             }
             let artifact = row.to_ref();
-            match self.write(draft.clone(), row).await? {
+            match self.write(draft.clone(), row, when).await? {
                 Put::Recorded { sha256, total } => {
                     self.bytes_seen.store(total, Ordering::Relaxed);
                     return Ok(ArtifactRef { sha256, ..artifact });
@@ -148,43 +174,44 @@ impl Checkpointer {
                         .await?;
                     return Err(error);
                 }
+                Put::Displaced => {
+                    self.on_disk(move |disk| disk.remove(artifact.session, &artifact.path))
+                        .await?;
+                }
             }
         }
         Err(name::too_many_versions(&draft))
     }
 
-    /// Writes a file durably and records it. The thread that wrote hands the row to the writer itself, and
+    /// Makes an artifact durable under its name. The thread that works on files hands the row to the writer itself, and
     /// the writer answers: two hand-overs fewer than asking both in turn.
-    async fn write(&self, draft: Arc<ArtifactDraft>, row: NewRow) -> Result<Put, StoreError> {
+    async fn write(
+        &self,
+        draft: Arc<ArtifactDraft>,
+        row: NewRow,
+        when: WriteFile,
+    ) -> Result<Put, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let (disk, writer) = (self.disk.clone(), self.inner.writer.clone());
-        let task: Task =
-            Box::new(
-                move || match disk.write(row.session, &row.path, &draft.content) {
-                    Err(error) => drop(reply.send(Err(error))),
-                    Ok(Written::Taken(sha256)) => drop(reply.send(Ok(Put::Taken { sha256 }))),
-                    Ok(Written::New(sha256)) => {
-                        let sha256: Arc<str> = Arc::from(sha256);
-                        let row = NewRow {
-                            sha256: sha256.clone(),
-                            ..row
-                        };
-                        let job = job_then(
-                            Durability::Relaxed,
-                            move |rows, _| rows::insert(rows, &row, Bound::Applies),
-                            move |result| {
-                                drop(reply.send(match result {
-                                    Ok(total) => Ok(Put::Recorded { sha256, total }),
-                                    Err(error @ StoreError::Full { .. }) => Ok(Put::Refused(error)),
-                                    Err(error) => Err(error),
-                                }));
-                            },
-                        );
-                        // When the store has shut down, the caller sees its answer channel closed.
-                        let _ = writer.push_now(job);
+        let (disk, inner) = (self.disk.clone(), self.inner.clone());
+        let length = draft.content.len();
+        let room = (when == WriteFile::Later && length <= SHORT_MAX)
+            .then(|| self.inner.backlog.room(length))
+            .flatten();
+        let task: Task = Box::new(move || {
+            let job = match room.filter(|_| disk.is_free(row.session, &row.path)) {
+                Some(room) => record_short(&inner, &draft, row, room, reply),
+                None => match disk.write(row.session, &row.path, &draft.content) {
+                    Err(error) => return drop(reply.send(Err(error))),
+                    Ok(Written::Taken(sha256)) => {
+                        let sha256 = Arc::from(sha256);
+                        return drop(reply.send(Ok(Put::Taken { sha256 })));
                     }
+                    Ok(Written::New(sha256)) => record_written(row, Arc::from(sha256), reply),
                 },
-            );
+            };
+            // When the store has shut down, the caller sees its answer channel closed.
+            let _ = inner.writer.push_now(job);
+        });
         self.inner.files.push(task).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -247,7 +274,7 @@ impl Checkpointer {
         }
     }
 
-    /// Reads a file, or makes its content again if it follows from a journal.
+    /// Reads a file, or finds its content in the database.
     async fn read(&self, artifact: ArtifactRef) -> Result<Vec<u8>, StoreError> {
         let wanted = artifact.clone();
         let missing = match self.on_disk(move |disk| disk.read(&wanted)).await {
@@ -260,14 +287,23 @@ impl Checkpointer {
         }
     }
 
-    /// The content of an artifact, made from its journal.
+    /// The content of an artifact, from the database.
     pub(super) async fn remake(
         &self,
         artifact: ArtifactRef,
     ) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.inner
-            .ask("make an artifact from its journal", move |connection| {
-                derived::remake(connection, &artifact)
+            .ask("find an artifact in the database", move |connection| {
+                if let Some(content) = short::content(connection, &artifact)? {
+                    return Ok(Some(content));
+                }
+                match rows::known(connection, artifact.session, &artifact.path)? {
+                    Some(known) if !known.deleting && known.artifact == artifact => {
+                        let mut made = derived::remake(connection, &[known])?;
+                        Ok(made.pop().map(|(_, content)| content))
+                    }
+                    _ => Ok(None),
+                }
             })
             .await
     }
@@ -297,14 +333,82 @@ impl Checkpointer {
     }
 }
 
-/// What storing a file under a name came to.
+/// When the file of an artifact is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WriteFile {
+    /// Before the artifact is acknowledged.
+    Now,
+    /// Later, if the database has its content until then.
+    Later,
+}
+
+/// What storing an artifact under a name came to.
 enum Put {
     /// Durable, with its row. The total of all sizes.
     Recorded { sha256: Arc<str>, total: u64 },
     /// The name is taken; nothing was changed.
-    Taken { sha256: String },
-    /// Durable, but its row was refused.
+    Taken { sha256: Arc<str> },
+    /// The file is durable, but its row was refused.
     Refused(StoreError),
+    /// The file is durable, but meanwhile its name was given to another artifact whose file is still to be written.
+    Displaced,
+}
+
+type Reply = oneshot::Sender<Result<Put, StoreError>>;
+
+/// Records a short artifact with its content, and has its file written later.
+fn record_short(
+    inner: &Arc<Inner>,
+    draft: &ArtifactDraft,
+    row: NewRow,
+    room: Room,
+    reply: Reply,
+) -> Job {
+    let sha256: Arc<str> = Arc::from(checksum(&draft.content));
+    let row = NewRow {
+        sha256: sha256.clone(),
+        ..row
+    };
+    let (artifact, node) = (row.to_ref(), inner.node.clone());
+    let (content, unwritten) = (draft.content.clone(), draft.content.clone());
+    let backlog = inner.backlog.clone();
+    job_then(
+        Durability::Synced,
+        move |rows, _| short::record(rows, &row, &content, &node),
+        move |result| {
+            let put = result.map(|recorded| match recorded {
+                Recorded::New(total) => {
+                    backlog.push(short::unwritten(&artifact, unwritten, room));
+                    Put::Recorded { sha256, total }
+                }
+                Recorded::Taken => Put::Taken { sha256 },
+            });
+            drop(reply.send(put));
+        },
+    )
+}
+
+/// Records an artifact whose file is durable.
+fn record_written(row: NewRow, sha256: Arc<str>, reply: Reply) -> Job {
+    let row = NewRow {
+        sha256: sha256.clone(),
+        ..row
+    };
+    job_then(
+        Durability::Relaxed,
+        move |rows, _| match rows::stored(rows, row.session, &row.path)? {
+            Some(known) if !known.deleting && known.artifact != row.to_ref() => Ok(None),
+            _ => rows::insert(rows, &row, Bound::Applies).map(Some),
+        },
+        move |result| {
+            drop(reply.send(match result {
+                Ok(Some(total)) => Ok(Put::Recorded { sha256, total }),
+                Ok(None) => Ok(Put::Displaced),
+                Err(error @ StoreError::Full { .. }) => Ok(Put::Refused(error)),
+                Err(error) => Err(error),
+            }));
+        },
+    )
 }
 
 fn gone() -> StoreError {
@@ -315,7 +419,7 @@ fn gone() -> StoreError {
 
 impl Blobs for Checkpointer {
     fn put(&self, draft: ArtifactDraft) -> BoxFuture<'_, Result<ArtifactRef, StoreError>> {
-        Box::pin(self.store(draft))
+        Box::pin(self.store(draft, WriteFile::Later))
     }
 
     fn get(&self, artifact: ArtifactRef) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {

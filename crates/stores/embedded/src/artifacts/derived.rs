@@ -10,32 +10,22 @@
 use std::sync::Arc;
 
 use otto_core::derived::{self, DerivedArtifact};
-use otto_core::port::store::{ArtifactRef, Durability, Entry, Finish, Outcome, StoreError};
+use otto_core::port::store::{ArtifactRef, Entry, Finish, Outcome};
 use otto_core::store_rules::artifact_name as name;
 use otto_core::{InvocationId, SessionId, Timestamp};
 use rusqlite::{Connection, params};
 
-use crate::artifacts::backlog::{Backlog, Files, Room, Unwritten};
-use crate::artifacts::batch;
+use crate::artifacts::Content;
+use crate::artifacts::backlog::{Backlog, Files, Origin, Room, Unwritten};
 use crate::artifacts::disk::Disk;
 use crate::artifacts::durable::checksum;
 use crate::artifacts::rows::{self, Bound, Known, NewRow};
-use crate::db::codec::{read_invocation, read_session};
-use crate::db::open;
 use crate::error::Fault;
-use crate::queue::Queue;
-use crate::reader::{entries_after, snapshot};
-use crate::writer::{Job, SqlRows, job_then, many};
-
-/// A path and what belongs there.
-type Content = (Arc<str>, Arc<[u8]>);
+use crate::reader::entries_after;
+use crate::writer::SqlRows;
 
 /// BOUND: bytes of one invocation's artifacts that are taken with its end; more are stored one by one.
 const TAKEN_MAX: usize = 1024 * 1024;
-
-/// BOUND: invocations of dead processes that one process takes over when it opens the store, so that a short
-/// command stays short.
-const ADOPTED_MAX: u32 = 256;
 
 /// Artifacts offered with an end, hashed, with room for their contents.
 pub(crate) struct Offer {
@@ -82,8 +72,8 @@ impl Offer {
             .map(|(stored, (artifact, _))| (stored.path.clone(), artifact.content))
             .collect();
         Unwritten {
-            invocation,
             session,
+            origin: Origin::Journal(invocation),
             files: Files::Known(files, self.room),
         }
     }
@@ -165,23 +155,9 @@ fn free_name(
     Ok(None)
 }
 
-/// The content of an artifact, made from the journal; `None` if it does not follow from one, or no longer
-/// gives what was acknowledged.
-pub(super) fn remake(
-    connection: &Connection,
-    artifact: &ArtifactRef,
-) -> Result<Option<Arc<[u8]>>, Fault> {
-    match rows::known(connection, artifact.session, &artifact.path)? {
-        Some(known) if !known.deleting && known.artifact == *artifact => {
-            let mut made = remake_all(connection, &[known])?;
-            Ok(made.pop().map(|(_, content)| content))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The same for several artifacts, by path; what cannot be made is left out.
-fn remake_all(connection: &Connection, wanted: &[Known]) -> Result<Vec<Content>, Fault> {
+/// The contents of several artifacts by path, made from the journal. Left out is what does not follow from one, or no
+/// longer gives what was acknowledged.
+pub(super) fn remake(connection: &Connection, wanted: &[Known]) -> Result<Vec<Content>, Fault> {
     let mut made: Option<(InvocationId, u64, Vec<DerivedArtifact>)> = None;
     let mut found = Vec::new();
     for Known {
@@ -225,127 +201,28 @@ fn of_journal(
     })
 }
 
-/// Takes over what dead processes left unwritten; returns what there is to write.
-///
-/// `is_alive` says whether the process of a node may still write.
-pub(crate) fn adopt(
+/// What belongs into the files of an invocation whose process is dead: from its journal, or as far as the files are
+/// there.
+pub(super) fn lost(
     connection: &Connection,
-    node: &str,
-    is_alive: impl Fn(&str) -> Result<bool, StoreError>,
-) -> Result<Vec<Unwritten>, Fault> {
-    let mut nodes = connection.prepare("SELECT DISTINCT node FROM unwritten")?;
-    let nodes: Vec<String> = many(&mut nodes, params![], |row| Ok(row.get(0)?))?;
-    let mut adopted = Vec::new();
-    for dead in nodes {
-        if is_alive(&dead)? {
-            continue;
-        }
-        let mut statement = connection.prepare(
-            "UPDATE unwritten SET node = ?2 WHERE invocation IN
-                (SELECT invocation FROM unwritten WHERE node = ?1 ORDER BY invocation LIMIT ?3)
-            RETURNING invocation, session",
-        )?;
-        adopted.extend(many(
-            &mut statement,
-            params![dead, node, ADOPTED_MAX],
-            |row| {
-                Ok(Unwritten {
-                    invocation: read_invocation(row, 0)?,
-                    session: read_session(row, 1)?,
-                    files: Files::Lost,
-                })
-            },
-        )?);
-    }
-    Ok(adopted)
-}
-
-/// The thread that writes the files.
-pub(crate) struct FileWriter {
-    pub(super) backlog: Arc<Backlog>,
-    pub(super) disk: Arc<Disk>,
-    pub(super) writer: Arc<Queue<Job>>,
-    pub(super) path: std::path::PathBuf,
-}
-
-impl FileWriter {
-    /// Writes until the backlog is closed and empty.
-    pub(crate) fn run(self) {
-        let mut batch = Vec::new();
-        while self.backlog.take(&mut batch) {
-            // Whatever fails here stays unwritten: it is made from the journal when it is asked for.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                self.write(std::mem::take(&mut batch));
-            }));
-            batch.clear();
+    disk: &Disk,
+    session: SessionId,
+    invocation: InvocationId,
+) -> Result<Vec<Content>, Fault> {
+    let of_session = rows::of_session(connection, session)?;
+    let wanted: Vec<Known> = of_session
+        .into_iter()
+        .filter(|known| {
+            known.derived > 0
+                && !known.deleting
+                && name::parse(&known.artifact.path).is_some_and(|(parsed, _)| parsed == invocation)
+        })
+        .collect();
+    let mut files = remake(connection, &wanted)?;
+    for Known { artifact, .. } in &wanted {
+        if files.iter().all(|(path, _)| *path != artifact.path) {
+            files.push((artifact.path.clone(), Arc::from(disk.read(artifact)?)));
         }
     }
-
-    fn write(&self, batch: Vec<Unwritten>) {
-        let mut connection = None;
-        let (mut jobs, mut rooms) = (Vec::with_capacity(batch.len()), Vec::new());
-        for unwritten in batch {
-            let files = match unwritten.files {
-                Files::Known(files, room) => {
-                    rooms.push(room);
-                    Some(files)
-                }
-                Files::Lost => {
-                    // What its process was writing when it died. Should that fail, the next check of the directory
-                    // removes it.
-                    let _ = self.disk.remove_leftovers(unwritten.session);
-                    if connection.is_none() {
-                        connection = open::reader(&self.path).ok();
-                    }
-                    connection
-                        .as_ref()
-                        .and_then(|open| snapshot(open, |rows| self.lost(rows, &unwritten)).ok())
-                }
-            };
-            jobs.extend(files.map(|files| batch::Job {
-                invocation: unwritten.invocation,
-                session: unwritten.session,
-                files,
-            }));
-        }
-        let written = self.disk.write_batch(&jobs);
-        if written.is_empty() {
-            return;
-        }
-        let forget = job_then(
-            Durability::Relaxed,
-            move |rows, _| {
-                written.iter().try_for_each(|invocation| {
-                    rows.statements_mut()
-                        .delete_unwritten
-                        .execute(params![invocation.as_bytes()])?;
-                    Ok(())
-                })
-            },
-            // A row that stays is looked at once more by the next process.
-            |_: Result<(), StoreError>| {},
-        );
-        let _ = self.writer.push_now(forget);
-    }
-
-    /// The files of an invocation whose process is dead: from its journal, or as far as they are there.
-    fn lost(&self, connection: &Connection, unwritten: &Unwritten) -> Result<Vec<Content>, Fault> {
-        let of_session = rows::of_session(connection, unwritten.session)?;
-        let wanted: Vec<Known> = of_session
-            .into_iter()
-            .filter(|known| {
-                known.derived > 0
-                    && !known.deleting
-                    && name::parse(&known.artifact.path)
-                        .is_some_and(|(invocation, _)| invocation == unwritten.invocation)
-            })
-            .collect();
-        let mut files = remake_all(connection, &wanted)?;
-        for Known { artifact, .. } in &wanted {
-            if files.iter().all(|(path, _)| *path != artifact.path) {
-                files.push((artifact.path.clone(), Arc::from(self.disk.read(artifact)?)));
-            }
-        }
-        Ok(files)
-    }
+    Ok(files)
 }

@@ -12,7 +12,7 @@ use otto_core::store_rules::artifact_name as name;
 use otto_core::store_rules::artifact_name::hex;
 use otto_core::{SessionId, Timestamp};
 use rustix::fs::{
-    AtFlags, Dir, FileType, OFlags, RenameFlags, fstat, fsync, renameat_with, unlinkat,
+    AtFlags, Dir, FileType, OFlags, RenameFlags, fstat, fsync, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, read};
 use sha2::{Digest, Sha256};
@@ -82,6 +82,14 @@ impl Disk {
                 Err(errno) => return Err(from_errno(errno, "store artifact", &path)),
             }
         }
+    }
+
+    /// Whether no file has this name. Not when that cannot be told.
+    pub(super) fn is_free(&self, session: SessionId, file: &str) -> bool {
+        let found = self
+            .dir(session)
+            .and_then(|dir| statat(&dir, file, AtFlags::SYMLINK_NOFOLLOW));
+        matches!(found, Err(Errno::NOENT))
     }
 
     fn try_write(&self, session: SessionId, file: &str, content: &[u8]) -> Result<Written, Errno> {

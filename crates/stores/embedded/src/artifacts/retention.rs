@@ -79,6 +79,8 @@ impl Checkpointer {
     /// When the database fails. What fails for one session is in the report and does not stop the others.
     pub async fn sweep(&self, policy: &RetentionPolicy) -> Result<RetentionReport, StoreError> {
         let mut report = RetentionReport::default();
+        // What has no file yet is passed over.
+        self.flush().await?;
         loop {
             let failed: BTreeSet<SessionId> = report
                 .failures
@@ -214,6 +216,7 @@ fn victims(
             AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session = a.session AND s.pinned = 1)
             AND NOT EXISTS (SELECT 1 FROM invocations i WHERE i.session = a.session AND i.finished_at IS NULL)
             AND NOT EXISTS (SELECT 1 FROM unwritten u WHERE u.invocation = a.invocation)
+            AND NOT EXISTS (SELECT 1 FROM contents c WHERE c.session = a.session AND c.path = a.path)
         ORDER BY a.created_at, a.session, a.path",
     )?;
     let mut rows = statement.query(params![])?;

@@ -104,7 +104,7 @@ pub(super) fn stored(
     )
 }
 
-/// Removes a row whose file is gone.
+/// Removes a row whose file is gone, and what the database has of its content.
 pub(super) fn delete(
     rows: &mut SqlRows<'_, '_>,
     session: SessionId,
@@ -119,6 +119,9 @@ pub(super) fn delete(
         let total = rows.number(BYTES)?;
         rows.set_number(BYTES, total.saturating_sub(size))?;
     }
+    rows.statements_mut()
+        .delete_content
+        .execute(params![session.as_bytes(), path])?;
     Ok(())
 }
 

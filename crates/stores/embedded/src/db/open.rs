@@ -64,10 +64,12 @@ pub(crate) fn prepare(state_dir: &StateDir) -> Result<(PathBuf, Connection), Sto
 pub(crate) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags())?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Foreign keys document the schema and are checked by `verify`; per row they would cost a look-up.
+    // Foreign keys document the schema and are checked by `verify`; per row they would cost a look-up. What is deleted
+    // is overwritten: contents pass through here that somebody may have to clean away later.
     connection.execute_batch(&format!(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -8000; \
-         PRAGMA journal_size_limit = {WAL_BYTES_MAX}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY;"
+         PRAGMA journal_size_limit = {WAL_BYTES_MAX}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY; \
+         PRAGMA secure_delete = ON;"
     ))?;
     Ok(connection)
 }

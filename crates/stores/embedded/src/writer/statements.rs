@@ -103,7 +103,10 @@ statements! {
     mark_deleting: "UPDATE artifacts SET deleting = 1 WHERE session = ?1 AND path = ?2
             AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session = ?1 AND s.pinned = 1)
             AND NOT EXISTS (SELECT 1 FROM invocations i WHERE i.session = ?1 AND i.finished_at IS NULL)
-            AND NOT EXISTS (SELECT 1 FROM unwritten u WHERE u.invocation = artifacts.invocation)";
+            AND NOT EXISTS (SELECT 1 FROM unwritten u WHERE u.invocation = artifacts.invocation)
+            AND NOT EXISTS (SELECT 1 FROM contents c WHERE c.session = ?1 AND c.path = ?2)";
+    insert_content: "INSERT INTO contents (session, path, node, content) VALUES (?1, ?2, ?3, ?4)";
+    delete_content: "DELETE FROM contents WHERE session = ?1 AND path = ?2";
     set_unwritten: "INSERT INTO unwritten (invocation, session, node) VALUES (?1, ?2, ?3)
         ON CONFLICT (invocation) DO UPDATE SET node = ?3";
     delete_unwritten: "DELETE FROM unwritten WHERE invocation = ?1";

@@ -18,6 +18,9 @@ const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
 const EROFS: i32 = 30;
 
+/// Too long to wait in the database for its file.
+static LONG: [u8; 40_000] = [7; 40_000];
+
 fn with_faults(state: &Path) -> (EmbeddedStore, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let mut config = config(state, "a");
@@ -53,7 +56,7 @@ fn a_step_that_fails_leaves_nothing_and_can_be_tried_again() {
     for (number, step) in steps.into_iter().enumerate() {
         for os_error in [ENOSPC, EIO, EROFS] {
             faults.fail_after(number, os_error);
-            let answer = block_on(store.put(draft(1, "r.md", b"content")));
+            let answer = block_on(store.put(draft(1, "r.md", &LONG)));
             assert_eq!(
                 faults.reached()[number],
                 step,
@@ -73,8 +76,8 @@ fn a_step_that_fails_leaves_nothing_and_can_be_tried_again() {
             assert_eq!(block_on(store.list(session(1))).unwrap(), [], "{step}");
         }
     }
-    let artifact = block_on(store.put(draft(1, "r.md", b"content"))).unwrap();
-    assert_eq!(block_on(store.get(artifact)).unwrap(), b"content");
+    let artifact = block_on(store.put(draft(1, "r.md", &LONG))).unwrap();
+    assert_eq!(block_on(store.get(artifact)).unwrap(), LONG);
 }
 
 #[test]
@@ -115,6 +118,7 @@ fn damage_is_found_when_read_and_by_the_scrub() {
     let artifacts: Vec<ArtifactRef> = (0..5)
         .map(|n| block_on(store.put(draft(1, &format!("{n}"), &[n; 100]))).unwrap())
         .collect();
+    block_on(store.checkpointer().flush()).unwrap();
     let path = |n: usize| {
         state
             .join("sessions")
@@ -159,6 +163,7 @@ fn temporary_files_of_dead_processes_go_and_others_stay() {
     let store = open(&state, "a");
     let alive = open(&state, "alive");
     block_on(store.put(draft(1, "r", b"abc"))).unwrap();
+    block_on(store.checkpointer().flush()).unwrap();
     let session_dir = state.join("sessions").join(session(1).to_string());
     let alive_tag = fs::read_dir(state.join("nodes"))
         .unwrap()
@@ -201,6 +206,7 @@ fn a_session_directory_that_is_a_link_is_refused() {
     let outside = dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
     block_on(store.put(draft(2, "r", b"abc"))).unwrap();
+    block_on(store.checkpointer().flush()).unwrap();
     symlink(
         &outside,
         state.join("sessions").join(session(1).to_string()),
@@ -236,6 +242,7 @@ fn the_total_is_bounded() {
         error.to_string().contains("at most 250 are kept"),
         "{error}"
     );
+    block_on(store.checkpointer().flush()).unwrap();
     assert_eq!(files(&state, 1).len(), 2, "nothing of it stays");
     block_on(store.put(draft(1, "d", &[4; 50]))).unwrap();
     assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
@@ -253,6 +260,7 @@ fn a_row_that_cannot_be_read_is_named_by_the_scrub_which_goes_on() {
         let store = open(&state, "a");
         block_on(store.put(draft(1, "first", b"abc"))).unwrap();
         let second = block_on(store.put(draft(1, "second", b"def"))).unwrap();
+        block_on(store.checkpointer().flush()).unwrap();
         rusqlite::Connection::open(store.path())
             .unwrap()
             .execute_batch(&format!(
@@ -413,6 +421,7 @@ fn a_sweep_that_stops_anywhere_is_finished_by_the_next() {
         for n in 0..3 {
             block_on(store.put(draft(1, &format!("{n}"), &[n; 10]))).unwrap();
         }
+        block_on(store.checkpointer().flush()).unwrap();
         faults.fail_after(steps, os_error);
         let report = block_on(store.checkpointer().sweep(&policy)).unwrap();
         assert_eq!(

@@ -369,6 +369,7 @@ fn only_the_owner_can_read_what_is_stored() {
     let store = open(&state, "a");
     submit(&store, 1);
     block_on(store.put(draft(1, "r.md", b"abc"))).unwrap();
+    block_on(store.checkpointer().flush()).unwrap();
     let mut files = Vec::new();
     let mut dirs = vec![state];
     while let Some(dir) = dirs.pop() {

@@ -11,5 +11,6 @@ mod derived;
 mod failure;
 mod fixture;
 mod processes;
+mod short;
 mod smoke;
 mod upkeep;

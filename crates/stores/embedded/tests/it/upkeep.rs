@@ -201,17 +201,33 @@ fn a_trimmed_audit_log_shows_every_change() {
 }
 
 /// The files that each version of the schema made, as SQL text. Frozen: see `tests/golden/README.md`.
-const GOLDEN: [&str; 5] = [
+const GOLDEN: [&str; 6] = [
     include_str!("../golden/schema_v1.sql"),
     include_str!("../golden/schema_v2.sql"),
     include_str!("../golden/schema_v3.sql"),
     include_str!("../golden/schema_v4.sql"),
     include_str!("../golden/schema_v5.sql"),
+    include_str!("../golden/schema_v6.sql"),
 ];
 
 #[test]
 fn files_of_every_version_are_opened_and_read() {
     GOLDEN.into_iter().for_each(open_and_read);
+}
+
+#[test]
+fn an_artifact_that_had_no_file_yet_gets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    restore(GOLDEN[5], &state);
+    let store = open(&state, "b");
+    let [artifact] = &block_on(store.list(session(1))).unwrap()[..] else {
+        panic!("one artifact")
+    };
+    assert_eq!(block_on(store.get(artifact.clone())).unwrap(), b"noted");
+    block_on(store.checkpointer().flush()).unwrap();
+    let folder = state.join("sessions").join(session(1).to_string());
+    assert_eq!(fs::read(folder.join(&*artifact.path)).unwrap(), b"noted");
 }
 
 /// A state directory with the database of a golden file.
@@ -352,6 +368,8 @@ fn write_golden_file() {
     block_on(store.trim_audit(through, NOON)).unwrap();
     let lease = submit(&store, 2);
     end(&store, &lease, 2, vec![entry(1), entry(2)]);
+    // Its file is still to be written.
+    block_on(store.put(draft(1, "note.md", b"noted"))).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(format!("tests/golden/schema_v{}.sql", GOLDEN.len()));
     fs::write(

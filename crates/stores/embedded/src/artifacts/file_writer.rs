@@ -1,0 +1,163 @@
+//! The thread that writes the files of artifacts which are durable in the database already, and what it takes over from
+//! dead processes.
+//!
+//! Whatever fails here stays unwritten: it is given out from the database, and the next process tries again.
+//!
+//! Invariant: what the database has of an artifact is given up only after its file is durable.
+
+use std::sync::Arc;
+
+use otto_core::port::store::{Durability, StoreError};
+use rusqlite::{Connection, params};
+
+use crate::artifacts::backlog::{Backlog, Files, Origin, Unwritten};
+use crate::artifacts::disk::Disk;
+use crate::artifacts::{batch, derived, short};
+use crate::db::codec::{read_invocation, read_session, read_text};
+use crate::db::open;
+use crate::error::Fault;
+use crate::queue::Queue;
+use crate::reader::snapshot;
+use crate::writer::{Job, job_then, many};
+
+/// BOUND: how much of dead processes one process takes over when it opens the store, of each kind, so that a short
+/// command stays short.
+const ADOPTED_MAX: u32 = 256;
+
+/// Takes over what dead processes left unwritten; returns what there is to write.
+///
+/// `is_alive` says whether the process of a node may still write.
+pub(crate) fn adopt(
+    connection: &Connection,
+    node: &str,
+    is_alive: impl Fn(&str) -> Result<bool, StoreError>,
+) -> Result<Vec<Unwritten>, Fault> {
+    let mut nodes = connection
+        .prepare("SELECT DISTINCT node FROM unwritten UNION SELECT DISTINCT node FROM contents")?;
+    let nodes: Vec<String> = many(&mut nodes, params![], |row| Ok(row.get(0)?))?;
+    let mut adopted = Vec::new();
+    for dead in nodes {
+        if is_alive(&dead)? {
+            continue;
+        }
+        let mut journals = connection.prepare(
+            "UPDATE unwritten SET node = ?2 WHERE invocation IN
+                (SELECT invocation FROM unwritten WHERE node = ?1 ORDER BY invocation LIMIT ?3)
+            RETURNING session, invocation",
+        )?;
+        let mut contents = connection.prepare(
+            "UPDATE contents SET node = ?2 WHERE (session, path) IN
+                (SELECT session, path FROM contents WHERE node = ?1 ORDER BY session, path LIMIT ?3)
+            RETURNING session, path",
+        )?;
+        let whose = params![dead, node, ADOPTED_MAX];
+        adopted.extend(many(&mut journals, whose, |row| {
+            Ok(Unwritten {
+                session: read_session(row, 0)?,
+                origin: Origin::Journal(read_invocation(row, 1)?),
+                files: Files::Lost,
+            })
+        })?);
+        adopted.extend(many(&mut contents, whose, |row| {
+            Ok(Unwritten {
+                session: read_session(row, 0)?,
+                origin: Origin::Content(read_text(row, 1)?),
+                files: Files::Lost,
+            })
+        })?);
+    }
+    Ok(adopted)
+}
+
+/// The thread that writes the files.
+pub(crate) struct FileWriter {
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) disk: Arc<Disk>,
+    pub(super) writer: Arc<Queue<Job>>,
+    pub(super) path: std::path::PathBuf,
+}
+
+impl FileWriter {
+    /// Writes until the backlog is closed and empty.
+    pub(crate) fn run(self) {
+        let mut batch = Vec::new();
+        while self.backlog.take(&mut batch) {
+            let count = batch.len();
+            // What a panic leaves unwritten is as what fails.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                self.write(std::mem::take(&mut batch));
+            }));
+            batch.clear();
+            self.backlog.done(count);
+        }
+    }
+
+    fn write(&self, batch: Vec<Unwritten>) {
+        let mut connection = None;
+        let (mut jobs, mut rooms) = (Vec::with_capacity(batch.len()), Vec::new());
+        let mut written = Vec::new();
+        for unwritten in batch {
+            let Unwritten {
+                session,
+                origin,
+                files,
+            } = unwritten;
+            let files = match files {
+                Files::Known(files, room) => {
+                    rooms.push(room);
+                    Some(files)
+                }
+                Files::Lost => {
+                    // What its process was writing when it died. Should that fail, the next check of the directory
+                    // removes it.
+                    let _ = self.disk.remove_leftovers(session);
+                    if connection.is_none() {
+                        connection = open::reader(&self.path).ok();
+                    }
+                    connection.as_ref().and_then(|open| {
+                        snapshot(open, |rows| match &origin {
+                            Origin::Journal(invocation) => {
+                                derived::lost(rows, &self.disk, session, *invocation)
+                            }
+                            Origin::Content(path) => short::lost(rows, session, path),
+                        })
+                        .ok()
+                    })
+                }
+            };
+            match files {
+                Some(files) if files.is_empty() => written.push((session, origin)),
+                Some(files) => jobs.push(batch::Job {
+                    session,
+                    origin,
+                    files,
+                }),
+                None => {}
+            }
+        }
+        written.extend(self.disk.write_batch(&jobs));
+        if written.is_empty() {
+            return;
+        }
+        let forget = job_then(
+            Durability::Relaxed,
+            move |rows, _| {
+                for (session, origin) in &written {
+                    let statements = rows.statements_mut();
+                    match origin {
+                        Origin::Journal(invocation) => statements
+                            .delete_unwritten
+                            .execute(params![invocation.as_bytes()])?,
+                        Origin::Content(path) => statements
+                            .delete_content
+                            .execute(params![session.as_bytes(), &**path])?,
+                    };
+                }
+                Ok(())
+            },
+            // A row that stays is looked at once more by the next process.
+            |_: Result<(), StoreError>| {},
+        );
+        let _ = self.writer.push_now(forget);
+    }
+}
