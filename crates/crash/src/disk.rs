@@ -43,6 +43,8 @@ enum Naming {
 struct File {
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// How many changes have become durable.
+    synced: usize,
 }
 
 /// The disk, at one instant.
@@ -55,13 +57,13 @@ pub(crate) struct Disk {
     durable_names: BTreeMap<PathBuf, Node>,
     durable_dirs: BTreeSet<PathBuf>,
     pending: BTreeMap<PathBuf, Vec<Naming>>,
-    /// While everything is being synced: how many of the changes that are pending it covers.
-    syncing: Covered,
+    /// How many changes of each directory have become durable.
+    synced_names: BTreeMap<PathBuf, usize>,
 }
 
-/// The first changes of each file and directory.
+/// What a sync covers that has begun: how many changes of each file and directory, from the first there ever was.
 #[derive(Debug, Clone, Default)]
-struct Covered {
+pub(crate) struct Covered {
     files: BTreeMap<Node, usize>,
     names: BTreeMap<PathBuf, usize>,
 }
@@ -93,7 +95,7 @@ impl Disk {
                 let node = self.files.len();
                 self.files.push(File {
                     durable: std::fs::read(&path)?,
-                    pending: Vec::new(),
+                    ..File::default()
                 });
                 self.names.insert(path, node);
             }
@@ -173,51 +175,60 @@ impl Disk {
         self.name(one, naming);
     }
 
-    /// A file or a directory is synced.
-    pub(crate) fn sync(&mut self, path: &Path) {
+    /// A sync of a file or a directory begins.
+    pub(crate) fn begin_sync(&self, path: &Path) -> Covered {
+        let mut covered = Covered::default();
         if let Some(node) = self.names.get(path) {
-            let file = &mut self.files[*node];
-            file.durable = all(file);
-            file.pending.clear();
-            self.syncing.files.remove(node);
-        } else if let Some(pending) = self.pending.remove(path) {
-            self.syncing.names.remove(path);
-            for naming in pending {
+            covered.files.insert(*node, self.files[*node].changes());
+        } else {
+            covered
+                .names
+                .insert(path.to_owned(), self.name_changes(path));
+        }
+        covered
+    }
+
+    /// A sync of everything on the disk begins.
+    pub(crate) fn begin_sync_all(&self) -> Covered {
+        let files = self.files.iter().map(File::changes).enumerate();
+        let dirs = self.pending.keys();
+        Covered {
+            files: files.collect(),
+            names: dirs
+                .map(|dir| (dir.clone(), self.name_changes(dir)))
+                .collect(),
+        }
+    }
+
+    /// A sync has ended: what was there when it began is durable, and nothing else.
+    pub(crate) fn end_sync(&mut self, covered: Covered) {
+        for (node, changes) in covered.files {
+            let file = &mut self.files[node];
+            let new = changes.saturating_sub(file.synced);
+            for change in file.pending.drain(..new) {
+                perform(&mut file.durable, &change);
+            }
+            file.synced += new;
+        }
+        for (dir, changes) in covered.names {
+            let synced = self.synced_names.entry(dir.clone()).or_default();
+            let new = changes.saturating_sub(*synced);
+            *synced += new;
+            let Some(pending) = self.pending.get_mut(&dir) else {
+                continue;
+            };
+            for naming in pending.drain(..new) {
                 apply(&naming, &mut self.durable_names, &mut self.durable_dirs);
+            }
+            if pending.is_empty() {
+                self.pending.remove(&dir);
             }
         }
     }
 
-    /// A sync of the whole disk begins. One at a time.
-    pub(crate) fn begin_sync_all(&mut self) {
-        let files = self.files.iter().enumerate();
-        self.syncing = Covered {
-            files: files
-                .map(|(node, file)| (node, file.pending.len()))
-                .collect(),
-            names: self
-                .pending
-                .iter()
-                .map(|(dir, pending)| (dir.clone(), pending.len()))
-                .collect(),
-        };
-    }
-
-    /// It has ended: what was pending when it began is durable.
-    pub(crate) fn end_sync_all(&mut self) {
-        let Covered { files, names } = std::mem::take(&mut self.syncing);
-        for (node, count) in files {
-            let File { durable, pending } = &mut self.files[node];
-            for change in pending.drain(..count) {
-                perform(durable, &change);
-            }
-        }
-        for (dir, count) in names {
-            let pending = self.pending.get_mut(&dir).into_iter();
-            for naming in pending.flat_map(|pending| pending.drain(..count)) {
-                apply(&naming, &mut self.durable_names, &mut self.durable_dirs);
-            }
-        }
+    fn name_changes(&self, dir: &Path) -> usize {
+        let synced = self.synced_names.get(dir).copied().unwrap_or_default();
+        synced + self.pending.get(dir).map_or(0, Vec::len)
     }
 
     /// What a power loss at this instant may leave, at most `most` states, drawn from a seed where there are
@@ -296,6 +307,13 @@ impl Disk {
             })
             .collect();
         State { dirs, files }
+    }
+}
+
+impl File {
+    /// How many changes there ever were.
+    const fn changes(&self) -> usize {
+        self.synced + self.pending.len()
     }
 }
 
@@ -452,6 +470,12 @@ fn choice(mut number: usize, sizes: &[usize]) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    impl Disk {
+        fn sync(&mut self, path: &Path) {
+            self.end_sync(self.begin_sync(path));
+        }
+    }
+
     fn contents(disk: &Disk, path: &Path) -> BTreeSet<Option<Vec<u8>>> {
         let (states, all) = disk.states(1_000, 1);
         assert!(all, "the states of so few operations are all listed");
@@ -493,29 +517,38 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_of_everything_covers_what_was_there_when_it_began() {
+    fn a_sync_covers_what_was_there_when_it_began() {
         let (dir, a, b) = (Path::new("/d"), Path::new("/d/a"), Path::new("/d/b"));
-        let mut disk = Disk::default();
-        disk.dirs.insert(dir.to_owned());
-        disk.durable_dirs.insert(dir.to_owned());
-        disk.create(a);
-        disk.write(a, None, vec![1]);
-        disk.begin_sync_all();
-        disk.write(a, None, vec![2]);
-        disk.create(b);
-        disk.end_sync_all();
-        assert_eq!(
-            contents(&disk, a),
-            BTreeSet::from([Some(vec![1]), Some(vec![1, 0]), Some(vec![1, 2])])
-        );
-        assert_eq!(contents(&disk, b), BTreeSet::from([None, Some(vec![])]));
-        // One that is synced meanwhile by itself is not covered twice.
-        disk.begin_sync_all();
-        disk.sync(a);
-        disk.write(a, None, vec![3]);
-        disk.end_sync_all();
-        assert!(contents(&disk, a).contains(&Some(vec![1, 2])));
-        assert_eq!(contents(&disk, b), BTreeSet::from([Some(vec![])]));
+        for everything in [false, true] {
+            let begin = |disk: &Disk, path| {
+                if everything {
+                    disk.begin_sync_all()
+                } else {
+                    disk.begin_sync(path)
+                }
+            };
+            let mut disk = Disk::default();
+            disk.dirs.insert(dir.to_owned());
+            disk.durable_dirs.insert(dir.to_owned());
+            disk.create(a);
+            disk.write(a, None, vec![1]);
+            let (file, names) = (begin(&disk, a), begin(&disk, dir));
+            disk.write(a, None, vec![2]);
+            disk.create(b);
+            disk.end_sync(file);
+            disk.end_sync(names);
+            assert_eq!(
+                contents(&disk, a),
+                BTreeSet::from([Some(vec![1]), Some(vec![1, 0]), Some(vec![1, 2])])
+            );
+            assert_eq!(contents(&disk, b), BTreeSet::from([None, Some(vec![])]));
+            // What another sync has made durable meanwhile is not counted twice.
+            let first = begin(&disk, a);
+            disk.sync(a);
+            disk.write(a, None, vec![3]);
+            disk.end_sync(first);
+            assert!(contents(&disk, a).contains(&Some(vec![1, 2])));
+        }
     }
 
     #[test]

@@ -5,16 +5,17 @@
 //!
 //! Invariant: a state is counted only if a restart on it followed and the check ran.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::Pid;
 
 use crate::campaign::{Stage, driver};
-use crate::disk::{Disk, State};
+use crate::disk::{Covered, Disk, State};
 use crate::said::Facts;
 use crate::scenario::{Aftermath, Scenario};
 use crate::tracer::{self, Call, Ended, Judge, Verdict};
@@ -146,12 +147,10 @@ enum Operation {
     Remove(PathBuf),
     Rename(PathBuf, PathBuf, bool),
     Exchange(PathBuf, PathBuf),
-    /// A sync begins: the worst instant, where everything is written and nothing is synced.
-    Syncing,
-    Synced(PathBuf),
-    /// The same of everything on the disk: what is written from here on is not part of it.
-    SyncingAll,
-    SyncedAll,
+    /// A thread begins a sync of one path, or of everything: the worst instant, where everything is written and nothing
+    /// is synced. What is written from here on is no part of it.
+    Syncing(Pid, Option<PathBuf>),
+    Synced(Pid),
 }
 
 /// Notes what a run does.
@@ -167,11 +166,12 @@ impl Judge for Recorder {
             "write" if path == self.said_file => Operation::Said(String::from_utf8(call.data()?)?),
             _ if path == self.said_file => return Ok(Verdict::Go),
             "fsync" | "fdatasync" => {
-                self.operations.push(Operation::Syncing);
+                self.operations
+                    .push(Operation::Syncing(call.task(), Some(path)));
                 return Ok(Verdict::GoAndTell);
             }
             "syncfs" => {
-                self.operations.push(Operation::SyncingAll);
+                self.operations.push(Operation::Syncing(call.task(), None));
                 return Ok(Verdict::GoAndTell);
             }
             "write" => Operation::Write(path, call.position()?, call.data()?),
@@ -202,16 +202,15 @@ impl Judge for Recorder {
     }
 
     fn ended(&mut self, call: &Call) {
-        self.operations.push(match call.name {
-            "syncfs" => Operation::SyncedAll,
-            _ => Operation::Synced(call.path.clone()),
-        });
+        self.operations.push(Operation::Synced(call.task()));
     }
 }
 
 /// Replays a run and cuts the power at each instant.
 struct Cutter {
     disk: Disk,
+    /// Syncs that have begun, by the thread that waits for them.
+    syncs: HashMap<Pid, Covered>,
     said: String,
     seen: BTreeSet<(u64, usize)>,
     instant: usize,
@@ -220,9 +219,10 @@ struct Cutter {
 }
 
 impl Cutter {
-    const fn new(disk: Disk, most: usize) -> Self {
+    fn new(disk: Disk, most: usize) -> Self {
         Self {
             disk,
+            syncs: HashMap::new(),
             said: String::new(),
             seen: BTreeSet::new(),
             instant: 0,
@@ -239,7 +239,14 @@ impl Cutter {
                     self.said.push_str(&text);
                     self.cut(to);
                 }
-                Operation::Syncing => self.cut(to),
+                Operation::Syncing(task, path) => {
+                    let covered = match path {
+                        Some(path) => self.disk.begin_sync(&path),
+                        None => self.disk.begin_sync_all(),
+                    };
+                    self.syncs.insert(task, covered);
+                    self.cut(to);
+                }
                 Operation::Create(path) => self.disk.create(&path),
                 Operation::Write(path, at, data) => self.disk.write(&path, at, data),
                 Operation::Length(path, length) => self.disk.set_length(&path, length),
@@ -256,12 +263,10 @@ impl Cutter {
                     self.disk.exchange(&one, &other);
                     self.cut(to);
                 }
-                Operation::Synced(path) => self.disk.sync(&path),
-                Operation::SyncingAll => {
-                    self.disk.begin_sync_all();
-                    self.cut(to);
+                Operation::Synced(task) => {
+                    let covered = self.syncs.remove(&task).unwrap_or_default();
+                    self.disk.end_sync(covered);
                 }
-                Operation::SyncedAll => self.disk.end_sync_all(),
             }
         }
         self.cut(to);

@@ -86,6 +86,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The thread that calls.
+    pub(crate) const fn task(&self) -> Pid {
+        self.task
+    }
+
     /// The raw arguments.
     pub(crate) const fn args(&self) -> &[u64; 6] {
         &self.args

@@ -37,6 +37,9 @@ const SHARED: u64 = 7 * HOLD;
 const LOW: u64 = 5 * HOLD;
 const RAISED: u64 = 12 * HOLD;
 
+/// The invocations of a crowd.
+const CROWD: std::ops::RangeInclusive<u8> = 1..=24;
+
 const TTL: Duration = Duration::from_secs(30);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -63,6 +66,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 check_money(dir, after, &[1, 2], SHARED)
             })
         },
+        scenario("crowd", drive_crowd, |dir, after| {
+            check_money(dir, after, &CROWD.collect::<Vec<u8>>(), PLENTY)
+        }),
         scenario("budget-raise", drive_raise, |dir, after| {
             let limit = if after.facts.has("raising") {
                 RAISED
@@ -89,11 +95,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 }
 
 pub(super) fn session(n: u8) -> SessionId {
-    SessionId::from_parts(NOON, [n, 1, 0, 0, 0, 0, 0, 0, 0, 1])
+    SessionId::from_parts(NOON, [0, 1, 0, 0, 0, 0, 0, 0, n, 1])
 }
 
 pub(super) fn invocation(n: u8) -> InvocationId {
-    InvocationId::from_parts(NOON, [n, 2, 0, 0, 0, 0, 0, 0, 0, 2])
+    InvocationId::from_parts(NOON, [0, 2, 0, 0, 0, 0, 0, 0, n, 2])
 }
 
 fn money(picodollars: u64) -> Money {
@@ -270,6 +276,29 @@ fn drive_calls(dir: &Path, mouth: &Mouth) -> Result<()> {
             finish(&store, mouth, &lease, 1)
         })
     })
+}
+
+/// So many callers at once that some are written while others are being synced.
+fn drive_crowd(dir: &Path, mouth: &Mouth) -> Result<()> {
+    told(
+        mouth,
+        open(dir, "victim").and_then(|store| {
+            let store = &store;
+            let one = |n| {
+                let lease = submit(store, n)?;
+                call(store, mouth, &lease, n, 1..=1, PLENTY).map(drop)
+            };
+            std::thread::scope(|scope| {
+                let callers: Vec<_> = CROWD.map(|n| scope.spawn(move || one(n))).collect();
+                callers
+                    .into_iter()
+                    .map(|caller| caller.join().expect("a caller does not panic"))
+                    .collect::<Vec<Result<(), StoreError>>>()
+                    .into_iter()
+                    .collect()
+            })
+        }),
+    )
 }
 
 /// This process and a child of it spend from one limit.

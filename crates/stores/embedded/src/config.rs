@@ -38,6 +38,14 @@ pub trait FaultPoints: Send + Sync {
     /// # Errors
     /// Whatever is to be injected; its raw OS error is used.
     fn reach(&self, step: &'static str) -> std::io::Result<()>;
+
+    /// Before a sync of the log, which then fails with the error.
+    ///
+    /// # Errors
+    /// Whatever is to be injected.
+    fn sync_log(&self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// No faults but the real ones.

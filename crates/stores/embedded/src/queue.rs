@@ -20,8 +20,9 @@ pub(crate) struct Queue<T> {
 
 struct State<T> {
     items: VecDeque<(T, Room)>,
-    /// Threads that wait. A push wakes one only if there is one: a wake-up is a system call.
+    /// Threads that wait, and for how many items. A push wakes one only if it has to: a wake-up is a system call.
     waiting: usize,
+    wanted: usize,
     closed: bool,
 }
 
@@ -54,6 +55,7 @@ impl<T> Queue<T> {
             state: Mutex::new(State {
                 items: VecDeque::new(),
                 waiting: 0,
+                wanted: 1,
                 closed: false,
             }),
             ready: Condvar::new(),
@@ -66,43 +68,62 @@ impl<T> Queue<T> {
     /// Cancel safety: dropped before it is done, nothing was added.
     pub(crate) async fn push(&self, item: T) -> Result<(), Closed> {
         let permit = self.room.acquire().await.map_err(|_| Closed)?;
-        let mut state = self.lock();
+        let state = self.lock();
         if state.closed {
             return Err(Closed);
         }
         permit.forget();
-        state.items.push_back((item, Room::Taken));
-        let wake = state.waiting > 0;
-        drop(state);
-        if wake {
-            self.ready.notify_one();
-        }
+        self.add(state, (item, Room::Taken));
         Ok(())
     }
 
     /// Adds an item beyond the bound, for a thread of the store that hands work on: there are few of them,
     /// and each hands on one item at a time.
     pub(crate) fn push_now(&self, item: T) -> Result<(), Closed> {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.closed {
             return Err(Closed);
         }
-        state.items.push_back((item, Room::Extra));
-        let wake = state.waiting > 0;
+        self.add(state, (item, Room::Extra));
+        Ok(())
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State<T>>, item: (T, Room)) {
+        state.items.push_back(item);
+        let wake = state.waiting > 0 && state.items.len() >= state.wanted;
         drop(state);
         if wake {
             self.ready.notify_one();
         }
-        Ok(())
     }
 
-    /// Waits for items and moves at most `most` of them into `into`.
-    pub(crate) fn take(&self, most: usize, into: &mut Vec<T>, deadline: Option<Instant>) -> Taken {
+    /// Waits for an item and moves at most `most` of them into `into`.
+    pub(crate) fn take(&self, most: usize, into: &mut Vec<T>) -> Taken {
+        self.take_at_least(|| 1, most, into, None)
+    }
+
+    /// Waits for that many items, or until the deadline, and moves at most `most` of them into `into`. How many it
+    /// waits for is asked again after [`look_again`](Self::look_again); the last ones of a closed queue may be fewer.
+    ///
+    /// For a queue from which one thread takes.
+    pub(crate) fn take_at_least(
+        &self,
+        least: impl Fn() -> usize,
+        most: usize,
+        into: &mut Vec<T>,
+        deadline: Option<Instant>,
+    ) -> Taken {
         let mut state = self.lock();
-        while state.items.is_empty() {
+        loop {
+            let wanted = least();
+            let there = state.items.len();
+            if there >= wanted || (state.closed && there > 0) {
+                break;
+            }
             if state.closed {
                 return Taken::Closed;
             }
+            state.wanted = wanted;
             state.waiting += 1;
             state = match deadline {
                 None => self
@@ -132,6 +153,21 @@ impl<T> Queue<T> {
         drop(state);
         self.room.add_permits(freed);
         Taken::Items
+    }
+
+    /// Whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
+    /// Has the thread that waits ask again for how many items it waits.
+    pub(crate) fn look_again(&self) {
+        let state = self.lock();
+        let wake = state.waiting > 0;
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
     }
 
     /// Refuses further items and wakes everyone.

@@ -107,6 +107,7 @@ impl EmbeddedStore {
             clock: config.clock,
             artifact_bytes_max: config.artifact_bytes_max,
             syncs: inner.syncs.clone(),
+            faults: config.faults.clone(),
         };
         inner.spawn("otto-store-writer", move || writer.run(connection))?;
         for _ in 0..reader::THREADS {

@@ -50,7 +50,7 @@ pub(crate) const THREADS: usize = 2;
 /// Works until the queue is closed and empty.
 pub(crate) fn run(queue: &Arc<Queue<Task>>) {
     let mut tasks = Vec::with_capacity(1);
-    while queue.take(1, &mut tasks, None) == Taken::Items {
+    while queue.take(1, &mut tasks) == Taken::Items {
         for task in tasks.drain(..) {
             // The caller sees its answer channel closed.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));

@@ -55,7 +55,7 @@ pub(crate) fn question<T: Send + 'static>(
 pub(crate) fn run(queue: &Arc<Queue<Question>>, path: &Path) {
     let mut connection = None;
     let mut questions = Vec::with_capacity(1);
-    while queue.take(1, &mut questions, None) == Taken::Items {
+    while queue.take(1, &mut questions) == Taken::Items {
         for question in questions.drain(..) {
             if connection.is_none() {
                 match open::reader(path) {

@@ -1,8 +1,12 @@
 //! The one thread that writes: group commit, and what happens when a commit fails.
 //!
-//! The thread takes whatever is queued, runs it in one transaction and answers after the commit. It never
-//! waits for more to come. A batch in which somebody asked for durability is synced; any other becomes
-//! visible at once and is synced with the next batch or within [`RELAXED_DELAY`].
+//! The thread takes whatever is queued, runs it in one transaction and answers after the commit. A batch in which
+//! somebody asked for durability is synced; any other becomes visible at once and is synced with the next batch or
+//! within [`RELAXED_DELAY`].
+//!
+//! While nobody else waits, the thread syncs by itself. Otherwise another one does (see `syncer`), and this one goes on
+//! with the next batch as soon as [`OVERLAP_MIN`] calls wait or the sync is done; it never waits for more to come while
+//! nothing is being synced.
 //!
 //! SQLite commits without a sync, and the writer syncs the log itself: whether a batch must be durable is known
 //! only when its rules have run, too late to tell SQLite; and the log's bytes are synced without its times, which
@@ -23,31 +27,37 @@ mod cache;
 mod job;
 mod rows;
 mod statements;
+mod syncer;
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use otto_core::port::store::{Durability, RELAXED_DELAY, StoreError};
 use otto_core::store_rules::StoreClock;
 use rusqlite::Connection;
 
+use crate::config::FaultPoints;
 use crate::db::open;
-use crate::error::{Fault, distrusts_connection, from_io, from_sql, unavailable};
+use crate::error::{Fault, distrusts_connection, from_sql, unavailable};
 use crate::queue::{Queue, Taken};
 pub(crate) use cache::Cache;
 pub(crate) use job::{Change, Job, gone, job, job_then};
 pub(crate) use rows::{SqlRows, many, one, read_kill};
 use statements::Statements;
+use syncer::{Standing, Syncer};
 
 /// BOUND: calls that wait for the writer; more callers wait for room.
 pub(crate) const QUEUE_BOUND: usize = 1_024;
 
 /// BOUND: calls in one transaction.
 const BATCH_MAX: usize = 256;
+
+/// How many calls have to wait before the next batch begins while the last one is being synced. Fewer would be many
+/// small transactions, whose pages all have to be synced; they come with the sync that follows.
+const OVERLAP_MIN: usize = 16;
 
 /// The writer's side of the store.
 pub(crate) struct Writer {
@@ -58,6 +68,7 @@ pub(crate) struct Writer {
     pub(crate) artifact_bytes_max: u64,
     /// Counts the syncs of the log.
     pub(crate) syncs: Arc<AtomicU64>,
+    pub(crate) faults: Arc<dyn FaultPoints>,
 }
 
 /// Why the inner loop ended.
@@ -73,25 +84,25 @@ impl Writer {
     pub(crate) fn run(self, connection: Connection) {
         let mut recover = false;
         let mut first = Some(connection);
+        // Calls that were taken and not begun.
+        let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             match first.take().map_or_else(|| self.connect(recover), Ok) {
-                Ok(connection) => match self.serve(&connection) {
+                Ok(connection) => match self.serve(&connection, &mut batch) {
                     Ok(Exit::Closed) => return,
                     Ok(Exit::Distrusted) => recover = true,
                     Err(error) => {
                         recover = true;
-                        if self.refuse_next(&from_sql(&error, "prepare the database", &self.path))
-                            == Taken::Closed
-                        {
+                        let error = from_sql(&error, "prepare the database", &self.path);
+                        if self.refuse_next(&error, &mut batch) == Taken::Closed {
                             return;
                         }
                     }
                 },
                 // One batch is told, then the connection is tried again: an error that passes heals itself.
                 Err(error) => {
-                    if self.refuse_next(&from_sql(&error, "open the database again", &self.path))
-                        == Taken::Closed
-                    {
+                    let error = from_sql(&error, "open the database again", &self.path);
+                    if self.refuse_next(&error, &mut batch) == Taken::Closed {
                         return;
                     }
                 }
@@ -117,34 +128,46 @@ impl Writer {
         Ok(connection)
     }
 
-    fn refuse_next(&self, error: &StoreError) -> Taken {
-        let mut batch = Vec::new();
-        let taken = self.queue.take(BATCH_MAX, &mut batch, None);
-        for job in batch {
+    fn refuse_next(&self, error: &StoreError, batch: &mut Vec<Job>) -> Taken {
+        let taken = if batch.is_empty() {
+            self.queue.take(BATCH_MAX, batch)
+        } else {
+            Taken::Items
+        };
+        for job in batch.drain(..) {
             job.answer(Err(error.clone()));
         }
         taken
     }
 
-    fn serve(&self, connection: &Connection) -> rusqlite::Result<Exit> {
+    /// Serves the queue, beginning with calls that were taken before.
+    fn serve(&self, connection: &Connection, batch: &mut Vec<Job>) -> rusqlite::Result<Exit> {
         connection.execute_batch("PRAGMA synchronous = NORMAL")?;
         let mut batches = Batches {
             writer: self,
             connection,
             statements: Statements::prepare(connection)?,
             cache: Cache::default(),
-            log: None,
+            syncer: Syncer::new(self),
             sync_due: None,
         };
-        let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
-            let (taken, trusted) = match self.queue.take(BATCH_MAX, &mut batch, batches.sync_due) {
-                Taken::Items => (Taken::Items, batches.commit(&mut batch)),
+            let taken = if batch.is_empty() {
+                let syncer = &batches.syncer;
+                let least = || if syncer.is_busy() { OVERLAP_MIN } else { 1 };
+                self.queue
+                    .take_at_least(least, BATCH_MAX, batch, batches.sync_due)
+            } else {
+                Taken::Items
+            };
+            let trusted = match taken {
+                // What was taken is begun on another connection.
+                _ if matches!(batches.syncer.standing(), Standing::Failed(_)) => false,
+                Taken::Items => batches.commit(batch),
                 // With nothing in it, a batch syncs what is not yet durable.
-                taken => (
-                    taken,
-                    batches.sync_due.is_none() || batches.commit(&mut Vec::new()),
-                ),
+                Taken::Timeout | Taken::Closed => {
+                    batches.sync_due.is_none() || batches.commit(&mut Vec::new())
+                }
             };
             match (taken, trusted) {
                 (Taken::Closed, _) => return Ok(Exit::Closed),
@@ -161,8 +184,7 @@ struct Batches<'a> {
     connection: &'a Connection,
     statements: Statements<'a>,
     cache: Cache,
-    /// The log, once something was synced.
-    log: Option<File>,
+    syncer: Syncer,
     /// When commits that are visible but perhaps not durable must be synced; `None` when there are none.
     sync_due: Option<Instant>,
 }
@@ -177,10 +199,14 @@ impl Batches<'_> {
         // The cache is reset after a panic, and the transaction rolled back, so nothing half done is seen.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.transact(batch, synced)));
         let (error, trusted) = match outcome {
-            Ok(Ok(())) => {
+            Ok(Ok(Committed::Answerable)) => {
                 for job in batch.drain(..) {
                     job.answer(Ok(()));
                 }
+                return true;
+            }
+            Ok(Ok(Committed::WithNextSync)) => {
+                self.syncer.hand_over(std::mem::take(batch));
                 return true;
             }
             Ok(Err(Failed::Rules(fault))) => match fault.into_refusal() {
@@ -208,20 +234,32 @@ impl Batches<'_> {
         trusted && rolled_back
     }
 
-    fn transact(&mut self, batch: &mut [Job], synced: bool) -> Result<(), Failed> {
+    fn transact(&mut self, batch: &mut [Job], synced: bool) -> Result<Committed, Failed> {
         let (changed, synced) = if batch.is_empty() {
             (false, synced)
         } else {
             self.run(batch, synced).map_err(Failed::Rules)?
         };
-        // Also when nothing changed: a repeated call may be answered from rows that are not durable yet.
-        if synced && (changed || self.sync_due.is_some()) {
-            self.sync().map_err(Failed::Sync)?;
-            self.sync_due = None;
-        } else if changed && self.sync_due.is_none() {
-            self.sync_due = Some(Instant::now() + RELAXED_DELAY);
+        if !synced {
+            if changed && self.sync_due.is_none() {
+                self.sync_due = Some(Instant::now() + RELAXED_DELAY);
+            }
+            return Ok(Committed::Answerable);
         }
-        Ok(())
+        let is_syncing = match self.syncer.standing() {
+            Standing::Failed(error) => return Err(Failed::Sync(error)),
+            standing => matches!(standing, Standing::Busy),
+        };
+        // Also when nothing changed: a repeated call may be answered from rows that are not durable yet.
+        if !changed && self.sync_due.is_none() && !is_syncing {
+            return Ok(Committed::Answerable);
+        }
+        self.sync_due = None;
+        if is_syncing || !self.writer.queue.is_empty() {
+            return Ok(Committed::WithNextSync);
+        }
+        self.syncer.sync_now().map_err(Failed::Sync)?;
+        Ok(Committed::Answerable)
     }
 
     /// Runs a batch in one transaction. Says whether anything changed, and whether it must be durable.
@@ -252,23 +290,14 @@ impl Batches<'_> {
         self.cache.trim();
         Ok((changed, synced))
     }
+}
 
-    /// Syncs the log, and so every commit before.
-    fn sync(&mut self) -> Result<(), StoreError> {
-        let mut path = self.writer.path.clone().into_os_string();
-        path.push("-wal");
-        let path = PathBuf::from(path);
-        let fail = |error: std::io::Error| from_io(&error, "sync the log", &path);
-        let log = match self.log.take() {
-            Some(log) => log,
-            // It stays the same file as long as this connection is open.
-            None => File::open(&path).map_err(fail)?,
-        };
-        self.writer.syncs.fetch_add(1, Ordering::Relaxed);
-        log.sync_data().map_err(fail)?;
-        self.log = Some(log);
-        Ok(())
-    }
+/// What a commit waits for.
+enum Committed {
+    /// Nothing: it may be answered.
+    Answerable,
+    /// A sync that begins after it.
+    WithNextSync,
 }
 
 /// Why a batch was not acknowledged.

@@ -57,16 +57,25 @@ impl<'a, 'c> SqlRows<'a, 'c> {
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         while let Some(scope) = self.cache.dirty.pop_first() {
             let account = self.cache.ledger.account(&scope);
-            self.statements.set_account.execute(params![
+            let (scope, spent_tokens, held_tokens) = (
                 scope.to_string(),
-                account.spent_cost.picodollars_i64(),
-                account.held_cost.picodollars_i64(),
                 count(account.spent_tokens),
                 count(account.held_tokens),
+            );
+            let row = params![
+                scope,
+                account.spent_cost.picodollars_i64(),
+                account.held_cost.picodollars_i64(),
+                spent_tokens,
+                held_tokens,
                 account.warned_cost,
                 account.warned_tokens,
                 account.latched,
-            ])?;
+            ];
+            // Nearly every time it is there, and an update costs half of an insert that may turn into one.
+            if self.statements.set_account.execute(row)? == 0 {
+                self.statements.insert_account.execute(row)?;
+            }
         }
         while let Some(id) = self.cache.dirty_holds.pop_first() {
             let Some(held) = self
@@ -299,16 +308,19 @@ impl<'a, 'c> SqlRows<'a, 'c> {
         })
     }
 
-    /// Notes the accounts of a reservation as changed and returns it.
-    fn changed(&mut self, id: ReservationId) -> Result<Reservation, Fault> {
+    /// Notes the accounts of a reservation as changed; returns it beside the statements that write it.
+    fn changed(&mut self, id: ReservationId) -> Result<(&Reservation, &mut Statements<'c>), Fault> {
         self.load_accounts_of(id)?;
-        let reservation = self.cache.ledger.reservation(&id).cloned().ok_or_else(|| {
+        let Cache { ledger, dirty, .. } = &mut *self.cache;
+        let reservation = ledger.reservation(&id).ok_or_else(|| {
             Fault::damaged_row(format_args!("reservation {id} vanished from the ledger"))
         })?;
-        self.cache
-            .dirty
-            .extend(reservation.scopes.iter().map(|(scope, _)| scope.clone()));
-        Ok(reservation)
+        for (scope, _) in &reservation.scopes {
+            if !dirty.contains(scope) {
+                dirty.insert(scope.clone());
+            }
+        }
+        Ok((reservation, self.statements))
     }
 }
 
@@ -516,13 +528,13 @@ impl Rows for SqlRows<'_, '_> {
 
     fn keep_grant(&mut self, id: ReservationId, day: UtcDay) -> Result<(), Fault> {
         let own = self.own(id, day)?;
-        let reservation = self.changed(id)?;
+        let (reservation, statements) = self.changed(id)?;
         let Grant {
             max_output_tokens,
             held_cost,
             held_tokens,
         } = reservation.grant;
-        self.statements.insert_call.execute(params![
+        statements.insert_call.execute(params![
             id.invocation.as_bytes(),
             count(id.effect.0),
             i64::from(day.0),
@@ -544,13 +556,13 @@ impl Rows for SqlRows<'_, '_> {
     fn keep_settlement(&mut self, id: ReservationId, charge: Option<&Charge>) -> Result<(), Fault> {
         // Days are not written with the scopes, so any will do here.
         let own = self.own(id, UtcDay(0))?;
-        let reservation = self.changed(id)?;
         self.cache.touched.push(id);
         if id.is_ahead()
             && let Some(known) = self.cache.invocations.get_mut(&id.invocation)
         {
             known.ahead = None;
         }
+        let (reservation, statements) = self.changed(id)?;
         let keep = if reservation.state == ReservationState::Forfeited {
             Limits::Keep
         } else {
@@ -561,12 +573,10 @@ impl Rows for SqlRows<'_, '_> {
         let state = state_number(reservation.state);
         let changed = match charge {
             // It was no call, so nothing is to be remembered of it.
-            None if id.is_ahead() => self
-                .statements
+            None if id.is_ahead() => statements
                 .delete_call
                 .execute(params![invocation, effect])?,
-            None => self
-                .statements
+            None => statements
                 .release_call
                 .execute(params![invocation, effect, state, scopes])?,
             Some(Charge {
@@ -575,7 +585,7 @@ impl Rows for SqlRows<'_, '_> {
                 attribution,
             }) => {
                 let usage = usage.unwrap_or_default();
-                self.statements.charge_call.execute(params![
+                statements.charge_call.execute(params![
                     invocation,
                     effect,
                     state,

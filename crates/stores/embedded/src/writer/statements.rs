@@ -61,11 +61,12 @@ statements! {
 
     account: "SELECT spent_cost, held_cost, spent_tokens, held_tokens, warned_cost, warned_tokens, latched
         FROM accounts WHERE scope = ?1";
-    set_account: "INSERT INTO accounts
+    insert_account: "INSERT INTO accounts
             (scope, spent_cost, held_cost, spent_tokens, held_tokens, warned_cost, warned_tokens, latched)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-        ON CONFLICT (scope) DO UPDATE SET spent_cost = ?2, held_cost = ?3, spent_tokens = ?4, held_tokens = ?5,
-            warned_cost = ?6, warned_tokens = ?7, latched = ?8";
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    set_account: "UPDATE accounts SET spent_cost = ?2, held_cost = ?3, spent_tokens = ?4, held_tokens = ?5,
+            warned_cost = ?6, warned_tokens = ?7, latched = ?8
+        WHERE scope = ?1";
     call: "SELECT state, max_output_tokens, held_cost, held_tokens, scopes, day
         FROM calls WHERE invocation = ?1 AND effect = ?2";
     insert_call: "INSERT INTO calls

@@ -13,4 +13,5 @@ mod fixture;
 mod processes;
 mod short;
 mod smoke;
+mod syncs;
 mod upkeep;
