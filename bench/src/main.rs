@@ -19,6 +19,7 @@ mod serve;
 mod start;
 mod store;
 mod table;
+mod together;
 
 use std::process::ExitCode;
 

@@ -7,8 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use otto_core::ledger::ReserveOutcome;
@@ -24,13 +23,13 @@ use crate::calls::Caller;
 use crate::measure::{median, thread_cpu_ns};
 use crate::start;
 use crate::table::{self, Row};
+use crate::together;
 
 const CALLERS: u64 = 64;
-const ROUNDS: usize = 5;
 
 pub(crate) fn run() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let mut rows = together(dir.path())?;
+    let mut rows = together::rows(dir.path())?;
     rows.extend(alone(dir.path())?);
     rows.push(in_memory()?);
     rows.extend(artifacts(dir.path())?);
@@ -38,68 +37,6 @@ pub(crate) fn run() -> Result<()> {
     rows.extend(start::rows(dir.path())?);
     table::print("stores, medians of interleaved rounds", &rows);
     Ok(())
-}
-
-/// Many callers wait for the one writer at a time.
-fn together(dir: &Path) -> Result<Vec<Row>> {
-    let runtime = runtime()?;
-    let store = Arc::new(open(&dir.join("together"))?);
-    let callers: Vec<Caller> = (0..CALLERS)
-        .map(|number| runtime.block_on(Caller::submit(&*store, number)))
-        .collect::<Result<_>>()?;
-    let connection = one_each(&dir.join("each.db"))?;
-    let effect = AtomicU64::new(1);
-    let (mut ours, mut floor) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        let mut count = 0_u32;
-        while start.elapsed() < Duration::from_secs(1) {
-            insert(&connection)?;
-            count += 1;
-        }
-        floor.push(f64::from(count) / start.elapsed().as_secs_f64());
-        let start = Instant::now();
-        let pairs = runtime.block_on(async {
-            let mut set = tokio::task::JoinSet::new();
-            for caller in &callers {
-                let (caller, store) = (caller.clone(), store.clone());
-                let first = effect.fetch_add(1_000_000, Ordering::Relaxed);
-                set.spawn(async move {
-                    let mut pairs = 0_u32;
-                    while start.elapsed() < Duration::from_secs(2) {
-                        let id = first + u64::from(pairs);
-                        store.reserve(caller.reserve(id, 4)).await?;
-                        store.settle(caller.settle(id, Durability::Synced)).await?;
-                        pairs += 1;
-                    }
-                    anyhow::Ok(pairs)
-                });
-            }
-            let mut pairs = 0;
-            while let Some(done) = set.join_next().await {
-                pairs += done??;
-            }
-            anyhow::Ok(pairs)
-        })?;
-        ours.push(f64::from(pairs) / start.elapsed().as_secs_f64());
-    }
-    let (ours, floor) = (median(ours), median(floor));
-    let figure = format!("{:.0} operations/s", ours * 2.0);
-    Ok(vec![
-        Row::at_least(
-            "durable reserve and settle, 64 waiting",
-            figure.clone(),
-            "one transaction each, SQLite FULL",
-            ours * 2.0 / floor,
-            15.0,
-        ),
-        Row::alone(
-            "the same, in absolute terms",
-            figure,
-            "at least 20,000/s",
-            ours * 2.0 >= 20_000.0,
-        ),
-    ])
 }
 
 /// Rounds of a new store: its log grows, so that each sync also records a new length.
@@ -364,20 +301,6 @@ fn open(dir: &Path) -> Result<EmbeddedStore> {
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().build()?)
-}
-
-fn one_each(path: &Path) -> Result<rusqlite::Connection> {
-    let connection = rusqlite::Connection::open(path)?;
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT)",
-    )?;
-    Ok(connection)
-}
-
-fn insert(connection: &rusqlite::Connection) -> Result<()> {
-    connection.execute("INSERT INTO t (a, b) VALUES (?1, ?2)", (1, "reserve"))?;
-    Ok(())
 }
 
 /// Seconds that the work took.
