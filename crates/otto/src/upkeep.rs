@@ -1,7 +1,7 @@
 //! Upkeep of a state directory: verify it, repair what can be repaired safely, back it up.
 //!
-//! It works beside running Otto processes and needs no provider. It repairs only what the journal can make
-//! again byte for byte; nothing that carries money or history is ever changed.
+//! It works beside running Otto processes and needs no provider. It repairs only what the database still has, or the
+//! journal can make again, byte for byte; nothing that carries money or history is ever changed.
 //!
 //! Invariant: a verification without findings has read every row, every journal and every artifact.
 
@@ -395,10 +395,13 @@ async fn artifacts(
     Ok(())
 }
 
-/// Moves a damaged artifact aside, and gives up its row unless the journal gives its bytes again. Returns what
+/// Moves a damaged artifact aside, and gives up its row unless the database gives its bytes again. Returns what
 /// was done.
 async fn mend(store: &EmbeddedStore, damaged: &DamagedArtifact) -> Result<String, StoreError> {
     let artifact = &damaged.artifact;
+    if store.checkpointer().has_file(artifact).await {
+        return Ok("it has been written meanwhile".to_owned());
+    }
     let aside = store.checkpointer().set_aside(artifact).await?;
     let aside = aside.map_or_else(String::new, |path| {
         format!("moved aside to `{}`; ", path.display())

@@ -11,7 +11,7 @@
 //!
 //! # Files
 //! ```text
-//! <state_dir>/otto.db             everything but artifacts
+//! <state_dir>/otto.db             everything but artifacts, and of these what has no file yet
 //! <state_dir>/otto.db-wal, -shm   its log; belongs to it
 //! <state_dir>/nodes/              one locked file per process
 //! <state_dir>/open.lock           held while a store is opened or migrated

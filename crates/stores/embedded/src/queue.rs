@@ -77,8 +77,8 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Adds an item beyond the bound, for a thread of the store that hands work on: there are few of them,
-    /// and each hands on one item at a time.
+    /// Adds an item beyond the bound, for a thread of the store that hands work on. What it hands on was bounded where
+    /// it came from.
     pub(crate) fn push_now(&self, item: T) -> Result<(), Closed> {
         let state = self.lock();
         if state.closed {
@@ -102,8 +102,8 @@ impl<T> Queue<T> {
         self.take_at_least(|| 1, most, into, None)
     }
 
-    /// Waits for that many items, or until the deadline, and moves at most `most` of them into `into`. How many it
-    /// waits for is asked again after [`look_again`](Self::look_again); the last ones of a closed queue may be fewer.
+    /// Waits for that many items, or until the deadline, and moves at most `most` of them into `into`; with 0 it does
+    /// not wait, also where there are none. How many it waits for is asked again after [`look_again`](Self::look_again); the last ones of a closed queue may be fewer.
     ///
     /// For a queue from which one thread takes.
     pub(crate) fn take_at_least(

@@ -126,7 +126,7 @@ impl EmbeddedStore {
         cleaned.artifacts = old.len() as u64;
         let (path, marked) = (self.inner.path.clone(), old.clone());
         let at = self.inner.clock.now();
-        cleaned.entries = self
+        let (entries, log_is_cut) = self
             .checkpointer()
             .blocking(move || {
                 let work = Rewriting {
@@ -140,8 +140,15 @@ impl EmbeddedStore {
                     .map_err(|fault| fault.into_store_error("redact a session", &path))
             })
             .await?;
+        cleaned.entries = entries;
         self.checkpointer().remove_marked(session, old).await?;
-        Ok(cleaned)
+        if log_is_cut {
+            return Ok(cleaned);
+        }
+        let detail = format!(
+            "redact session {session}: it is clean, but somebody reads all the time, so that the database's log still holds what was replaced; run it again"
+        );
+        Err(unavailable(Arc::from(detail)))
     }
 }
 
@@ -174,8 +181,9 @@ struct Rewriting<'a> {
 }
 
 impl Rewriting<'_> {
-    /// Rewrites rows on a connection of its own. Returns how many entries have changed.
-    fn perform(&self, path: &Path) -> Result<u64, Fault> {
+    /// Rewrites rows on a connection of its own. Returns how many entries have changed, and whether the log was cut,
+    /// which holds the old pages until then.
+    fn perform(&self, path: &Path) -> Result<(u64, bool), Fault> {
         let mut connection = open::writer(path)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut changed, mut facts) = (0, Vec::new());
@@ -210,9 +218,9 @@ impl Rewriting<'_> {
         facts.push(self.fact(changed));
         audit::append_within(&transaction, &facts)?;
         transaction.commit()?;
-        // The log holds the old pages until they are written over.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
-        Ok(changed)
+        let busy: i64 =
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
+        Ok((changed, busy == 0))
     }
 
     fn fact(&self, entries: u64) -> AuditRecord {

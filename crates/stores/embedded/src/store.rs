@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ pub struct EmbeddedStore {
     checkpointer: Checkpointer,
 }
 
+/// BOUND: how long a store that is dropped waits for its writer before it ends the thread that writes files.
+const WRITER_PATIENCE: Duration = Duration::from_secs(60);
+
 /// What all handles share.
 pub(crate) struct Inner {
     pub(crate) state_dir: Arc<StateDir>,
@@ -55,7 +58,8 @@ pub(crate) struct Inner {
     /// Whether a failure of the machine is noticed, so that money may be held ahead.
     can_hold_ahead: bool,
     pub(crate) backlog: Arc<Backlog>,
-    /// Ended before the others: it hands rows to the writer.
+    /// Ended before the others, in this order: they hand rows to the writer.
+    file_threads: Mutex<Vec<JoinHandle<()>>>,
     file_writer: Mutex<Option<JoinHandle<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     _presence: Presence,
@@ -96,6 +100,7 @@ impl EmbeddedStore {
             files: Arc::new(Queue::new(artifacts::QUEUE_BOUND)),
             backlog: Arc::default(),
             syncs: Arc::default(),
+            file_threads: Mutex::default(),
             file_writer: Mutex::default(),
             threads: Mutex::default(),
             _presence: presence,
@@ -184,7 +189,35 @@ impl Inner {
         Ok(())
     }
 
-    /// Starts the thread that writes derived artifacts.
+    /// Starts a thread that works on files until their queue is closed.
+    pub(crate) fn start_file_thread(&self) -> Result<(), StoreError> {
+        let queue = self.files.clone();
+        let thread = thread("otto-checkpointer", move || artifacts::run(&queue))?;
+        self.file_threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// Waits until the writer has done what is in its queue.
+    fn await_writer(&self) {
+        let (done, waits) = mpsc::channel();
+        let last = job_then(
+            Durability::Relaxed,
+            |_, _| Ok(()),
+            move |_: Result<(), StoreError>| {
+                // Whoever waits no longer does not mind.
+                let _ = done.send(());
+            },
+        );
+        if self.writer.push_now(last).is_ok() {
+            // A writer that hangs is joined below all the same.
+            let _ = waits.recv_timeout(WRITER_PATIENCE);
+        }
+    }
+
+    /// Starts the thread that writes the files of what is durable in the database.
     pub(crate) fn start_file_writer(&self, writer: FileWriter) -> Result<(), StoreError> {
         let thread = thread("otto-file-writer", move || writer.run())?;
         *self
@@ -241,6 +274,20 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // A thread that panicked has told its callers; there is nobody left to tell here.
+        let join = |threads: &mut Mutex<Vec<JoinHandle<()>>>| {
+            for thread in threads
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain(..)
+            {
+                let _ = thread.join();
+            }
+        };
+        self.files.close();
+        join(&mut self.file_threads);
+        // What they handed on may still want files.
+        self.await_writer();
         self.backlog.close();
         let file_writer = self
             .file_writer
@@ -248,21 +295,12 @@ impl Drop for Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = file_writer {
-            // It catches its own panics; what it has not written is made from the journal.
+            // It catches its own panics; what it has not written is in the database.
             let _ = thread.join();
         }
         self.writer.close();
         self.readers.close();
-        self.files.close();
-        for thread in self
-            .threads
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-        {
-            // A thread that panicked has told its callers; there is nobody left to tell here.
-            let _ = thread.join();
-        }
+        join(&mut self.threads);
     }
 }
 

@@ -26,6 +26,9 @@ const BATCH_MAX: usize = 128;
 /// syncs stand in the way of those that somebody waits for.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long the first of a batch waits after one that could not be written.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
 /// Files that are written together or not at all.
 #[derive(Debug)]
 pub(crate) struct Unwritten {
@@ -71,7 +74,11 @@ struct State {
     /// Entries and bytes that have taken room: waiting, or being written.
     taken: usize,
     taken_bytes: usize,
+    /// The last batch could not all be written, and no file was since.
+    failing: bool,
     closed: bool,
+    /// The thread has ended: what is added now stays in the database.
+    ended: bool,
 }
 
 /// Room for one entry; given back when its files are written.
@@ -99,9 +106,32 @@ impl Backlog {
         })
     }
 
+    /// The same for an artifact that the database keeps until its file is there: none while files cannot be written, so
+    /// that their callers hear why, and the database does not fill with them.
+    pub(super) fn room_for_short(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        if self.lock().failing {
+            return None;
+        }
+        self.room(bytes)
+    }
+
+    /// Says whether the last batch could be written, and gives back what could not: it is tried again later. A queue
+    /// that is closed takes none of it; the next process tries.
+    pub(super) fn retry(&self, failed: Vec<Unwritten>) {
+        let mut state = self.lock();
+        state.failing = !failed.is_empty();
+        if !state.closed {
+            state.added += failed.len() as u64;
+            state.waiting.extend(failed);
+        }
+    }
+
     /// Adds files to write.
     pub(crate) fn push(&self, unwritten: Unwritten) {
         let mut state = self.lock();
+        if state.ended {
+            return;
+        }
         state.waiting.push_back(unwritten);
         state.added += 1;
         // The first begins the wait for others, a full batch ends it.
@@ -121,8 +151,13 @@ impl Backlog {
                 state.waiting.is_empty() && !state.closed
             })
             .unwrap_or_else(PoisonError::into_inner);
-        let deadline = Instant::now() + LINGER;
-        while state.waiting.len() < BATCH_MAX && !state.closed && state.wanted <= state.done {
+        let (linger, most) = if state.failing {
+            (RETRY_PAUSE, usize::MAX)
+        } else {
+            (LINGER, BATCH_MAX)
+        };
+        let deadline = Instant::now() + linger;
+        while state.waiting.len() < most && !state.closed && state.wanted <= state.done {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -135,6 +170,7 @@ impl Backlog {
         }
         let count = state.waiting.len().min(BATCH_MAX);
         into.extend(state.waiting.drain(..count));
+        state.ended = count == 0;
         count > 0
     }
 
@@ -150,7 +186,7 @@ impl Backlog {
         let wanted = state.added;
         state.wanted = wanted;
         self.ready.notify_all();
-        // A thread that has ended has ended with an empty queue.
+        // A thread that has ended has ended with an empty queue, and nothing is added to that.
         let done = self.written.wait_while(state, |state| state.done < wanted);
         drop(done);
     }

@@ -8,7 +8,7 @@
 //!
 //! Invariant: a job is reported only when all its files are durable under their names.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use otto_core::SessionId;
@@ -38,39 +38,48 @@ struct Begun<'a> {
 }
 
 impl Disk {
-    /// Writes the files of a batch durably; returns of which jobs all files are there.
-    pub(super) fn write_batch(&self, jobs: &[Job]) -> Vec<(SessionId, Origin)> {
+    /// Writes the files of a batch durably; says of each job whether all its files are there.
+    pub(super) fn write_batch(&self, jobs: &[Job]) -> Vec<bool> {
+        let mut done = vec![false; jobs.len()];
         let count: usize = jobs.iter().map(|job| job.files.len()).sum();
-        let one_by_one = count <= ONE_BY_ONE_MAX || !can_share_syncs(self.state_dir_handle());
-        let mut begun: Vec<Begun<'_>> = jobs
+        // The file system that the files are on, which need not be that of the database.
+        let shared = if count > ONE_BY_ONE_MAX {
+            open_or_create_dir(self.state_dir_handle(), SESSIONS)
+                .ok()
+                .filter(can_share_syncs)
+        } else {
+            None
+        };
+        let mut begun: Vec<(usize, Begun<'_>)> = jobs
             .iter()
-            .filter_map(|job| self.begin(job, one_by_one).ok())
+            .enumerate()
+            .filter_map(|(at, job)| Some((at, self.begin(job, shared.is_none()).ok()?)))
             .collect();
-        if !one_by_one && self.sync_all("sync derived files").is_err() {
-            for begun in &begun {
+        let sync_all = |step| shared.as_ref().map_or(Ok(()), |of| self.sync_all(step, of));
+        if sync_all("sync derived files").is_err() {
+            for (_, begun) in &begun {
                 begun.give_up();
             }
-            return Vec::new();
+            return done;
         }
-        begun.retain(|begun| match self.name_files(begun) {
+        begun.retain(|(_, begun)| match self.name_files(begun) {
             Ok(()) => true,
             Err(_) => {
                 begun.give_up();
                 false
             }
         });
-        let synced = one_by_one || self.sync_all("sync derived names").is_ok();
-        begun.retain(|begun| {
-            let durable =
-                synced && (!one_by_one || self.sync_one("sync derived names", &begun.dir).is_ok());
+        let synced = sync_all("sync derived names").is_ok();
+        for (at, begun) in begun {
+            let durable = synced
+                && (shared.is_some() || self.sync_one("sync derived names", &begun.dir).is_ok());
             if !durable {
                 // Whether the names survive is unknown, so they must not stay for a later sync to vouch for.
                 begun.take_back();
             }
-            durable
-        });
-        let written = |begun: &Begun<'_>| (begun.job.session, begun.job.origin.clone());
-        begun.iter().map(written).collect()
+            done[at] = durable;
+        }
+        done
     }
 
     /// Writes the temporary files of a job.
@@ -132,7 +141,7 @@ impl Disk {
                 RenameFlags::NOREPLACE,
             ) {
                 Ok(()) => {}
-                // Somebody else made it from the journal. Another content is not ours to replace.
+                // Somebody else wrote it, from what the database has. Another content is not ours to replace.
                 Err(Errno::EXIST) if self.has(begun.job.session, name, content) => {
                     remove_file(&begun.dir, temp)?;
                 }
@@ -152,10 +161,10 @@ impl Disk {
         fsync(file)
     }
 
-    /// Syncs everything on the file system of the state directory, and so everything of the batch.
-    fn sync_all(&self, step: &'static str) -> Result<(), Errno> {
+    /// Syncs everything on the file system of the sessions, and so everything of the batch.
+    fn sync_all(&self, step: &'static str, sessions: &OwnedFd) -> Result<(), Errno> {
         self.reach(step)?;
-        sync_file_system(self.state_dir_handle())
+        sync_file_system(sessions.as_fd())
     }
 }
 
@@ -175,10 +184,11 @@ impl Begun<'_> {
     }
 }
 
-/// Whether a sync of the file system makes everything on it durable, and says what went wrong: Linux says it since 5.8,
-/// and of file systems only those are asked that are known to pass it on to the disk (one in user space is not).
-/// Source: syncfs(2), section on return values; statfs(2) for the numbers.
-fn can_share_syncs(of: BorrowedFd<'_>) -> bool {
+/// Whether a sync of the file system makes everything on it durable, and says what went wrong: Linux says it of data
+/// since 5.8 and of all the rest since 5.17, and of file systems only those are asked that are known to pass it on to the
+/// disk (one in user space is not).
+/// Source: syncfs(2), section on return values; Linux, fs/sync.c; statfs(2) for the numbers.
+fn can_share_syncs(of: &OwnedFd) -> bool {
     const KNOWN: [i128; 5] = [
         0xEF53,      // ext2, ext3, ext4
         0x5846_5342, // XFS
@@ -192,14 +202,14 @@ fn can_share_syncs(of: BorrowedFd<'_>) -> bool {
             .is_ok_and(|stat| KNOWN.contains(&(i128::from(stat.f_type) & i128::from(u32::MAX))))
     };
     let name = rustix::system::uname();
-    cfg!(target_os = "linux") && name.release().to_str().is_ok_and(is_since_5_8) && is_known()
+    cfg!(target_os = "linux") && name.release().to_str().is_ok_and(is_since_5_17) && is_known()
 }
 
-fn is_since_5_8(release: &str) -> bool {
+fn is_since_5_17(release: &str) -> bool {
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
         .map_while(|number| number.parse::<u32>().ok());
-    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= (5, 8))
+    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= (5, 17))
 }
 
 #[cfg(target_os = "linux")]
@@ -220,14 +230,15 @@ mod tests {
     fn kernels_that_hide_errors_are_known() {
         for (release, expected) in [
             ("6.18.44-fc-v595", true),
-            ("5.8.0", true),
-            ("5.7.19", false),
+            ("5.17.0", true),
+            ("5.16.20", false),
+            ("5.8", false),
             ("4.19", false),
             ("10.0", true),
             ("odd", false),
             ("", false),
         ] {
-            assert_eq!(is_since_5_8(release), expected, "{release}");
+            assert_eq!(is_since_5_17(release), expected, "{release}");
         }
     }
 }

@@ -9,12 +9,12 @@ use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, Durability, Stor
 use otto_core::store_rules::artifact_name as name;
 use tokio::sync::oneshot;
 
-use crate::artifacts::backlog::Room;
+use crate::artifacts::backlog::{Backlog, Room};
 use crate::artifacts::disk::Disk;
 use crate::artifacts::durable::{Written, checksum};
 use crate::artifacts::rows::{self, Bound, NewRow};
 use crate::artifacts::short::{self, Recorded, SHORT_MAX};
-use crate::artifacts::{FileWriter, THREADS, Task, derived, run};
+use crate::artifacts::{FileWriter, THREADS, Task, derived};
 use crate::config::FaultPoints;
 use crate::error::unavailable;
 use crate::store::Inner;
@@ -37,8 +37,7 @@ impl Checkpointer {
         faults: Arc<dyn FaultPoints>,
     ) -> Result<Self, StoreError> {
         for _ in 0..THREADS {
-            let queue = inner.files.clone();
-            inner.spawn("otto-checkpointer", move || run(&queue))?;
+            inner.start_file_thread()?;
         }
         let disk = Arc::new(Disk::new(inner.state_dir.clone(), &inner.node, faults));
         inner.start_file_writer(FileWriter {
@@ -192,14 +191,16 @@ impl Checkpointer {
         when: WriteFile,
     ) -> Result<Put, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let (disk, inner) = (self.disk.clone(), self.inner.clone());
+        // Not the store itself: whoever drops it last ends its threads, and this runs on one of them.
+        let (disk, writer) = (self.disk.clone(), self.inner.writer.clone());
+        let (backlog, node) = (self.inner.backlog.clone(), self.inner.node.clone());
         let length = draft.content.len();
         let room = (when == WriteFile::Later && length <= SHORT_MAX)
-            .then(|| self.inner.backlog.room(length))
+            .then(|| self.inner.backlog.room_for_short(length))
             .flatten();
         let task: Task = Box::new(move || {
             let job = match room.filter(|_| disk.is_free(row.session, &row.path)) {
-                Some(room) => record_short(&inner, &draft, row, room, reply),
+                Some(room) => record_short((backlog, node), &draft, row, room, reply),
                 None => match disk.write(row.session, &row.path, &draft.content) {
                     Err(error) => return drop(reply.send(Err(error))),
                     Ok(Written::Taken(sha256)) => {
@@ -210,7 +211,7 @@ impl Checkpointer {
                 },
             };
             // When the store has shut down, the caller sees its answer channel closed.
-            let _ = inner.writer.push_now(job);
+            let _ = writer.push_now(job);
         });
         self.inner.files.push(task).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
@@ -281,10 +282,20 @@ impl Checkpointer {
             Err(error @ (StoreError::NotFound { .. } | StoreError::Damaged { .. })) => error,
             read => return read,
         };
-        match self.remake(artifact).await? {
-            Some(content) => Ok(content.to_vec()),
-            None => Err(missing),
+        if let Some(content) = self.remake(artifact.clone()).await? {
+            return Ok(content.to_vec());
         }
+        // Its file may have been written between the two looks.
+        match self.on_disk(move |disk| disk.read(&artifact)).await {
+            Ok(content) => Ok(content),
+            Err(_) => Err(missing),
+        }
+    }
+
+    /// Whether an artifact's file is there and is what its reference says.
+    pub async fn has_file(&self, artifact: &ArtifactRef) -> bool {
+        let wanted = artifact.clone();
+        self.on_disk(move |disk| disk.read(&wanted)).await.is_ok()
     }
 
     /// The content of an artifact, from the database.
@@ -358,7 +369,7 @@ type Reply = oneshot::Sender<Result<Put, StoreError>>;
 
 /// Records a short artifact with its content, and has its file written later.
 fn record_short(
-    inner: &Arc<Inner>,
+    (backlog, node): (Arc<Backlog>, Arc<str>),
     draft: &ArtifactDraft,
     row: NewRow,
     room: Room,
@@ -369,9 +380,8 @@ fn record_short(
         sha256: sha256.clone(),
         ..row
     };
-    let (artifact, node) = (row.to_ref(), inner.node.clone());
+    let artifact = row.to_ref();
     let (content, unwritten) = (draft.content.clone(), draft.content.clone());
-    let backlog = inner.backlog.clone();
     job_then(
         Durability::Synced,
         move |rows, _| short::record(rows, &row, &content, &node),

@@ -1,27 +1,30 @@
 //! The thread that writes the files of artifacts which are durable in the database already, and what it takes over from
 //! dead processes.
 //!
-//! Whatever fails here stays unwritten: it is given out from the database, and the next process tries again.
+//! Whatever fails here is given out from the database meanwhile and tried again; a process that ends leaves it to the
+//! next one.
 //!
 //! Invariant: what the database has of an artifact is given up only after its file is durable.
 
 use std::sync::Arc;
 
+use otto_core::SessionId;
 use otto_core::port::store::{Durability, StoreError};
 use rusqlite::{Connection, params};
 
 use crate::artifacts::backlog::{Backlog, Files, Origin, Unwritten};
 use crate::artifacts::disk::Disk;
-use crate::artifacts::{batch, derived, short};
+use crate::artifacts::durable::checksum;
+use crate::artifacts::{Content, batch, derived, short};
 use crate::db::codec::{read_invocation, read_session, read_text};
 use crate::db::open;
 use crate::error::Fault;
 use crate::queue::Queue;
 use crate::reader::snapshot;
-use crate::writer::{Job, job_then, many};
+use crate::writer::{Job, SqlRows, job_then, many};
 
-/// BOUND: how much of dead processes one process takes over when it opens the store, of each kind, so that a short
-/// command stays short.
+/// BOUND: how much of each dead process one takes over when it opens the store, of each kind, so that a short command
+/// stays short.
 const ADOPTED_MAX: u32 = 256;
 
 /// Takes over what dead processes left unwritten; returns what there is to write.
@@ -95,69 +98,124 @@ impl FileWriter {
     fn write(&self, batch: Vec<Unwritten>) {
         let mut connection = None;
         let (mut jobs, mut rooms) = (Vec::with_capacity(batch.len()), Vec::new());
-        let mut written = Vec::new();
+        let (mut written, mut failed) = (Vec::new(), Vec::new());
         for unwritten in batch {
             let Unwritten {
                 session,
                 origin,
                 files,
             } = unwritten;
-            let files = match files {
-                Files::Known(files, room) => {
-                    rooms.push(room);
-                    Some(files)
-                }
+            let (files, room) = match files {
+                Files::Known(files, room) => (files, Some(room)),
                 Files::Lost => {
-                    // What its process was writing when it died. Should that fail, the next check of the directory
-                    // removes it.
-                    let _ = self.disk.remove_leftovers(session);
                     if connection.is_none() {
                         connection = open::reader(&self.path).ok();
                     }
-                    connection.as_ref().and_then(|open| {
-                        snapshot(open, |rows| match &origin {
-                            Origin::Journal(invocation) => {
-                                derived::lost(rows, &self.disk, session, *invocation)
-                            }
-                            Origin::Content(path) => short::lost(rows, session, path),
-                        })
-                        .ok()
-                    })
+                    match self.lost(connection.as_ref(), session, &origin) {
+                        Some(files) => (files, None),
+                        None => {
+                            failed.push(Unwritten {
+                                session,
+                                origin,
+                                files: Files::Lost,
+                            });
+                            continue;
+                        }
+                    }
                 }
             };
-            match files {
-                Some(files) if files.is_empty() => written.push((session, origin)),
-                Some(files) => jobs.push(batch::Job {
+            if files.is_empty() {
+                written.push(Written {
+                    session,
+                    origin,
+                    sha256: None,
+                });
+            } else {
+                rooms.push(room);
+                jobs.push(batch::Job {
                     session,
                     origin,
                     files,
-                }),
-                None => {}
+                });
             }
         }
-        written.extend(self.disk.write_batch(&jobs));
-        if written.is_empty() {
-            return;
+        let on_disk = self.disk.write_batch(&jobs);
+        for ((job, room), is_written) in jobs.into_iter().zip(rooms).zip(on_disk) {
+            let batch::Job {
+                session,
+                origin,
+                files,
+            } = job;
+            if is_written {
+                let sha256 = files.first().map(|(_, content)| checksum(content));
+                written.push(Written {
+                    session,
+                    origin,
+                    sha256,
+                });
+            } else {
+                let files = match room {
+                    Some(room) => Files::Known(files, room),
+                    None => Files::Lost,
+                };
+                failed.push(Unwritten {
+                    session,
+                    origin,
+                    files,
+                });
+            }
         }
-        let forget = job_then(
-            Durability::Relaxed,
-            move |rows, _| {
-                for (session, origin) in &written {
-                    let statements = rows.statements_mut();
-                    match origin {
-                        Origin::Journal(invocation) => statements
-                            .delete_unwritten
-                            .execute(params![invocation.as_bytes()])?,
-                        Origin::Content(path) => statements
-                            .delete_content
-                            .execute(params![session.as_bytes(), &**path])?,
-                    };
-                }
-                Ok(())
-            },
-            // A row that stays is looked at once more by the next process.
-            |_: Result<(), StoreError>| {},
-        );
-        let _ = self.writer.push_now(forget);
+        self.backlog.retry(failed);
+        if !written.is_empty() {
+            let forget = job_then(
+                Durability::Relaxed,
+                move |rows, _| written.iter().try_for_each(|written| written.forget(rows)),
+                // A row that stays is looked at once more by the next process.
+                |_: Result<(), StoreError>| {},
+            );
+            let _ = self.writer.push_now(forget);
+        }
+    }
+
+    /// What a dead process has not written; `None` when that cannot be told now.
+    fn lost(
+        &self,
+        connection: Option<&Connection>,
+        session: SessionId,
+        origin: &Origin,
+    ) -> Option<Vec<Content>> {
+        // What it was writing when it died. Should that fail, the next check of the directory removes it.
+        let _ = self.disk.remove_leftovers(session);
+        snapshot(connection?, |rows| match origin {
+            Origin::Journal(invocation) => derived::lost(rows, &self.disk, session, *invocation),
+            Origin::Content(path) => short::lost(rows, session, path),
+        })
+        .ok()
+    }
+}
+
+/// Files that are durable under their names.
+struct Written {
+    session: SessionId,
+    origin: Origin,
+    /// The checksum of the first; `None` where nothing was to be written.
+    sha256: Option<String>,
+}
+
+impl Written {
+    /// Has the database let go of them.
+    fn forget(&self, rows: &mut SqlRows<'_, '_>) -> Result<(), Fault> {
+        let statements = rows.statements_mut();
+        match &self.origin {
+            Origin::Journal(invocation) => statements
+                .delete_unwritten
+                .execute(params![invocation.as_bytes()])?,
+            Origin::Content(path) => statements.delete_written_content.execute(params![
+                self.session.as_bytes(),
+                &**path,
+                self.sha256
+            ])?,
+        };
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The scrub: every artifact read and compared with its row, every file accounted for.
 //!
-//! It repairs what a crash leaves behind (files without rows, rows whose file follows from a journal, temporary
-//! files of dead processes) and reports the rest. It never removes or changes an artifact.
+//! It repairs what a crash leaves behind (files without rows, rows whose content the database has or whose file follows
+//! from a journal, temporary files of dead processes) and reports the rest. It never removes or changes an artifact.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub struct ScrubReport {
     pub more: bool,
     /// Files without a row that got one: their process died before it could.
     pub adopted: u64,
-    /// Missing files that were made again from their journals.
+    /// Missing files that were written again from what the database has, above all their journals.
     pub remade: u64,
     /// Temporary files of dead processes that were removed.
     pub leftovers_removed: u64,
@@ -96,6 +96,8 @@ impl Checkpointer {
     /// artifact is in the report.
     pub async fn scrub(&self) -> Result<ScrubReport, StoreError> {
         let mut report = ScrubReport::default();
+        // What is still to be written is not missing.
+        self.flush().await?;
         let mut sessions = BTreeSet::new();
         for name in self.on_disk(|disk| disk.sessions()).await? {
             match name.parse::<SessionId>() {
@@ -141,6 +143,8 @@ impl Checkpointer {
     /// # Errors
     /// When the database fails.
     pub async fn give_up(&self, artifact: &ArtifactRef) -> Result<(), StoreError> {
+        // A file that is still to be written would come after its row has gone.
+        self.flush().await?;
         let (session, path) = (artifact.session, artifact.path.clone());
         self.inner
             .change(Durability::Synced, move |rows, _| {
@@ -232,6 +236,10 @@ impl Checkpointer {
             }
             Ok(None) => match self.restore(artifact).await {
                 Ok(true) => report.remade += 1,
+                // Its file may have been written between the two looks.
+                Ok(false) if self.has_file(artifact).await => {
+                    report.checked_bytes += artifact.size_bytes;
+                }
                 Ok(false) => report.damaged(artifact, "it is missing".to_owned()),
                 Err(error) => report.damaged(artifact, error.to_string()),
             },
@@ -239,7 +247,7 @@ impl Checkpointer {
         }
     }
 
-    /// Writes a missing file again if it follows from a journal.
+    /// Writes a missing file again if the database has what belongs into it.
     async fn restore(&self, artifact: &ArtifactRef) -> Result<bool, StoreError> {
         let Some(content) = self.remake(artifact.clone()).await? else {
             return Ok(false);

@@ -5,7 +5,7 @@
 //! within [`RELAXED_DELAY`].
 //!
 //! While nobody else waits, the thread syncs by itself. Otherwise another one does (see `syncer`), and this one goes on
-//! with the next batch as soon as [`OVERLAP_MIN`] calls wait or the sync is done; it never waits for more to come while
+//! with the next batch as soon as some calls wait or the sync is done; it never waits for more to come while
 //! nothing is being synced.
 //!
 //! SQLite commits without a sync, and the writer syncs the log itself: whether a batch must be durable is known
@@ -54,10 +54,6 @@ pub(crate) const QUEUE_BOUND: usize = 1_024;
 
 /// BOUND: calls in one transaction.
 const BATCH_MAX: usize = 256;
-
-/// How many calls have to wait before the next batch begins while the last one is being synced. Fewer would be many
-/// small transactions, whose pages all have to be synced; they come with the sync that follows.
-const OVERLAP_MIN: usize = 16;
 
 /// The writer's side of the store.
 pub(crate) struct Writer {
@@ -153,8 +149,7 @@ impl Writer {
         };
         loop {
             let taken = if batch.is_empty() {
-                let syncer = &batches.syncer;
-                let least = || if syncer.is_busy() { OVERLAP_MIN } else { 1 };
+                let least = || batches.syncer.least();
                 self.queue
                     .take_at_least(least, BATCH_MAX, batch, batches.sync_due)
             } else {

@@ -556,12 +556,6 @@ impl Rows for SqlRows<'_, '_> {
     fn keep_settlement(&mut self, id: ReservationId, charge: Option<&Charge>) -> Result<(), Fault> {
         // Days are not written with the scopes, so any will do here.
         let own = self.own(id, UtcDay(0))?;
-        self.cache.touched.push(id);
-        if id.is_ahead()
-            && let Some(known) = self.cache.invocations.get_mut(&id.invocation)
-        {
-            known.ahead = None;
-        }
         let (reservation, statements) = self.changed(id)?;
         let keep = if reservation.state == ReservationState::Forfeited {
             Limits::Keep
@@ -605,13 +599,18 @@ impl Rows for SqlRows<'_, '_> {
                 ])?
             }
         };
-        if changed == 1 {
-            Ok(())
-        } else {
-            Err(Fault::damaged_row(format_args!(
+        if changed != 1 {
+            return Err(Fault::damaged_row(format_args!(
                 "reservation {id} has {changed} rows"
-            )))
+            )));
         }
+        self.cache.touched.push(id);
+        if id.is_ahead()
+            && let Some(known) = self.cache.invocations.get_mut(&id.invocation)
+        {
+            known.ahead = None;
+        }
+        Ok(())
     }
 
     fn ahead_of(&mut self, id: InvocationId) -> Result<Option<ReservationId>, Fault> {

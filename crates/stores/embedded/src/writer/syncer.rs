@@ -26,6 +26,13 @@ use crate::error::{from_io, unavailable};
 use crate::queue::Queue;
 use crate::writer::{Job, Writer};
 
+/// How many calls have to wait before the next batch begins while the last one is being synced. Fewer would be many
+/// small transactions, whose pages all have to be synced; they come with the sync that follows.
+const OVERLAP_MIN: usize = 16;
+
+/// BOUND: calls that are committed and wait for a sync to begin; with so many the writer waits for it.
+const WAITING_MAX: usize = 1_024;
+
 /// The thread and what it has to do, for one connection.
 pub(super) struct Syncer {
     shared: Arc<Shared>,
@@ -52,7 +59,7 @@ struct Shared {
     /// Counts the syncs of the log.
     syncs: Arc<AtomicU64>,
     faults: Arc<dyn FaultPoints>,
-    /// The log, once something was synced. It stays the same file as long as the connection is open.
+    /// The log. It stays the same file as long as the connection is open.
     log: Mutex<Option<File>>,
 }
 
@@ -68,6 +75,7 @@ impl Syncer {
     pub(super) fn new(writer: &Writer) -> Self {
         let mut path = writer.path.as_os_str().to_owned();
         path.push("-wal");
+        let path = PathBuf::from(path);
         let shared = Shared {
             state: Mutex::new(State {
                 waiting: None,
@@ -76,10 +84,11 @@ impl Syncer {
             }),
             ready: Condvar::new(),
             queue: writer.queue.clone(),
-            path: PathBuf::from(path),
             syncs: writer.syncs.clone(),
             faults: writer.faults.clone(),
-            log: Mutex::default(),
+            // From the beginning, where it is there: a handle is told only what fails after it was opened.
+            log: Mutex::new(File::open(&path).ok()),
+            path,
         };
         Self {
             shared: Arc::new(shared),
@@ -91,8 +100,18 @@ impl Syncer {
         self.shared.lock().standing.clone()
     }
 
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self.shared.lock().standing, Standing::Busy)
+    /// How many calls have to wait before the writer takes the next batch.
+    pub(super) fn least(&self) -> usize {
+        let state = self.shared.lock();
+        match &state.standing {
+            Standing::Idle => 1,
+            Standing::Busy => match &state.waiting {
+                Some(jobs) if jobs.len() >= WAITING_MAX => usize::MAX,
+                _ => OVERLAP_MIN,
+            },
+            // None: the database is opened again at once, so that what nobody waits for becomes durable, too.
+            Standing::Failed(_) => 0,
+        }
     }
 
     /// Syncs the log, and so every commit before. Only while this is idle.

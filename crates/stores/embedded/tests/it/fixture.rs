@@ -191,6 +191,7 @@ pub(crate) struct Faults {
 struct FaultState {
     reached: Vec<&'static str>,
     fail_at: Option<(usize, i32)>,
+    broken: Option<(&'static str, i32)>,
 }
 
 impl Faults {
@@ -201,7 +202,14 @@ impl Faults {
         state.fail_at = Some((steps, os_error));
     }
 
-    /// The steps since the last call of `fail_after`.
+    /// From now on, a step fails with an OS error each time, or none does any more.
+    pub(crate) fn set_broken(&self, broken: Option<(&'static str, i32)>) {
+        let mut state = self.state.lock().unwrap();
+        state.reached.clear();
+        state.broken = broken;
+    }
+
+    /// The steps since the last call of `fail_after` or `set_broken`.
     pub(crate) fn reached(&self) -> Vec<&'static str> {
         self.state.lock().unwrap().reached.clone()
     }
@@ -211,6 +219,11 @@ impl FaultPoints for Faults {
     fn reach(&self, step: &'static str) -> std::io::Result<()> {
         let mut state = self.state.lock().unwrap();
         state.reached.push(step);
+        if let Some((broken, os_error)) = state.broken
+            && broken == step
+        {
+            return Err(std::io::Error::from_raw_os_error(os_error));
+        }
         match state.fail_at {
             Some((steps, os_error)) if state.reached.len() > steps => {
                 state.fail_at = None;

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use otto_core::port::store::*;
 use otto_core::redact::{OperatorPattern, RedactionConfig, Redactor};
 use otto_sim::conformance::block_on;
-use otto_store_embedded::{EmbeddedStore, FindingKind, RetentionPolicy};
+use otto_store_embedded::{Cleaned, EmbeddedStore, FindingKind, RetentionPolicy};
 
 use crate::fixture::*;
 
@@ -36,13 +37,13 @@ fn on_disk(state: &Path, artifact: &ArtifactRef) -> Option<Vec<u8>> {
     fs::read(session.join(&*artifact.path)).ok()
 }
 
-/// A store that fails once to write a file, at that step, and an artifact whose file it could not write.
+/// A store that cannot get further than before that step, and an artifact whose file it could not write.
 fn failed_at(state: &Path, step: usize, content: &[u8]) -> (EmbeddedStore, ArtifactRef) {
     let faults = Arc::new(Faults::default());
     let mut config = config(state, "a");
     config.faults = faults.clone();
     let store = EmbeddedStore::open(config).unwrap();
-    faults.fail_after(step, [EIO, ENOSPC][step % 2]);
+    faults.set_broken(Some((STEPS[step], [EIO, ENOSPC][step % 2])));
     let artifact = block_on(store.put(draft(1, "note.md", content))).unwrap();
     block_on(store.checkpointer().flush()).unwrap();
     assert_eq!(faults.reached(), STEPS[..=step]);
@@ -103,15 +104,90 @@ fn what_cannot_be_written_stays_readable_and_the_next_process_writes_it() {
 }
 
 #[test]
+fn while_files_cannot_be_written_none_waits_and_what_waited_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let faults = Arc::new(Faults::default());
+    let mut config = config(&state, "a");
+    config.faults = faults.clone();
+    let store = EmbeddedStore::open(config).unwrap();
+    // One that is synced by itself, and many that share their syncs.
+    for (count, broken) in [
+        (1, STEPS[0]),
+        (1, STEPS[1]),
+        (12, STEPS[0]),
+        (12, "sync derived files"),
+        (12, STEPS[3]),
+    ] {
+        faults.set_broken(Some((broken, EIO)));
+        let waiting: Vec<ArtifactRef> = (0..count)
+            .map(|n| {
+                let name = format!("{broken} {count} {n}").replace(' ', "-");
+                block_on(store.put(draft(1, &name, b"1"))).unwrap()
+            })
+            .collect();
+        block_on(store.checkpointer().flush()).unwrap();
+        let name = format!("{broken} {count} direct").replace(' ', "-");
+        let direct = block_on(store.put(draft(1, &name, b"2"))).unwrap();
+        assert_eq!(pending(&state), i64::from(count), "{broken}");
+        assert!(
+            waiting
+                .iter()
+                .all(|artifact| on_disk(&state, artifact).is_none())
+        );
+        assert_eq!(on_disk(&state, &direct).unwrap(), b"2", "{broken}");
+        faults.set_broken(None);
+        block_on(store.checkpointer().flush()).unwrap();
+        for artifact in &waiting {
+            assert_eq!(on_disk(&state, artifact).unwrap(), b"1", "{broken}");
+        }
+        assert_eq!(pending(&state), 0, "{broken}");
+    }
+    let later = block_on(store.put(draft(1, "later", b"3"))).unwrap();
+    assert!(
+        faults
+            .reached()
+            .iter()
+            .all(|step| !step.contains("temporary")),
+        "it waits again"
+    );
+    assert_eq!(block_on(store.get(later)).unwrap(), b"3");
+}
+
+#[test]
+fn what_nobody_waits_for_is_stored_when_the_store_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    for n in 0..40_u8 {
+        let store = open(&state, &format!("node {n}"));
+        let content = vec![n; if n % 2 == 0 { 10 } else { 40_000 }];
+        let mut put = store.put(draft(1, &n.to_string(), &content));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(put.as_mut().poll(&mut context).is_pending());
+        drop(put);
+        drop(store);
+        // Its threads have ended, and none of them was the last to have it.
+        let rows: i64 = sql(&state)
+            .query_row("SELECT count(*) FROM artifacts", (), |row| row.get(0))
+            .unwrap();
+        assert_eq!(rows, i64::from(n) + 1);
+    }
+    let store = open(&state, "b");
+    assert_eq!(block_on(store.list(session(1))).unwrap().len(), 40);
+    assert!(block_on(store.checkpointer().scrub()).unwrap().is_clean());
+}
+
+#[test]
 fn its_name_is_taken_before_its_file_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let (store, first) = failed_at(&state, 0, b"noted");
+    // Its file is written at once, and must not be the one that the first was promised.
+    let long = block_on(store.put(draft(1, "note.md", &[3; 50_000]))).unwrap();
+    assert_eq!(on_disk(&state, &first), None);
     let again = block_on(store.put(draft(1, "note.md", b"noted"))).unwrap();
     assert_eq!(again, first, "a repeated call finds it");
     let other = block_on(store.put(draft(1, "note.md", b"other"))).unwrap();
-    // Its file is written at once, and must not be the one that the first was promised.
-    let long = block_on(store.put(draft(1, "note.md", &[3; 50_000]))).unwrap();
     assert_ne!((&other.path, &long.path), (&first.path, &first.path));
     let check = |store: &EmbeddedStore| {
         for (artifact, content) in [
@@ -216,19 +292,22 @@ fn the_bound_of_all_artifacts_holds_for_it() {
     assert_eq!(block_on(store.verify(None)).unwrap().findings, []);
 }
 
-#[test]
-fn cleaning_a_session_leaves_no_byte_of_it_behind() {
-    const SECRET: &[u8] = b"CUST-123456";
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    let store = open(&state, "a");
+const SECRET: &[u8] = b"CUST-123456";
+
+/// A store whose session 1 has ended and holds the secret, in its files and in its log.
+fn with_secret(state: &Path) -> EmbeddedStore {
+    let store = open(state, "a");
     let lease = submit(&store, 1);
     let mut content = SECRET.repeat(900);
     content.extend(b" paid");
     block_on(store.put(draft(1, "note.md", &content))).unwrap();
     end(&store, &lease, 1, vec![entry(1)]);
     block_on(store.release(lease)).unwrap();
-    assert!(holds(&state, SECRET));
+    assert!(holds(state, SECRET));
+    store
+}
+
+fn clean(store: &EmbeddedStore) -> Result<Cleaned, StoreError> {
     let redactor = Redactor::new(&RedactionConfig {
         patterns: vec![OperatorPattern {
             name: "customer".to_owned(),
@@ -236,9 +315,33 @@ fn cleaning_a_session_leaves_no_byte_of_it_behind() {
         }],
         ..RedactionConfig::default()
     });
-    let cleaned = block_on(store.redact_session(session(1), Arc::new(redactor.unwrap()))).unwrap();
-    assert_eq!(cleaned.artifacts, 1);
+    block_on(store.redact_session(session(1), Arc::new(redactor.unwrap())))
+}
+
+#[test]
+fn cleaning_a_session_leaves_no_byte_of_it_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = with_secret(&state);
+    assert_eq!(clean(&store).unwrap().artifacts, 1);
     drop(store);
+    assert!(!holds(&state, SECRET));
+}
+
+#[test]
+fn a_log_that_cannot_be_cut_is_told_and_cut_the_next_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = with_secret(&state);
+    let reader = sql(&state);
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM calls")
+        .unwrap();
+    let told = clean(&store).unwrap_err();
+    assert!(told.to_string().contains("run it again"), "{told}");
+    reader.execute_batch("COMMIT").unwrap();
+    // The rest was done the first time.
+    assert_eq!(clean(&store).unwrap().artifacts, 0);
     assert!(!holds(&state, SECRET));
 }
 
