@@ -74,7 +74,7 @@ struct State {
     /// Entries and bytes that have taken room: waiting, or being written.
     taken: usize,
     taken_bytes: usize,
-    /// The last batch could not all be written, and no file was since.
+    /// The last batch could not all be written; what is left of it is tried again.
     failing: bool,
     closed: bool,
     /// The thread has ended: what is added now stays in the database.

@@ -1,7 +1,7 @@
 //! The thread that writes the files of artifacts which are durable in the database already, and what it takes over from
 //! dead processes.
 //!
-//! Whatever fails here is given out from the database meanwhile and tried again; a process that ends leaves it to the
+//! What cannot be written is given out from the database meanwhile and tried again; a process that ends leaves it to the
 //! next one.
 //!
 //! Invariant: what the database has of an artifact is given up only after its file is durable.
@@ -111,17 +111,10 @@ impl FileWriter {
                     if connection.is_none() {
                         connection = open::reader(&self.path).ok();
                     }
-                    match self.lost(connection.as_ref(), session, &origin) {
-                        Some(files) => (files, None),
-                        None => {
-                            failed.push(Unwritten {
-                                session,
-                                origin,
-                                files: Files::Lost,
-                            });
-                            continue;
-                        }
-                    }
+                    let Some(files) = self.lost(connection.as_ref(), session, &origin) else {
+                        continue;
+                    };
+                    (files, None)
                 }
             };
             if files.is_empty() {
@@ -177,7 +170,8 @@ impl FileWriter {
         }
     }
 
-    /// What a dead process has not written; `None` when that cannot be told now.
+    /// What a dead process has not written; `None` when that cannot be told. Trying again would not help: what is damaged
+    /// stays for the next process, which may find it repaired.
     fn lost(
         &self,
         connection: Option<&Connection>,
