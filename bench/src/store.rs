@@ -139,7 +139,7 @@ const LONG: usize = 10 * 1024 * 1024;
 const FRESH_ARTIFACTS: u32 = 100;
 const BETWEEN_ARTIFACTS: u32 = 500;
 const STEADY_ARTIFACTS: u32 = 500;
-/// How many callers of [`artifacts_together`] store one after the other, and how many each.
+/// How many each caller of [`artifacts_together`] stores, one after the other.
 const EACH: u32 = 40;
 
 fn artifacts(dir: &Path) -> Result<Vec<Row>> {

@@ -50,10 +50,11 @@ impl Redact {
                 return Ok(None);
             };
             let command = |session| format!("otto redact {session}");
-            let cleaned = match named::refuse_invocation(&otto, session, command).await {
-                Ok(()) => otto.redact_session(session).await.map_err(Failure::from),
-                Err(refused) => Err(refused),
-            };
+            let cleaned = async {
+                named::refuse_invocation(&otto, session, command).await?;
+                Ok::<_, Failure>(otto.redact_session(session).await?)
+            }
+            .await;
             open::close(otto).await;
             cleaned
         })?;

@@ -107,28 +107,25 @@ impl Run {
         let runtime = lock::locked_runtime(context, &operator)?;
         runtime.block_on(async {
             let otto = open::to_run(context, &operator, &agents).await?;
-            if let Some(id) = self.session {
-                let command =
-                    |session| format!("otto run {} TASK --session {session}", agent.name.as_str());
-                if let Err(refused) = named::refuse_invocation(&otto, id, command).await {
-                    open::close(otto).await;
-                    return Err(refused);
+            let name = agent.name.as_str();
+            let begun = async {
+                if let Some(id) = self.session {
+                    let command = |session| format!("otto run {name} TASK --session {session}");
+                    named::refuse_invocation(&otto, id, command).await?;
                 }
-            }
-            let begun = match otto.agent(agent.name.as_str()) {
-                Ok(agent) => agent.invoke_stream(task).await,
-                Err(unknown) => {
-                    open::close(otto).await;
-                    return Err(unknown.into());
-                }
+                Ok::<_, Failure>(otto.agent(name)?.invoke_stream(task).await)
             };
-            let begun = match begun {
-                Err(InvokeError::Duplicate(earlier)) => {
+            let begun = match begun.await {
+                Ok(Err(InvokeError::Duplicate(earlier))) => {
                     let told = earlier::tell(&mut context.out, &otto, earlier).await;
                     open::close(otto).await;
                     return told;
                 }
-                begun => begun.map_err(Failure::from),
+                Ok(begun) => begun.map_err(Failure::from),
+                Err(refused) => {
+                    open::close(otto).await;
+                    return Err(refused);
+                }
             };
             watch::to_the_end(&mut context.out, otto, begun, &agent, &budgets, &cut).await
         })

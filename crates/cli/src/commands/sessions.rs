@@ -48,13 +48,13 @@ impl Sessions {
                     Pin::Release => "--unpin",
                 };
                 let command = |session| format!("otto sessions {option} {session}");
-                let done = match named::refuse_invocation(&otto, session, command).await {
-                    Ok(()) => otto
-                        .set_pinned(session, pin)
+                let done = async {
+                    named::refuse_invocation(&otto, session, command).await?;
+                    otto.set_pinned(session, pin)
                         .await
-                        .map_err(crate::error::Failure::from),
-                    Err(refused) => Err(refused),
-                };
+                        .map_err(crate::error::Failure::from)
+                }
+                .await;
                 open::close(otto).await;
                 done
             });

@@ -103,7 +103,8 @@ impl<T> Queue<T> {
     }
 
     /// Waits for that many items, or until the deadline, and moves at most `most` of them into `into`; with 0 it does
-    /// not wait, also where there are none. How many it waits for is asked again after [`look_again`](Self::look_again); the last ones of a closed queue may be fewer.
+    /// not wait, also where there are none. How many it waits for is asked again after
+    /// [`look_again`](Self::look_again); the last ones of a closed queue may be fewer.
     ///
     /// For a queue from which one thread takes.
     pub(crate) fn take_at_least(

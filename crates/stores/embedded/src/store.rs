@@ -20,7 +20,7 @@ use otto_core::{InvocationId, SessionId, UtcDay};
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use crate::artifacts::{self, Backlog, Checkpointer, FileWriter, Offer, Task, Unwritten};
+use crate::artifacts::{self, Backlog, Checkpointer, Offer, Task, Unwritten};
 use crate::boot;
 use crate::config::StoreConfig;
 use crate::contexts::{self, SpilledContexts};
@@ -45,6 +45,9 @@ pub struct EmbeddedStore {
 /// BOUND: how long a store that is dropped waits for its writer before it ends the thread that writes files.
 const WRITER_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Threads that end together.
+type Threads = Mutex<Vec<JoinHandle<()>>>;
+
 /// What all handles share.
 pub(crate) struct Inner {
     pub(crate) state_dir: Arc<StateDir>,
@@ -59,9 +62,9 @@ pub(crate) struct Inner {
     can_hold_ahead: bool,
     pub(crate) backlog: Arc<Backlog>,
     /// Ended before the others, in this order: they hand rows to the writer.
-    file_threads: Mutex<Vec<JoinHandle<()>>>,
-    file_writer: Mutex<Option<JoinHandle<()>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) file_threads: Threads,
+    pub(crate) file_writer: Threads,
+    threads: Threads,
     _presence: Presence,
 }
 
@@ -114,10 +117,14 @@ impl EmbeddedStore {
             syncs: inner.syncs.clone(),
             faults: config.faults.clone(),
         };
-        inner.spawn("otto-store-writer", move || writer.run(connection))?;
+        inner.spawn(&inner.threads, "otto-store-writer", move || {
+            writer.run(connection)
+        })?;
         for _ in 0..reader::THREADS {
             let (queue, path) = (inner.readers.clone(), path.clone());
-            inner.spawn("otto-store-reader", move || reader::run(&queue, &path))?;
+            inner.spawn(&inner.threads, "otto-store-reader", move || {
+                reader::run(&queue, &path);
+            })?;
         }
         boot::settle_up(&inner.writer, boot, alive, &path)?;
         drop(lock);
@@ -175,26 +182,15 @@ impl std::fmt::Debug for EmbeddedStore {
 }
 
 impl Inner {
-    /// Starts a thread that ends when the queues are closed.
+    /// Starts a thread that ends with these.
     pub(crate) fn spawn(
         &self,
+        with: &Threads,
         name: &str,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let thread = thread(name, run)?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
-        Ok(())
-    }
-
-    /// Starts a thread that works on files until their queue is closed.
-    pub(crate) fn start_file_thread(&self) -> Result<(), StoreError> {
-        let queue = self.files.clone();
-        let thread = thread("otto-checkpointer", move || artifacts::run(&queue))?;
-        self.file_threads
-            .lock()
+        with.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(thread);
         Ok(())
@@ -215,16 +211,6 @@ impl Inner {
             // A writer that hangs is joined below all the same.
             let _ = waits.recv_timeout(WRITER_PATIENCE);
         }
-    }
-
-    /// Starts the thread that writes the files of what is durable in the database.
-    pub(crate) fn start_file_writer(&self, writer: FileWriter) -> Result<(), StoreError> {
-        let thread = thread("otto-file-writer", move || writer.run())?;
-        *self
-            .file_writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(())
     }
 
     /// Runs a rule in the writer's next transaction.
@@ -261,7 +247,10 @@ impl Inner {
     }
 }
 
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+pub(crate) fn thread(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StoreError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
@@ -275,7 +264,7 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 impl Drop for Inner {
     fn drop(&mut self) {
         // A thread that panicked has told its callers; there is nobody left to tell here.
-        let join = |threads: &mut Mutex<Vec<JoinHandle<()>>>| {
+        let join = |threads: &mut Threads| {
             for thread in threads
                 .get_mut()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -289,15 +278,7 @@ impl Drop for Inner {
         // What they handed on may still want files.
         self.await_writer();
         self.backlog.close();
-        let file_writer = self
-            .file_writer
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = file_writer {
-            // It catches its own panics; what it has not written is in the database.
-            let _ = thread.join();
-        }
+        join(&mut self.file_writer);
         self.writer.close();
         self.readers.close();
         join(&mut self.threads);

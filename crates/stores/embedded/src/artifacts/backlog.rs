@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use otto_core::{InvocationId, SessionId};
 
+use crate::artifacts::Content;
+
 /// BOUND: bytes of artifacts that wait for their files.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -50,7 +52,7 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) enum Files {
     /// Here: file names and contents.
-    Known(Vec<(Arc<str>, Arc<[u8]>)>, Room),
+    Known(Vec<Content>, Room),
     /// From their origin: whoever was to write them is dead.
     Lost,
 }
@@ -84,7 +86,7 @@ struct State {
 /// Room for one entry; given back when its files are written.
 #[derive(Debug)]
 pub(crate) struct Room {
-    backlog: Arc<Backlog>,
+    pub(super) backlog: Arc<Backlog>,
     bytes: usize,
 }
 

@@ -9,12 +9,12 @@
 //! Invariant: a job is reported only when all its files are durable under their names.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use otto_core::SessionId;
 use rustix::fs::{OFlags, RenameFlags, fstatfs, fsync, mkdirat, renameat_with};
 use rustix::io::Errno;
 
+use crate::artifacts::Content;
 use crate::artifacts::backlog::Origin;
 use crate::artifacts::disk::{Disk, SESSIONS};
 use crate::artifacts::durable::{checksum, write_all};
@@ -27,7 +27,7 @@ const ONE_BY_ONE_MAX: usize = 8;
 pub(super) struct Job {
     pub(super) session: SessionId,
     pub(super) origin: Origin,
-    pub(super) files: Vec<(Arc<str>, Arc<[u8]>)>,
+    pub(super) files: Vec<Content>,
 }
 
 /// A job whose temporary files are written.
@@ -38,9 +38,10 @@ struct Begun<'a> {
 }
 
 impl Disk {
-    /// Writes the files of a batch durably; says of each job whether all its files are there.
+    /// Writes the files of a batch durably; says of each job whether all its files are there, as they are of one that has
+    /// none.
     pub(super) fn write_batch(&self, jobs: &[Job]) -> Vec<bool> {
-        let mut done = vec![false; jobs.len()];
+        let mut done: Vec<bool> = jobs.iter().map(|job| job.files.is_empty()).collect();
         let count: usize = jobs.iter().map(|job| job.files.len()).sum();
         // The file system that the files are on, which need not be that of the database.
         let shared = if count > ONE_BY_ONE_MAX {
@@ -53,6 +54,7 @@ impl Disk {
         let mut begun: Vec<(usize, Begun<'_>)> = jobs
             .iter()
             .enumerate()
+            .filter(|(_, job)| !job.files.is_empty())
             .filter_map(|(at, job)| Some((at, self.begin(job, shared.is_none()).ok()?)))
             .collect();
         let sync_all = |step| shared.as_ref().map_or(Ok(()), |of| self.sync_all(step, of));

@@ -9,12 +9,12 @@ use otto_core::port::store::{ArtifactDraft, ArtifactRef, Blobs, Durability, Stor
 use otto_core::store_rules::artifact_name as name;
 use tokio::sync::oneshot;
 
-use crate::artifacts::backlog::{Backlog, Room};
+use crate::artifacts::backlog::Room;
 use crate::artifacts::disk::Disk;
 use crate::artifacts::durable::{Written, checksum};
 use crate::artifacts::rows::{self, Bound, NewRow};
 use crate::artifacts::short::{self, Recorded, SHORT_MAX};
-use crate::artifacts::{FileWriter, THREADS, Task, derived};
+use crate::artifacts::{FileWriter, THREADS, Task, derived, run};
 use crate::config::FaultPoints;
 use crate::error::unavailable;
 use crate::store::Inner;
@@ -37,15 +37,19 @@ impl Checkpointer {
         faults: Arc<dyn FaultPoints>,
     ) -> Result<Self, StoreError> {
         for _ in 0..THREADS {
-            inner.start_file_thread()?;
+            let queue = inner.files.clone();
+            inner.spawn(&inner.file_threads, "otto-checkpointer", move || {
+                run(&queue);
+            })?;
         }
         let disk = Arc::new(Disk::new(inner.state_dir.clone(), &inner.node, faults));
-        inner.start_file_writer(FileWriter {
+        let writer = FileWriter {
             backlog: inner.backlog.clone(),
             disk: disk.clone(),
             writer: inner.writer.clone(),
             path: inner.path.clone(),
-        })?;
+        };
+        inner.spawn(&inner.file_writer, "otto-file-writer", move || writer.run())?;
         Ok(Self {
             disk,
             inner: inner.clone(),
@@ -168,14 +172,12 @@ impl Checkpointer {
                     }
                 }
                 Put::Refused(error) => {
-                    // Durable, but above the bound: it is taken back before anyone hears of it.
+                    // Durable, but it cannot stay: it is taken back before anyone hears of it.
                     self.on_disk(move |disk| disk.remove(artifact.session, &artifact.path))
                         .await?;
-                    return Err(error);
-                }
-                Put::Displaced => {
-                    self.on_disk(move |disk| disk.remove(artifact.session, &artifact.path))
-                        .await?;
+                    if let Some(error) = error {
+                        return Err(error);
+                    }
                 }
             }
         }
@@ -193,14 +195,14 @@ impl Checkpointer {
         let (reply, answer) = oneshot::channel();
         // Not the store itself: whoever drops it last ends its threads, and this runs on one of them.
         let (disk, writer) = (self.disk.clone(), self.inner.writer.clone());
-        let (backlog, node) = (self.inner.backlog.clone(), self.inner.node.clone());
+        let node = self.inner.node.clone();
         let length = draft.content.len();
         let room = (when == WriteFile::Later && length <= SHORT_MAX)
             .then(|| self.inner.backlog.room_for_short(length))
             .flatten();
         let task: Task = Box::new(move || {
             let job = match room.filter(|_| disk.is_free(row.session, &row.path)) {
-                Some(room) => record_short((backlog, node), &draft, row, room, reply),
+                Some(room) => record_short(node, &draft, row, room, reply),
                 None => match disk.write(row.session, &row.path, &draft.content) {
                     Err(error) => return drop(reply.send(Err(error))),
                     Ok(Written::Taken(sha256)) => {
@@ -359,17 +361,16 @@ enum Put {
     Recorded { sha256: Arc<str>, total: u64 },
     /// The name is taken; nothing was changed.
     Taken { sha256: Arc<str> },
-    /// The file is durable, but its row was refused.
-    Refused(StoreError),
-    /// The file is durable, but meanwhile its name was given to another artifact whose file is still to be written.
-    Displaced,
+    /// The file is durable, but its row was refused; without an error where its name was given meanwhile to another
+    /// artifact whose file is still to be written.
+    Refused(Option<StoreError>),
 }
 
 type Reply = oneshot::Sender<Result<Put, StoreError>>;
 
 /// Records a short artifact with its content, and has its file written later.
 fn record_short(
-    (backlog, node): (Arc<Backlog>, Arc<str>),
+    node: Arc<str>,
     draft: &ArtifactDraft,
     row: NewRow,
     room: Room,
@@ -388,6 +389,7 @@ fn record_short(
         move |result| {
             let put = result.map(|recorded| match recorded {
                 Recorded::New(total) => {
+                    let backlog = room.backlog.clone();
                     backlog.push(short::unwritten(&artifact, unwritten, room));
                     Put::Recorded { sha256, total }
                 }
@@ -413,8 +415,8 @@ fn record_written(row: NewRow, sha256: Arc<str>, reply: Reply) -> Job {
         move |result| {
             drop(reply.send(match result {
                 Ok(Some(total)) => Ok(Put::Recorded { sha256, total }),
-                Ok(None) => Ok(Put::Displaced),
-                Err(error @ StoreError::Full { .. }) => Ok(Put::Refused(error)),
+                Ok(None) => Ok(Put::Refused(None)),
+                Err(error @ StoreError::Full { .. }) => Ok(Put::Refused(Some(error))),
                 Err(error) => Err(error),
             }));
         },

@@ -14,7 +14,6 @@ use rusqlite::{Connection, params};
 
 use crate::artifacts::backlog::{Backlog, Files, Origin, Unwritten};
 use crate::artifacts::disk::Disk;
-use crate::artifacts::durable::checksum;
 use crate::artifacts::{Content, batch, derived, short};
 use crate::db::codec::{read_invocation, read_session, read_text};
 use crate::db::open;
@@ -98,7 +97,6 @@ impl FileWriter {
     fn write(&self, batch: Vec<Unwritten>) {
         let mut connection = None;
         let (mut jobs, mut rooms) = (Vec::with_capacity(batch.len()), Vec::new());
-        let (mut written, mut failed) = (Vec::new(), Vec::new());
         for unwritten in batch {
             let Unwritten {
                 session,
@@ -117,56 +115,40 @@ impl FileWriter {
                     (files, None)
                 }
             };
-            if files.is_empty() {
-                written.push(Written {
-                    session,
-                    origin,
-                    sha256: None,
-                });
-            } else {
-                rooms.push(room);
-                jobs.push(batch::Job {
-                    session,
-                    origin,
-                    files,
-                });
-            }
+            rooms.push(room);
+            jobs.push(batch::Job {
+                session,
+                origin,
+                files,
+            });
         }
         let on_disk = self.disk.write_batch(&jobs);
+        let (mut written, mut failed) = (Vec::new(), Vec::new());
         for ((job, room), is_written) in jobs.into_iter().zip(rooms).zip(on_disk) {
+            if is_written {
+                written.push(job);
+                continue;
+            }
             let batch::Job {
                 session,
                 origin,
                 files,
             } = job;
-            if is_written {
-                let sha256 = files.first().map(|(_, content)| checksum(content));
-                written.push(Written {
-                    session,
-                    origin,
-                    sha256,
-                });
-            } else {
-                let files = match room {
-                    Some(room) => Files::Known(files, room),
-                    None => Files::Lost,
-                };
-                failed.push(Unwritten {
-                    session,
-                    origin,
-                    files,
-                });
-            }
+            failed.push(Unwritten {
+                session,
+                origin,
+                files: room.map_or(Files::Lost, |room| Files::Known(files, room)),
+            });
         }
         self.backlog.retry(failed);
         if !written.is_empty() {
-            let forget = job_then(
+            let forget_all = job_then(
                 Durability::Relaxed,
-                move |rows, _| written.iter().try_for_each(|written| written.forget(rows)),
+                move |rows, _| written.iter().try_for_each(|job| forget(rows, job)),
                 // A row that stays is looked at once more by the next process.
                 |_: Result<(), StoreError>| {},
             );
-            let _ = self.writer.push_now(forget);
+            let _ = self.writer.push_now(forget_all);
         }
     }
 
@@ -188,28 +170,21 @@ impl FileWriter {
     }
 }
 
-/// Files that are durable under their names.
-struct Written {
-    session: SessionId,
-    origin: Origin,
-    /// The checksum of the first; `None` where nothing was to be written.
-    sha256: Option<String>,
-}
-
-impl Written {
-    /// Has the database let go of them.
-    fn forget(&self, rows: &mut SqlRows<'_, '_>) -> Result<(), Fault> {
-        let statements = rows.statements_mut();
-        match &self.origin {
-            Origin::Journal(invocation) => statements
-                .delete_unwritten
-                .execute(params![invocation.as_bytes()])?,
-            Origin::Content(path) => statements.delete_written_content.execute(params![
-                self.session.as_bytes(),
+/// Has the database let go of what is durable under its names. Of a content that is another by now it does not.
+fn forget(rows: &mut SqlRows<'_, '_>, job: &batch::Job) -> Result<(), Fault> {
+    let statements = rows.statements_mut();
+    match &job.origin {
+        Origin::Journal(invocation) => statements
+            .delete_unwritten
+            .execute(params![invocation.as_bytes()])?,
+        Origin::Content(path) => {
+            let content = job.files.first().map(|(_, content)| &**content);
+            statements.delete_written_content.execute(params![
+                job.session.as_bytes(),
                 &**path,
-                self.sha256
-            ])?,
-        };
-        Ok(())
-    }
+                content
+            ])?
+        }
+    };
+    Ok(())
 }

@@ -108,8 +108,7 @@ statements! {
             AND NOT EXISTS (SELECT 1 FROM contents c WHERE c.session = ?1 AND c.path = ?2)";
     insert_content: "INSERT INTO contents (session, path, node, content) VALUES (?1, ?2, ?3, ?4)";
     delete_content: "DELETE FROM contents WHERE session = ?1 AND path = ?2";
-    delete_written_content: "DELETE FROM contents WHERE session = ?1 AND path = ?2 AND (?3 IS NULL OR EXISTS
-            (SELECT 1 FROM artifacts a WHERE a.session = ?1 AND a.path = ?2 AND a.sha256 = ?3))";
+    delete_written_content: "DELETE FROM contents WHERE session = ?1 AND path = ?2 AND content = coalesce(?3, content)";
     set_unwritten: "INSERT INTO unwritten (invocation, session, node) VALUES (?1, ?2, ?3)
         ON CONFLICT (invocation) DO UPDATE SET node = ?3";
     delete_unwritten: "DELETE FROM unwritten WHERE invocation = ?1";

@@ -24,6 +24,7 @@ use otto_core::port::store::StoreError;
 use crate::config::FaultPoints;
 use crate::error::{from_io, unavailable};
 use crate::queue::Queue;
+use crate::store::thread;
 use crate::writer::{Job, Writer};
 
 /// How many calls have to wait before the next batch begins while the last one is being synced. Fewer would be many
@@ -130,10 +131,7 @@ impl Syncer {
         if self.thread.is_none() {
             let shared = self.shared.clone();
             let work = move || while shared.round() {};
-            match std::thread::Builder::new()
-                .name("otto-store-syncer".to_owned())
-                .spawn(work)
-            {
+            match thread("otto-store-syncer", work) {
                 Ok(thread) => self.thread = Some(thread),
                 // Then the writer does it by itself, the next time as well.
                 Err(_) => drop(self.shared.round()),
@@ -200,15 +198,13 @@ impl Shared {
     fn sync(&self) -> Result<(), StoreError> {
         let fail = |error: std::io::Error| from_io(&error, "sync the log", &self.path);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match log.take() {
+        let file = match &mut *log {
             Some(file) => file,
-            None => File::open(&self.path).map_err(fail)?,
+            none => none.insert(File::open(&self.path).map_err(fail)?),
         };
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.faults.sync_log().map_err(fail)?;
-        file.sync_data().map_err(fail)?;
-        *log = Some(file);
-        Ok(())
+        file.sync_data().map_err(fail)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
